@@ -1,0 +1,31 @@
+VENV   := .venv
+PYTHON ?= python3
+RUN    := $(VENV)/bin/python
+STAMP  := $(VENV)/.installed
+
+.PHONY: help install run test lint clean
+
+help:            ## what can be made
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+
+install: $(STAMP)  ## set up .venv with the tested versions
+
+run: $(STAMP)    ## the quick start: three methods, three seeds, one table
+	$(RUN) launch.py -m +sweeps=quickstart
+
+test: $(STAMP)   ## all tests
+	$(RUN) -m pytest
+
+lint: $(STAMP)   ## style and types
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+clean:           ## remove .venv and caches, keep outputs
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache *.egg-info
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "vssl needs Python 3.10 or newer: make PYTHON=python3.11")'
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
+	@touch $@

@@ -1,0 +1,3 @@
+"""vssl: experiments in self-supervised video representation learning."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,133 @@
+"""The vocabulary that every part of the framework shares.
+
+Shape legend, used as suffixes of names:
+    B batch, K clips per video, C channels, T frames, H height, W width, D features, N classes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+Batch = dict[str, Tensor]
+"""A collated batch: `clips` (uint8 from the loader, float after augmentation) [B,K,C,T,H,W],
+`label` int64 [B] (-1 where a video has none), one int64 [B] per target of the sampler, and the numbers
+that the augmentation drew."""
+
+
+class StepOutput(NamedTuple):
+    """What an objective returns for one batch: a scalar loss to minimise and scalars to log."""
+
+    loss: Tensor
+    metrics: dict[str, Tensor]
+
+
+class Backbone(nn.Module, ABC):
+    """A network from a clip to one feature vector; the only thing that crosses a stage boundary."""
+
+    feature_dim: int
+
+    @abstractmethod
+    def forward(self, clips_BCTHW: Tensor) -> Tensor:
+        """Return globally pooled features [B, feature_dim]."""
+
+
+class Objective(nn.Module, ABC):
+    """A backbone with heads and a loss. `state_dict()` holds all that training has to remember."""
+
+    backbone: Backbone
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> StepOutput:
+        """Return loss and metrics of one (micro-)batch whose clips are augmented floats."""
+
+    def after_step(self, progress: float) -> None:
+        """Run after each optimiser step; `progress` in (0, 1] is the share of training that is done."""
+
+
+@dataclass(frozen=True)
+class Video:
+    """One video of a source: its name there, the number of frames that decode, its class if it has one."""
+
+    name: str
+    num_frames: int
+    label: int | None = None
+
+
+@dataclass(frozen=True)
+class ClipPlan:
+    """The frames to read from one video (0-based indices, [K,T]) and the targets they imply."""
+
+    frames_KT: NDArray[np.int64]
+    targets: Mapping[str, int]
+
+
+class ClipSampler(ABC):
+    """Chooses frames and targets from a video. A frozen dataclass; all randomness comes from `rng`."""
+
+    @property
+    @abstractmethod
+    def classes(self) -> Mapping[str, int]:
+        """Number of values of each target that `plan` returns, by name."""
+
+    @property
+    def min_frames(self) -> int:
+        """Videos with fewer frames are left out of training, and counted."""
+        return 1
+
+    @abstractmethod
+    def plan(self, num_frames: int, rng: np.random.Generator) -> ClipPlan:
+        """Choose the frames of one sample from a video of `num_frames` >= `min_frames` frames."""
+
+    def pair(self, num_frames: int, rng: np.random.Generator, distinct: bool) -> ClipPlan:
+        """Choose two single clips of one video (K = 2, no targets) for similarity distillation.
+
+        With `distinct` every target that has more than one value differs between the two clips
+        (for VSPP: segment and speed; released sampler of auxSKD).
+        """
+        first = self.plan(num_frames, rng)
+        second = self.plan(num_frames, rng)
+        while distinct and self._share_a_target(first, second):
+            second = self.plan(num_frames, rng)
+        frames_KT = np.concatenate([first.frames_KT, second.frames_KT])
+        return ClipPlan(frames_KT, {})
+
+    def _share_a_target(self, first: ClipPlan, second: ClipPlan) -> bool:
+        return any(
+            first.targets[name] == second.targets[name]
+            for name, count in self.classes.items()
+            if count > 1
+        )
+
+
+class Task(ABC):
+    """A way to train a backbone: which clips, and which loss. A frozen dataclass built from config."""
+
+    sampler: ClipSampler
+
+    @abstractmethod
+    def objective(self, backbone: Backbone) -> Objective:
+        """Attach this task's heads to the backbone. Heads draw their weights from torch's generator."""
+
+
+class VideoSource(Protocol):
+    """A set of videos that can be read by frame number. Pickles; holds no open file."""
+
+    @property
+    def videos(self) -> Sequence[Video]:
+        """All videos, in a fixed order."""
+
+    def prepare(self) -> None:
+        """Make the data ready to read (write synthetic videos, load an index); idempotent."""
+
+    def read(self, video: Video, frames_T: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Decode the given frames (any order, repeats allowed) as RGB [T,H,W,C].
+
+        Raises `vssl.errors.VsslError` with file, cause and remedy if that is impossible.
+        """
