@@ -1,0 +1,129 @@
+"""From a composed config to the stages it asks for. The only place that reads a `DictConfig`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from vssl.errors import VsslError
+from vssl.stage.spec import StageSpec
+
+Node = dict[str, Any]
+
+PRETRAINING = {"auxiliary": 2, "pretext": 1}
+"""Stages that train without labels, in order, and the clips that their samplers cut per video unless they
+say so themselves (`num_clips`): the auxiliary stage shows one clip to the student and one to the teacher."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of a sweep: what it is called, and the chain of stages that leads to its result."""
+
+    label: str
+    seed: int
+    chain: list[StageSpec]
+
+
+def plan(cfg: DictConfig) -> list[StageSpec]:
+    """The chain of stages of one config, parents first.
+
+    Raises `VsslError` for a combination that cannot run, and omegaconf's `MissingMandatoryValue` for a
+    value that the user has to give.
+    """
+    config: Node = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    chain: list[StageSpec] = []
+    if not config["init"]["weights"]:
+        for name, clips in PRETRAINING.items():
+            if config[name]["_target_"]:
+                chain.append(_training_stage(name, config[name], config["source"], clips, config, chain))
+    protocol = config["protocol"]
+    labelled = config["downstream"]
+    chain.append(_training_stage(protocol.pop("stage"), protocol, labelled["train"], 1, config, chain))
+    chain.append(_test_stage(protocol, labelled["test"], config, chain[-1]))
+    return chain
+
+
+def merge(chains: Iterable[list[StageSpec]]) -> list[StageSpec]:
+    """All stages of all chains, each key once, parents before children."""
+    return list(dict.fromkeys(spec for chain in chains for spec in chain))
+
+
+def _training_stage(
+    name: str, node: Node, source: Node, clips: int, config: Node, chain: list[StageSpec]
+) -> StageSpec:
+    parent = chain[-1] if chain else None
+    weights = config["init"]["weights"] if parent is None else None
+    outside = ("augmentation", "training", "revision", "test")
+    recipe = {
+        "task": {key: value for key, value in node.items() if key not in outside},
+        "augmentation": node["augmentation"],
+        "training": node["training"],
+        "revision": node["revision"],
+        **_backbone_and_data(config, source),
+        "init": _digest_of_file(weights) if weights else None,
+    }
+    paths = {"data": source["root"], **({"init": weights} if weights else {})}
+    clips = node["sampler"].get("num_clips", clips)
+    return StageSpec(name, recipe, parent, paths, clips=clips * _samples_seen(node["training"], source))
+
+
+def _test_stage(protocol: Node, source: Node, config: Node, parent: StageSpec) -> StageSpec:
+    test = protocol["test"]
+    recipe = {
+        "task": {**parent.recipe["task"], "sampler": test["sampler"]},
+        **{key: value for key, value in test.items() if key != "sampler"},
+        **_backbone_and_data(config, source),
+    }
+    clips = source["num_videos"] * test["sampler"]["num_clips"]
+    return StageSpec("test", recipe, parent, {"data": source["root"]}, clips=clips)
+
+
+def _samples_seen(training: Node, source: Node) -> int:
+    """Videos behind all steps of a training, counted as often as they are seen."""
+    per_epoch = source["num_videos"] * source["repeat"]
+    if training["drop_last"]:
+        per_epoch -= per_epoch % training["batch_size"]
+    return int(per_epoch * training["epochs"])
+
+
+def _backbone_and_data(config: Node, source: Node) -> Node:
+    return {
+        "backbone": {key: value for key, value in config["backbone"].items() if key != "input"},
+        "data": {key: value for key, value in source.items() if key != "root"},
+        "seed": config["seed"],
+    }
+
+
+def _digest_of_file(path: str) -> str:
+    """A file of weights counts by its content, not by its name."""
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise VsslError(
+            f"init.weights={path}: {error.strerror}; give the file of a plain state dict"
+        ) from error
+
+
+def absolute_outputs(cfg: DictConfig) -> Path:
+    """Make `outputs` absolute in place, so that nothing depends on the working directory later."""
+    cfg.outputs = str(Path(cfg.outputs).expanduser().absolute())
+    return Path(cfg.outputs)
+
+
+def describe(spec: StageSpec) -> str:
+    """What a stage is, in a few words."""
+    recipe: Mapping[str, Any] = spec.recipe
+    names = {part: _class_name(recipe[part]) for part in ("task", "backbone", "data")}
+    words = f"{names['task']}, {names['backbone']}, {names['data']} x {recipe['data']['num_videos']}"
+    if "training" in recipe:
+        words += f", {recipe['training']['epochs']} epochs"
+    return f"{words}, seed {recipe['seed']}"
+
+
+def _class_name(node: Mapping[str, Any]) -> str:
+    return str(node["_target_"]).rsplit(".", 1)[-1]

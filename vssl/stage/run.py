@@ -1,0 +1,112 @@
+"""Run one stage in its folder: body, log file, record of success or failure."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+
+from vssl.engine.loop import Observer, Runtime
+from vssl.errors import VsslError
+from vssl.stage.build import build
+from vssl.stage.evaluate import evaluate
+from vssl.stage.parts import build_task
+from vssl.stage.spec import StageSpec
+from vssl.stage.store import StageStore
+from vssl.stage.train import train
+
+log = logging.getLogger("vssl")
+
+
+class StageObserver(Observer, Protocol):
+    """An observer that is also told how the stage ended."""
+
+    def close(self, status: Literal["finished", "failed"]) -> None:
+        """The stage has ended; nothing follows."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What stages run in: where they lie, on what, and who is told."""
+
+    store: StageStore
+    runtime: Runtime
+    observe: Callable[[StageSpec], StageObserver]
+    say: Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a stage of a forest ended, and why."""
+
+    spec: StageSpec
+    status: Literal["done", "reused", "failed", "skipped"]
+    reason: str = ""
+    seconds: float = 0.0
+
+
+def check(spec: StageSpec) -> None:
+    """Construct what the recipe names, to find mistakes before anything runs. Reads no data."""
+    build_task(spec)
+    build(spec.recipe["augmentation"], f"{spec.name}.augmentation")
+    build(spec.recipe["backbone"], "backbone")
+    if "training" in spec.recipe:
+        build(spec.recipe["training"], f"{spec.name}.training")
+
+
+def run_stage(spec: StageSpec, context: Context) -> dict[str, Any]:
+    """Run a claimed stage to its end and return its result.
+
+    Whatever goes wrong is noted in the stage's folder, with the traceback in `log.txt`, and raised again.
+    """
+    store, runtime = context.store, context.runtime
+    if runtime.threads:
+        torch.set_num_threads(runtime.threads)
+    body = evaluate if spec.name == "test" else train
+    observer = context.observe(spec)
+    with _logging_to(store.folder(spec) / "log.txt"):
+        log.info("%s: start", spec)
+        try:
+            result = store.finish(spec, body(spec, store, runtime, observer))
+        except Exception as error:
+            log.error("%s: %s\n%s", spec, error, traceback.format_exc())
+            with suppress(OSError):  # the disk may be what failed
+                store.fail(spec, one_line(error))
+            observer.close("failed")
+            raise
+        log.info("%s: done, %s", spec, _short(result["metrics"]))
+    observer.close("finished")
+    return result
+
+
+def one_line(error: BaseException) -> str:
+    """What to tell the user: the message of an error that is meant for them, else its kind as well."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"no space left on the device of {error.filename or 'outputs'}; free some and run again"
+    text = " ".join(str(error).split())
+    return text if isinstance(error, VsslError) else f"{type(error).__name__}: {text}"
+
+
+def _short(metrics: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in metrics.items()) or "no metrics"
+
+
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        handler.close()

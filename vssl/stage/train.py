@@ -1,0 +1,69 @@
+"""The body of every stage that trains: auxiliary, pretext, fine-tuning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vssl.engine.checkpoint import save
+from vssl.engine.loader import Steps, training_batches
+from vssl.engine.loop import Loop, Observer, Runtime
+from vssl.stage.build import build
+from vssl.stage.parts import build_backbone, build_dataset, build_task, load_backbone, name_of, num_parameters
+from vssl.stage.provenance import provenance
+from vssl.stage.spec import StageSpec
+from vssl.stage.store import StageStore
+from vssl.types import Backbone
+
+
+def train(spec: StageSpec, store: StageStore, runtime: Runtime, observer: Observer) -> dict[str, Any]:
+    """Train from the parent's backbone, or from scratch, and write `weights.pt`; return the result.
+
+    Continues from the folder's checkpoint if there is one, bit for bit.
+    """
+    folder, recipe = store.folder(spec), spec.recipe
+    task = build_task(spec)
+    training = build(recipe["training"], f"{spec.name}.training")
+    dataset = build_dataset(spec, task)
+    backbone = build_backbone(spec)
+    start = _starting_weights(spec, store)
+    if start:
+        load_backbone(backbone, start)
+    steps = Steps(len(dataset), training, recipe["seed"])
+    objective = task.objective(backbone)
+    loop = Loop(objective, steps, dataset.augmentation.apply, folder, runtime, observer)
+    on_gpu = loop.device.type == "cuda"
+    loop.run(training_batches(dataset, steps, loop.step, runtime.num_workers(), pin_memory=on_gpu))
+    save(folder / "weights.pt", {k: v.cpu() for k, v in objective.backbone.state_dict().items()})
+    videos = training.batch_size * steps.total if training.drop_last else len(dataset) * training.epochs
+    return {
+        "metrics": {},
+        "protocol": _protocol(spec, backbone, dataset.excluded, len(dataset)),
+        "cost": {"seconds": loop.seconds, "steps": steps.total, "videos": videos},
+        "provenance": provenance(str(loop.device)),
+    }
+
+
+def _starting_weights(spec: StageSpec, store: StageStore) -> Path | None:
+    if spec.parent:
+        return store.folder(spec.parent) / "weights.pt"
+    return Path(spec.paths["init"]) if "init" in spec.paths else None
+
+
+def _protocol(spec: StageSpec, backbone: Backbone, excluded: int, samples: int) -> dict[str, Any]:
+    """What a reader has to know beside a number that rests on this stage."""
+    recipe = spec.recipe
+    return {
+        "backbone": name_of(recipe["backbone"]),
+        "backbone_parameters": num_parameters(backbone),
+        "task": name_of(recipe["task"]),
+        "trained": "backbone and heads",
+        "start": str(spec.parent or ("file" if recipe["init"] else "random")),
+        "data": dict(recipe["data"]),
+        "samples_per_epoch": samples,
+        "videos_excluded": excluded,
+        "epochs": recipe["training"]["epochs"],
+        "effective_batch": recipe["training"]["batch_size"],
+        "seed": recipe["seed"],
+        "checkpoint_rule": "last epoch",
+    }
