@@ -1,0 +1,51 @@
+"""Which samples make up which step."""
+
+import pytest
+
+from vssl.engine.loader import Steps
+from vssl.engine.training import SGD, StepDecay, Training
+from vssl.errors import VsslError
+
+
+def steps(num_samples=10, batch_size=4, micro_batch=2, drop_last=False, seed=0):
+    training = Training(3, batch_size, micro_batch, drop_last, SGD(0.1, 0.9, 0.0), StepDecay(1, 1.0))
+    return Steps(num_samples, training, seed)
+
+
+def test_every_epoch_shows_every_sample_once_in_another_order():
+    plan = steps()
+    assert (plan.per_epoch, plan.total) == (3, 9)
+    orders = []
+    for epoch in range(3):
+        seen = [at for s in range(3) for micro in plan.micro_batches(3 * epoch + s) for at in micro]
+        assert {at[0] for at in seen} == {epoch}
+        orders.append([at[1] for at in seen])
+        assert sorted(orders[-1]) == list(range(10))
+    assert orders[0] != orders[1] != orders[2]
+
+
+def test_micro_batches_of_a_full_and_of_the_last_step():
+    plan = steps()
+    assert [len(micro) for micro in plan.micro_batches(0)] == [2, 2]
+    assert [len(micro) for micro in plan.micro_batches(2)] == [2]
+
+
+def test_drop_last_leaves_the_rest_out():
+    plan = steps(drop_last=True)
+    assert (plan.per_epoch, plan.total) == (2, 6)
+
+
+def test_accumulation_does_not_change_who_is_in_a_step():
+    split, whole = steps(micro_batch=2), steps(micro_batch=4)
+    for step in range(split.total):
+        assert sum(split.micro_batches(step), []) == sum(whole.micro_batches(step), [])
+
+
+def test_the_seed_decides_the_order():
+    assert steps(seed=1).micro_batches(0) == steps(seed=1).micro_batches(0)
+    assert steps(seed=1).micro_batches(0) != steps(seed=2).micro_batches(0)
+
+
+def test_too_few_samples_for_one_batch():
+    with pytest.raises(VsslError, match="3 samples do not fill one batch of 4"):
+        steps(num_samples=3, drop_last=True)

@@ -1,0 +1,187 @@
+"""The loop on a small problem: resume, accumulation, and what stops it."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from vssl.engine.checkpoint import load_checkpoint, save, save_checkpoint
+from vssl.engine.loader import Steps
+from vssl.engine.loop import Loop, Runtime
+from vssl.engine.training import SGD, StepDecay, Training
+from vssl.errors import VsslError
+from vssl.types import Backbone, Objective, StepOutput
+
+
+class Mean(Backbone):
+    feature_dim = 1
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+
+    def forward(self, clips_BCTHW):
+        return (clips_BCTHW.mean(dim=(2, 3, 4)) * self.weight).sum(1, keepdim=True)
+
+
+class Regression(Objective):
+    """Has dropout (needs the generator) and a buffer that after_step moves (needs to be saved)."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = Mean()
+        self.dropout = nn.Dropout(0.5)
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, batch):
+        error = self.dropout(self.backbone(batch["clips"][:, 0])) - batch["label"][:, None]
+        loss = (error**2).mean()
+        return StepOutput(loss, {"error": error.abs().mean()})
+
+    def after_step(self, progress):
+        self.seen += progress
+
+
+class Recorder:
+    def __init__(self):
+        self.lines, self.clips, self.began = {}, 0, []
+
+    def begin(self, step, share):
+        self.lines = {s: line for s, line in self.lines.items() if s <= step}
+        self.began.append((step, share))
+
+    def advance(self, clips, **shown):
+        self.clips += clips
+
+    def log(self, metrics, step):
+        self.lines[step] = dict(metrics)
+
+
+def make_batches(steps, start, poison=None):
+    for step in range(start, steps.total):
+        batches = []
+        for micro in steps.micro_batches(step):
+            g = torch.Generator().manual_seed(micro[0][0] * 100 + micro[0][1])
+            clips = torch.stack([torch.rand((1, 3, 2, 2, 2), generator=g) + at[1] for at in micro])
+            label = torch.tensor([float(at[1]) for at in micro])
+            if step == poison:
+                label[0] = math.nan
+            batches.append({"clips": clips, "label": label, "index": torch.tensor([a[1] for a in micro])})
+        yield batches
+
+
+def make_loop(folder, *, micro_batch=2, log_every=2, recorder=None, dropout=True, epochs=4):
+    torch.manual_seed(0)
+    training = Training(epochs, 4, micro_batch, False, SGD(1e-4, 0.9, 1e-3), StepDecay(2, 0.1))
+    runtime = Runtime("cpu", 0, None, 0.0, log_every)
+    objective = Regression()
+    if not dropout:
+        objective.dropout = nn.Identity()
+    steps = Steps(10, training, seed=3)
+    return Loop(objective, steps, lambda batch: batch["clips"], folder, runtime, recorder or Recorder())
+
+
+def test_a_training_that_stops_at_any_step_continues_bit_for_bit(tmp_path):
+    (tmp_path / "whole").mkdir()
+    whole = make_loop(tmp_path / "whole")
+    whole.run(make_batches(whole.steps, 0))
+    for stop in range(1, whole.steps.total):
+        folder = tmp_path / str(stop)
+        folder.mkdir()
+        recorder = Recorder()
+        first = make_loop(folder, recorder=recorder)
+        batches = make_batches(first.steps, 0)
+        first.run(next(batches) for _ in range(stop))
+        second = make_loop(folder, recorder=recorder)
+        assert second.step == stop
+        second.run(make_batches(second.steps, second.step))
+        assert_same(second.objective.state_dict(), whole.objective.state_dict())
+        assert recorder.lines == whole.observer.lines
+        assert recorder.began == [(0, 0.0), (stop, stop / whole.steps.total)]
+
+
+def assert_same(one, two):
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_accumulated_micro_batches_give_the_gradient_of_the_whole_batch(tmp_path):
+    loops = []
+    for micro in (4, 1):
+        folder = tmp_path / str(micro)
+        folder.mkdir()
+        loop = make_loop(folder, micro_batch=micro, dropout=False)
+        loop.run(whole_batches(loop.steps))
+        loops.append(loop)
+    one, two = (loop.objective.backbone.weight for loop in loops)
+    torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-7)
+    for step, line in loops[0].observer.lines.items():
+        assert loops[1].observer.lines[step] == pytest.approx(line, rel=1e-5)
+
+
+def whole_batches(steps):
+    """Batches whose samples do not depend on how the step is cut."""
+    for step in range(steps.total):
+        batches = []
+        for micro in steps.micro_batches(step):
+            clips = torch.stack([torch.full((1, 3, 2, 2, 2), 0.1 * at[1]) for at in micro])
+            label = torch.tensor([float(at[1]) for at in micro])
+            batches.append({"clips": clips, "label": label, "index": label.long()})
+        yield batches
+
+
+def test_the_learning_rate_follows_the_schedule_and_is_logged(tmp_path):
+    loop = make_loop(tmp_path, log_every=3)
+    loop.run(make_batches(loop.steps, 0))
+    assert {step: line["lr"] for step, line in loop.observer.lines.items()} == pytest.approx(
+        {3: 1e-4, 6: 1e-4, 9: 1e-5, 12: 1e-5}
+    )
+
+
+def test_metrics_are_means_over_the_steps_since_the_last_line(tmp_path):
+    folders = [tmp_path / "each", tmp_path / "pairs"]
+    for folder in folders:
+        folder.mkdir()
+    each, pairs = make_loop(folders[0], log_every=1), make_loop(folders[1], log_every=2)
+    for loop in (each, pairs):
+        loop.run(make_batches(loop.steps, 0))
+    single = each.observer.lines
+    assert pairs.observer.lines[2]["loss"] == pytest.approx((single[1]["loss"] + single[2]["loss"]) / 2)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_weights_change(tmp_path):
+    loop = make_loop(tmp_path)
+    batches = make_batches(loop.steps, 0, poison=2)
+    with pytest.raises(VsslError, match=r"the loss is nan at step 3 of 12; lower the learning rate"):
+        loop.run(batches)
+    saved = load_checkpoint(tmp_path / "checkpoint.pt")
+    assert saved["step"] == 2
+    torch.testing.assert_close(
+        loop.objective.backbone.weight.detach(), saved["objective"]["backbone.weight"], rtol=0, atol=0
+    )
+
+
+def test_progress_counts_clips(tmp_path):
+    loop = make_loop(tmp_path)
+    loop.run(make_batches(loop.steps, 0))
+    assert loop.observer.clips == 4 * 10
+
+
+def test_a_checkpoint_of_a_newer_version_is_refused(tmp_path):
+    save_checkpoint(tmp_path / "checkpoint.pt", {"step": 1})
+    save(tmp_path / "checkpoint.pt", {"format": 99})
+    with pytest.raises(VsslError, match="written by a newer vssl"):
+        load_checkpoint(tmp_path / "checkpoint.pt")
+
+
+def test_a_damaged_file_of_weights_is_named(tmp_path):
+    (tmp_path / "w.pt").write_bytes(b"not weights")
+    with pytest.raises(VsslError, match=r"w\.pt: damaged, or not a file of tensors"):
+        load_checkpoint(tmp_path / "w.pt")
+
+
+def test_a_gpu_that_is_not_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(VsslError, match="no GPU is visible"):
+        Runtime("cuda", 0, None, 0.0, 1).torch_device()

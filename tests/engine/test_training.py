@@ -1,0 +1,40 @@
+"""Training recipes: schedules by hand, and recipes that cannot be."""
+
+import pytest
+
+from vssl.engine.training import SGD, Cosine, StepDecay, Training
+from vssl.errors import VsslError
+
+
+def recipe(**changes):
+    values = {
+        "epochs": 20,
+        "batch_size": 30,
+        "micro_batch": 30,
+        "drop_last": True,
+        "optimizer": SGD(1e-3, 0.9, 5e-4),
+        "schedule": StepDecay(6, 0.1),
+    }
+    return Training(**{**values, **changes})
+
+
+def test_step_decay_of_the_paper():
+    lr = [1e-3 * StepDecay(6, 0.1).factor_at(epoch, 20) for epoch in range(20)]
+    assert lr == pytest.approx([1e-3] * 6 + [1e-4] * 6 + [1e-5] * 6 + [1e-6] * 2)
+
+
+def test_cosine_starts_at_one_and_ends_near_its_last_factor():
+    cosine = Cosine(1e-3)
+    assert cosine.factor_at(0, 200) == 1
+    assert cosine.factor_at(100, 200) == pytest.approx((1 + 1e-3) / 2)
+    assert cosine.factor_at(200, 200) == pytest.approx(1e-3)
+
+
+def test_a_micro_batch_that_does_not_divide_the_batch_is_refused_with_one_that_does():
+    with pytest.raises(VsslError, match=r"batch_size=30 .* micro_batch=8; try micro_batch=2"):
+        recipe(micro_batch=8)
+
+
+def test_at_least_one_epoch():
+    with pytest.raises(VsslError, match="at least 1"):
+        recipe(epochs=0)

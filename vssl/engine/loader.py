@@ -1,0 +1,93 @@
+"""Which samples make up which step, and a loader that delivers them from any step on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from vssl.engine.training import Training
+from vssl.errors import VsslError
+from vssl.types import Batch
+
+SampleAt = tuple[int, int]
+"""(epoch, index): with the seed, all that a sample depends on."""
+
+_ORDER = 0x0DE5  # keeps the shuffling apart from the samples' own generators
+
+
+class Steps:
+    """The steps of a whole training, each a list of micro-batches, as a pure function of the seed."""
+
+    def __init__(self, num_samples: int, training: Training, seed: int) -> None:
+        self.training = training
+        self.seed = seed
+        self.num_samples = num_samples
+        whole, rest = divmod(num_samples, training.batch_size)
+        self.per_epoch = whole + (1 if rest and not training.drop_last else 0)
+        if self.per_epoch == 0:
+            raise VsslError(
+                f"{num_samples} samples do not fill one batch of {training.batch_size} and drop_last=true; "
+                "lower training.batch_size"
+            )
+        self.total = self.per_epoch * training.epochs
+
+    def micro_batches(self, step: int) -> list[list[SampleAt]]:
+        """The samples of one step (0-based over the whole training)."""
+        epoch, within = divmod(step, self.per_epoch)
+        size, micro = self.training.batch_size, self.training.micro_batch
+        chosen = self._order(epoch)[within * size : (within + 1) * size]
+        samples = [(epoch, int(index)) for index in chosen]
+        return [samples[i : i + micro] for i in range(0, len(samples), micro)]
+
+    @lru_cache(maxsize=2)  # noqa: B019  lives as long as one training
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        return np.random.default_rng([_ORDER, self.seed, epoch]).permutation(self.num_samples)
+
+
+class _MicroBatches:
+    """Batch sampler over all steps from `start` on; one loader serves all epochs without a pause."""
+
+    def __init__(self, steps: Steps, start: int) -> None:
+        self.steps, self.start = steps, start
+
+    def __iter__(self) -> Iterator[list[SampleAt]]:
+        for step in range(self.start, self.steps.total):
+            yield from self.steps.micro_batches(step)
+
+
+def training_batches(
+    dataset: Dataset[Batch], steps: Steps, start: int, workers: int, pin_memory: bool
+) -> Iterator[list[Batch]]:
+    """Yield the micro-batches of each step from `start` to the end."""
+    loader = _loader(dataset, _MicroBatches(steps, start), workers, pin_memory)
+    batches = iter(loader)
+    for step in range(start, steps.total):
+        yield [next(batches) for _ in steps.micro_batches(step)]
+
+
+def evaluation_batches(
+    dataset: Dataset[Batch], num_samples: int, batch_size: int, workers: int, pin_memory: bool
+) -> Iterator[Batch]:
+    """Yield every sample once, in order; the last batch may be smaller."""
+    at = [(0, index) for index in range(num_samples)]
+    chunks = [at[i : i + batch_size] for i in range(0, num_samples, batch_size)]
+    yield from _loader(dataset, chunks, workers, pin_memory)
+
+
+def _loader(
+    dataset: Dataset[Batch],
+    batch_sampler: _MicroBatches | list[list[SampleAt]],
+    workers: int,
+    pin_memory: bool,
+) -> DataLoader[Batch]:
+    return DataLoader(
+        dataset,
+        batch_sampler=batch_sampler,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        pin_memory=pin_memory,
+    )
