@@ -1,0 +1,63 @@
+"""The door of the program: runs the Hydra app and turns users' mistakes into one line."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterator
+
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from vssl.errors import VsslError, nearest
+
+
+def run(main: Callable[[], object]) -> None:
+    """Run the app; exit with 1 after one clear line for mistakes, with a traceback for defects."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing its own report
+    try:
+        main()
+    except VsslError as error:
+        _stop(str(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        _stop(explain(error))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _stop(f"no space left for {error.filename or 'outputs'}; free some, the same command continues")
+    except KeyboardInterrupt:
+        _stop("interrupted; the same command continues from the last checkpoint", code=130)
+
+
+def explain(error: BaseException) -> str:
+    """Say a composition error in one line, with the nearest valid option."""
+    for cause in _causes(error):
+        if isinstance(cause, MissingConfigException) and cause.missing_cfg_file:
+            group, _, choice = cause.missing_cfg_file.rpartition("/")
+            return f"{group}={choice}: no such choice; {nearest(choice, cause.options or [])}"
+        parent = getattr(cause, "parent_node", None)
+        if isinstance(parent, DictConfig) and cause.key is not None:  # type: ignore[attr-defined]
+            return _explain_key(cause, parent)
+    return " ".join(str(error).split())
+
+
+def _explain_key(error: BaseException, parent: DictConfig) -> str:
+    where, key = getattr(error, "full_key", None) or "", str(getattr(error, "key", ""))
+    if "is not in struct" in str(error):
+        return f"{where}: no such option; {nearest(key, map(str, parent))}"
+    if "Missing mandatory value" in str(error):
+        return f"{where}: needs a value, for example {where}=..."
+    return f"{where}: {str(error).splitlines()[0]}"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _stop(line: str, code: int = 1) -> None:
+    print(f"vssl: {line}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,59 @@
+"""Run a forest of stages one after the other in this process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from vssl.stage.run import Context, Outcome, one_line, run_stage
+from vssl.stage.spec import StageSpec
+
+POLL_S = 1.0
+
+
+class LocalDispatcher:
+    """Stages in order; a failed one stops only its descendants; what others are running is waited for."""
+
+    def run(self, forest: Sequence[StageSpec], context: Context) -> list[Outcome]:
+        """Run what is not done; return one outcome per stage, in the order of the forest."""
+        ended = {spec: Outcome(spec, "reused") for spec in forest if context.store.result(spec) is not None}
+        pending = [spec for spec in forest if spec not in ended]
+        waiting = False
+        while pending:
+            outcome = next(filter(None, (_try(spec, ended, context) for spec in pending)), None)
+            if outcome:
+                ended[outcome.spec] = outcome
+                pending.remove(outcome.spec)
+                waiting = False
+                continue
+            if not waiting:
+                context.say(f"{pending[0]}: {context.store.owner(pending[0])} is running it; waiting")
+            waiting = True
+            time.sleep(POLL_S)
+        return [ended[spec] for spec in forest]
+
+
+def _try(spec: StageSpec, ended: dict[StageSpec, Outcome], context: Context) -> Outcome | None:
+    """The outcome of a stage, running it if need be; None if it has to wait for another one."""
+    if spec.parent:
+        parent = ended.get(spec.parent)
+        if parent is None:
+            return None
+        if parent.status in ("failed", "skipped"):
+            return Outcome(spec, "skipped", f"{spec.parent} {parent.status}")
+    with context.store.claim(spec) as mine:
+        if not mine:
+            return None
+        if context.store.result(spec) is not None:
+            return Outcome(spec, "reused")
+        return _run(spec, context)
+
+
+def _run(spec: StageSpec, context: Context) -> Outcome:
+    started = time.monotonic()
+    try:
+        run_stage(spec, context)
+    # The border between stages: whatever one dies of, the others run on. Its log has the traceback.
+    except Exception as error:
+        return Outcome(spec, "failed", one_line(error), time.monotonic() - started)
+    return Outcome(spec, "done", "", time.monotonic() - started)
