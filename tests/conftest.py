@@ -1,0 +1,71 @@
+"""Small pipelines for tests: the default config cut down to seconds."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+ROOT = Path(__file__).parent.parent
+
+SMALL = [
+    "source.num_videos=16",
+    "downstream.train.num_videos=16",
+    "downstream.test.num_videos=8",
+    "auxiliary.queue_size=20",
+    "auxiliary.training.epochs=2",
+    "auxiliary.training.batch_size=8",
+    "pretext.training.epochs=2",
+    "pretext.training.batch_size=8",
+    "protocol.training.epochs=2",
+    "protocol.training.batch_size=8",
+    "runtime.workers=0",
+    "runtime.threads=1",
+    "runtime.log_every_steps=1",
+    "tracking=jsonl",
+]
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """Overrides that make all tests share one copy of the synthetic videos."""
+    root = tmp_path_factory.mktemp("data")
+    return [f"{node}.root={root}" for node in ("source", "downstream.train", "downstream.test")]
+
+
+def composed(*overrides):
+    """The config of `python launch.py *overrides`."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("config", overrides=list(overrides))
+
+
+@pytest.fixture
+def launch(tmp_path, data):
+    """Run `python launch.py` with a small pipeline in a process of its own; returns the finished process."""
+
+    def run(*overrides, small=True, cwd=ROOT, **options):
+        return subprocess.run(
+            command(tmp_path, data, *overrides, small=small),
+            cwd=cwd,
+            env=environment(),
+            text=True,
+            capture_output=True,
+            timeout=300,
+            check=False,
+            **options,
+        )
+
+    return run
+
+
+def command(outputs, data, *overrides, small=True):
+    """The command line of a small pipeline."""
+    settings = [*SMALL, *data] if small else []
+    return [sys.executable, str(ROOT / "launch.py"), *settings, f"outputs={outputs}", *overrides]
+
+
+def environment():
+    """One thread: tests run beside others."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}

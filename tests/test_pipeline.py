@@ -1,0 +1,125 @@
+"""From config to stages: which stages, which keys, and what is shared."""
+
+import itertools
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from conftest import composed
+from vssl.errors import VsslError
+from vssl.pipeline import merge, plan
+
+COMBINATIONS = {
+    ("auxskd", "vspp"): ["auxiliary", "pretext", "finetune", "test"],
+    ("none", "vspp"): ["pretext", "finetune", "test"],
+    ("auxskd", "none"): ["auxiliary", "finetune", "test"],
+    ("none", "none"): ["finetune", "test"],
+}
+
+
+def chain(*overrides):
+    return plan(composed(*overrides))
+
+
+def keys(*overrides):
+    return {spec.name: spec.key for spec in chain(*overrides)}
+
+
+@pytest.mark.parametrize(("choice", "names"), COMBINATIONS.items())
+def test_which_stages(choice, names):
+    stages = chain(f"auxiliary={choice[0]}", f"pretext={choice[1]}")
+    assert [spec.name for spec in stages] == names
+    assert [spec.parent for spec in stages] == [None, *stages[:-1]]
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "runtime.workers=3",
+        "runtime.device=cpu",
+        "runtime.save_every_s=1",
+        "tracking=jsonl",
+        "outputs=/elsewhere",
+        "label=mine",
+        "mode=plan",
+    ],
+)
+def test_runtime_does_not_move_a_key(override):
+    assert keys(override) == keys()
+
+
+MOVES = {
+    "auxiliary.teacher_temperature=0.05": "auxiliary",
+    "pretext.sampler.num_segments=2": "auxiliary",
+    "pretext.augmentation.flip=0": "auxiliary",
+    "backbone.widths=[8,16,32]": "auxiliary",
+    "source.seed=7": "auxiliary",
+    "seed=7": "auxiliary",
+    "auxiliary.revision=2": "auxiliary",
+    "pretext.speed_weight=0.5": "pretext",
+    "pretext.training.epochs=3": "pretext",
+    "pretext.training.optimizer.lr=0.5": "pretext",
+    "protocol.training.epochs=3": "finetune",
+    "downstream.train.num_videos=16": "finetune",
+    "protocol.test.sampler.num_clips=3": "test",
+    "protocol.test.average=logits": "test",
+    "downstream.test.num_videos=16": "test",
+}
+
+
+@pytest.mark.parametrize(("override", "first"), MOVES.items())
+def test_a_change_moves_its_own_stage_and_all_after_it_but_none_before(override, first):
+    before, after = keys(), keys(override)
+    order = list(before)
+    moved = [name for name in order if before[name] != after[name]]
+    assert moved == order[order.index(first) :]
+
+
+def test_a_grid_keeps_each_stage_once():
+    grid = itertools.product((0, 1), (0.01, 0.02), (0.5, 1.0))
+    chains = [
+        chain(f"seed={s}", f"auxiliary.teacher_temperature={t}", f"pretext.speed_weight={w}")
+        for s, t, w in grid
+    ]
+    forest = merge(chains)
+    names = [spec.name for spec in forest]
+    assert {name: names.count(name) for name in names} == {
+        "auxiliary": 4,
+        "pretext": 8,
+        "finetune": 8,
+        "test": 8,
+    }
+    for place, spec in enumerate(forest):
+        assert spec.parent is None or spec.parent in forest[:place]
+
+
+def test_external_weights_replace_pretraining_and_count_by_content(tmp_path):
+    one, same, other = (tmp_path / name for name in ("one.pt", "same.pt", "other.pt"))
+    torch.save({"w": torch.zeros(2)}, one)
+    same.write_bytes(one.read_bytes())
+    torch.save({"w": torch.ones(2)}, other)
+    stages = chain(f"init.weights={one}")
+    assert [spec.name for spec in stages] == ["finetune", "test"]
+    assert keys(f"init.weights={one}") == keys(f"init.weights={same}")
+    assert keys(f"init.weights={one}") != keys(f"init.weights={other}")
+
+
+def test_missing_weights_are_named():
+    with pytest.raises(VsslError, match=r"init\.weights=/no/such\.pt: No such file"):
+        chain("init.weights=/no/such.pt")
+
+
+def test_clips_to_see():
+    stages = {spec.name: spec.clips for spec in chain("source.num_videos=100", "auxiliary.training.batch_size=30")}
+    cfg = composed()
+    assert stages["auxiliary"] == 90 * 2 * cfg.auxiliary.training.epochs
+    assert stages["pretext"] == 100 * cfg.pretext.training.epochs
+    assert stages["test"] == cfg.downstream.test.num_videos * 10
+
+
+def test_the_recipe_is_plain_data():
+    for spec in chain():
+        assert OmegaConf.create(dict(spec.recipe)) is not None
+        assert "root" not in spec.recipe["data"]
+        assert "input" not in spec.recipe["backbone"]
