@@ -1,0 +1,224 @@
+"""Checkpoints of other people's code. Keys on the left are theirs, written down from their modules."""
+
+import pytest
+import torch
+
+from vssl.backbone.c3d import C3D
+from vssl.backbone.convert import convert_rspnet, convert_vcop
+from vssl.backbone.hara import HaraResNet
+from vssl.backbone.r2plus1d import R2Plus1D
+from vssl.backbone.resnet3d import R3D
+from vssl.backbone.s3d_g import S3DG
+from vssl.errors import VsslError
+
+BN = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+
+
+def keys(tensors, *pairs):
+    """Pairs of keys, one for each tensor of the modules in `pairs`."""
+    return {f"{theirs}.{t}": f"{ours}.{t}" for theirs, ours in pairs for t in tensors}
+
+
+def vcop_r3d():
+    pairs = keys(["weight"], ("conv1.temporal_spatial_conv", "stem.conv")) | keys(BN, ("bn1", "stem.bn"))
+    for theirs, ours in (("conv2", 0), ("conv3", 1), ("conv4", 2), ("conv5", 3)):
+        block, to = f"{theirs}.block1", f"stages.{ours}.0"
+        for conv in ("conv1", "conv2"):
+            pairs |= keys(["weight"], (f"{block}.{conv}.temporal_spatial_conv", f"{to}.{conv}"))
+        pairs |= keys(BN, (f"{block}.bn1", f"{to}.bn1"), (f"{block}.bn2", f"{to}.bn2"))
+        if ours:
+            pairs |= keys(
+                ["weight"], (f"{block}.downsampleconv.temporal_spatial_conv", f"{to}.shortcut.conv")
+            )
+            pairs |= keys(BN, (f"{block}.downsamplebn", f"{to}.shortcut.bn"))
+    return pairs
+
+
+def vcop_r2plus1d():
+    pairs = {}
+    for theirs, ours in vcop_r3d().items():
+        conv = theirs.removesuffix(".temporal_spatial_conv.weight")
+        if conv == theirs:
+            pairs[theirs] = ours
+            continue
+        to = ours.removesuffix(".weight")
+        pairs |= keys(["weight"], (f"{conv}.spatial_conv", f"{to}.spatial"))
+        pairs |= keys(["weight"], (f"{conv}.temporal_conv", f"{to}.temporal"))
+        pairs |= keys(BN, (f"{conv}.bn", f"{to}.bn"))
+    return pairs
+
+
+def vcop_c3d():
+    pairs = {}
+    for layer in ("1", "2", "3a", "3b", "4a", "4b", "5a", "5b"):
+        pairs |= keys(["weight", "bias"], (f"conv{layer}", f"layers.conv{layer}"))
+        pairs |= keys(BN, (f"bn{layer}", f"layers.bn{layer}"))
+    return pairs
+
+
+def rspnet_resnet18():
+    pairs = keys(["weight"], ("conv1", "stem.conv")) | keys(BN, ("bn1", "stem.bn"))
+    for stage in range(4):
+        for block in range(2):
+            theirs, ours = f"layer{stage + 1}.{block}", f"stages.{stage}.{block}"
+            for part in ("1", "2"):
+                pairs |= keys(["weight"], (f"{theirs}.conv{part}", f"{ours}.conv{part}"))
+                pairs |= keys(BN, (f"{theirs}.bn{part}", f"{ours}.bn{part}"))
+        if stage:
+            theirs, ours = f"layer{stage + 1}.0.downsample", f"stages.{stage}.0.shortcut"
+            pairs |= keys(["weight"], (f"{theirs}.0", f"{ours}.conv"))
+            pairs |= keys(BN, (f"{theirs}.1", f"{ours}.bn"))
+    return pairs
+
+
+def rspnet_s3dg():
+    units = [("feature.basicConv3d", "layers.conv2b")]
+    separable = [("feature.sepConv1", "layers.stem"), ("feature.sep_conv2", "layers.conv2c")]
+    for block in ("3b", "3c", "4b", "4c", "4d", "4e", "4f", "5b", "5c"):
+        theirs, ours = f"feature.sepInc_{block}", f"layers.mixed_{block}"
+        units += [
+            (f"{theirs}.{b}", f"{ours}.{b}") for b in ("branch0", "branch1.0", "branch2.0", "branch3.1")
+        ]
+        separable += [(f"{theirs}.{b}", f"{ours}.{b}") for b in ("branch1.1", "branch2.1")]
+    pairs = {}
+    for theirs, ours in separable:
+        units += [(f"{theirs}.sep_conv.0", f"{ours}.spatial"), (f"{theirs}.sep_conv.1", f"{ours}.temporal")]
+        pairs |= keys(["weight", "bias"], (f"{theirs}.excitation", f"{ours}.gate.linear"))
+    for theirs, ours in units:
+        pairs |= keys(["weight"], (f"{theirs}.conv3d", f"{ours}.conv"))
+        pairs |= keys(BN, (f"{theirs}.bn", f"{ours}.bn"))
+    return pairs
+
+
+def nets():
+    """Networks of equal layout without memory behind their weights: a converter looks at shapes only."""
+    with torch.device("meta"):
+        return {
+            "r3d": R3D([1, 1, 1, 1]),
+            "r2plus1d": R2Plus1D([1, 1, 1, 1]),
+            "c3d": C3D(),
+            "hara": HaraResNet([2, 2, 2, 2]),
+            "s3d_g": S3DG(bn_momentum=0.1),
+        }
+
+
+NETS = nets()
+OWN = {name: net.state_dict() for name, net in NETS.items()}
+LAYOUTS = {
+    "r3d": vcop_r3d(),
+    "r2plus1d": vcop_r2plus1d(),
+    "c3d": vcop_c3d(),
+    "hara": rspnet_resnet18(),
+    "s3d_g": rspnet_s3dg(),
+}
+
+
+def checkpoint(name, prefix=""):
+    """Our own tensors under their keys."""
+    return {prefix + theirs: OWN[name][ours] for theirs, ours in LAYOUTS[name].items()}
+
+
+PUBLISHED = [
+    (convert_vcop, "r3d", "base_network."),  # VCOP
+    (convert_vcop, "r2plus1d", "base_network."),
+    (convert_vcop, "c3d", "base_network."),
+    (convert_vcop, "r3d", "module."),  # VideoPace, several GPUs
+    (convert_vcop, "r2plus1d", ""),  # VSPP
+    (convert_vcop, "r2plus1d", "encoder_q.module."),  # auxSKD
+    (convert_rspnet, "hara", "encoder_q.encoder."),  # RSPNet, pretrained
+    (convert_rspnet, "hara", "module.encoder_q.encoder."),
+    (convert_rspnet, "hara", "encoder."),  # RSPNet, fine-tuned
+    (convert_rspnet, "r2plus1d", "encoder_q.encoder."),
+    (convert_rspnet, "c3d", "encoder_q.encoder."),
+    (convert_rspnet, "s3d_g", "encoder_q.encoder."),
+]
+
+
+@pytest.mark.parametrize(("convert", "name", "prefix"), PUBLISHED)
+def test_every_tensor_finds_its_place(convert, name, prefix):
+    converted = convert(checkpoint(name, prefix), NETS[name])
+    assert converted.unused == []
+    assert converted.state.keys() == OWN[name].keys()
+    assert all(converted.state[key] is tensor for key, tensor in OWN[name].items())
+
+
+def test_values_arrive():
+    torch.manual_seed(0)
+    source, target = R3D([1, 1, 1, 1]), R3D([1, 1, 1, 1])
+    own = source.state_dict()
+    theirs = {f"base_network.{key}": own[name] for key, name in LAYOUTS["r3d"].items()}
+    target.load_state_dict(convert_vcop(theirs, target).state)
+    clips = torch.randn(2, 3, 4, 16, 16)
+    assert torch.equal(source.eval()(clips), target.eval()(clips))
+
+
+def test_more_blocks_per_stage():
+    with torch.device("meta"):
+        net = R3D([1, 3, 1, 1])
+    own = net.state_dict()
+    theirs = {key: own[name] for key, name in LAYOUTS["r3d"].items()}
+    for block in (1, 2):
+        for conv in ("conv1", "conv2"):
+            weight = own[f"stages.1.{block}.{conv}.weight"]
+            theirs[f"conv3.blocks.{block - 1}.{conv}.temporal_spatial_conv.weight"] = weight
+        for bn in ("bn1", "bn2"):
+            for tensor in BN:
+                theirs[f"conv3.blocks.{block - 1}.{bn}.{tensor}"] = own[f"stages.1.{block}.{bn}.{tensor}"]
+    state = convert_vcop(theirs, net).state
+    assert all(state[key] is own[key] for key in own)
+
+
+def test_heads_and_teacher_of_auxskd_are_unused():
+    student = checkpoint("r2plus1d", "encoder_q.module.")
+    teacher = {
+        key.replace("encoder_q", "encoder_k"): torch.empty_like(value) for key, value in student.items()
+    }
+    extras = ["encoder_q.module.linear.weight", "predict_q_c.module.0.weight", "queue", "queue_ptr"]
+    state = {**teacher, **student, **{key: torch.zeros(1) for key in extras}}
+    converted = convert_vcop(state, NETS["r2plus1d"])
+    assert converted.unused == [*teacher, *extras]
+    assert all(converted.state[key] is value for key, value in OWN["r2plus1d"].items())
+
+
+def test_heads_and_key_encoder_of_rspnet_are_unused():
+    query = checkpoint("hara", "encoder_q.encoder.")
+    key_encoder = {key.replace("encoder_q", "encoder_k"): value for key, value in query.items()}
+    extras = ["encoder_q.encoder.fc.weight", "encoder_q.fc1.2.weight", "encoder_q.fc2.2.bias", "queue"]
+    state = {**query, **key_encoder, **{key: torch.zeros(1) for key in extras}}
+    assert convert_rspnet(state, NETS["hara"]).unused == [*key_encoder, *extras]
+
+
+def test_missing_weight_is_named():
+    state = checkpoint("r2plus1d", "base_network.")
+    del state["base_network.conv4.block1.downsampleconv.bn.running_var"]
+    with pytest.raises(VsslError, match=r"1 missing \(stages\.2\.0\.shortcut\.conv\.bn\.running_var\)"):
+        convert_vcop(state, NETS["r2plus1d"])
+
+
+def test_wrong_shape_is_named():
+    state = checkpoint("r3d") | {"conv1.temporal_spatial_conv.weight": torch.zeros(64, 1, 3, 7, 7)}
+    message = (
+        r"1 of another shape \(stem\.conv\.weight has \(64, 1, 3, 7, 7\) instead of \(64, 3, 3, 7, 7\)\)"
+    )
+    with pytest.raises(VsslError, match=message):
+        convert_vcop(state, NETS["r3d"])
+
+
+def test_checkpoint_of_another_net():
+    with pytest.raises(VsslError, match=r"not weights of R3D: .*not understood: .*spatial_conv.*\.\.\."):
+        convert_vcop(checkpoint("r2plus1d"), NETS["r3d"])
+    with pytest.raises(VsslError, match="not weights of HaraResNet"):
+        convert_rspnet({}, NETS["hara"])
+
+
+def test_net_that_the_family_never_published():
+    with pytest.raises(VsslError, match="S3DG were published: choose one of R3D, R2Plus1D, C3D"):
+        convert_vcop(checkpoint("s3d_g"), NETS["s3d_g"])
+    with pytest.raises(VsslError, match="choose one of HaraResNet"):
+        convert_rspnet(checkpoint("r3d"), NETS["r3d"])
+
+
+def test_two_sets_of_weights_in_one_file():
+    state = checkpoint("c3d", "module.") | checkpoint("c3d", "base_network.")
+    with pytest.raises(VsslError, match=r"module\.conv1\.weight and base_network\.conv1\.weight"):
+        convert_vcop(state, NETS["c3d"])
