@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from vssl import cli
@@ -12,8 +13,14 @@ from vssl.commands import execute
 
 @hydra.main(config_path="conf", config_name="config", version_base="1.3")
 def main(cfg: DictConfig) -> None:
-    """Run one point; with -m the forest launcher takes all points at once instead."""
-    execute([(cfg, list(HydraConfig.get().overrides.task))])
+    """Run one point. With -m the forest launcher takes all points at once and this is not called."""
+    job = HydraConfig.get()
+    point = (cfg, list(job.overrides.task))
+    if job.mode is RunMode.MULTIRUN:  # another launcher was chosen; it records the error and goes on
+        execute([point])
+        return
+    with cli.one_line_errors():
+        execute([point])
 
 
 if __name__ == "__main__":

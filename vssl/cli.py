@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
@@ -15,10 +16,19 @@ from vssl.errors import VsslError, nearest
 
 
 def run(main: Callable[[], object]) -> None:
-    """Run the app; exit with 1 after one clear line for mistakes, with a traceback for defects."""
+    """Run the Hydra app `main`."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing its own report
-    try:
+    # Hydra's parser takes no flag after the first override; people write `mode=plan -m`.
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
+    with one_line_errors():
         main()
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Exit with 1 after one clear line for a user's mistake; a defect of the program keeps its traceback."""
+    try:
+        yield
     except VsslError as error:
         _stop(str(error))
     except (HydraException, OmegaConfBaseException) as error:

@@ -68,8 +68,8 @@ def _training_stage(
         "init": _digest_of_file(weights) if weights else None,
     }
     paths = {"data": source["root"], **({"init": weights} if weights else {})}
-    clips = node["sampler"].get("num_clips", clips)
-    return StageSpec(name, recipe, parent, paths, clips=clips * _samples_seen(node["training"], source))
+    clips = _integer(node["sampler"], "num_clips", f"{name}.sampler", clips)
+    return StageSpec(name, recipe, parent, paths, clips=clips * _samples_seen(name, node["training"], source))
 
 
 def _test_stage(protocol: Node, source: Node, config: Node, parent: StageSpec) -> StageSpec:
@@ -79,16 +79,24 @@ def _test_stage(protocol: Node, source: Node, config: Node, parent: StageSpec) -
         **{key: value for key, value in test.items() if key != "sampler"},
         **_backbone_and_data(config, source),
     }
-    clips = source["num_videos"] * test["sampler"]["num_clips"]
+    clips = _integer(source, "num_videos", "data") * _integer(test["sampler"], "num_clips", "test.sampler", 1)
     return StageSpec("test", recipe, parent, {"data": source["root"]}, clips=clips)
 
 
-def _samples_seen(training: Node, source: Node) -> int:
+def _samples_seen(name: str, training: Node, source: Node) -> int:
     """Videos behind all steps of a training, counted as often as they are seen."""
-    per_epoch = source["num_videos"] * source["repeat"]
+    per_epoch = _integer(source, "num_videos", "data") * _integer(source, "repeat", "data")
     if training["drop_last"]:
-        per_epoch -= per_epoch % training["batch_size"]
-    return int(per_epoch * training["epochs"])
+        per_epoch -= per_epoch % _integer(training, "batch_size", f"{name}.training")
+    return per_epoch * _integer(training, "epochs", f"{name}.training")
+
+
+def _integer(node: Node, key: str, where: str, default: int | None = None) -> int:
+    """A whole number that the plan counts with; all other values are checked when they are used."""
+    value = node.get(key, default)
+    if not isinstance(value, int):
+        raise VsslError(f"{where}.{key}={value}: expected int, got {type(value).__name__}")
+    return value
 
 
 def _backbone_and_data(config: Node, source: Node) -> Node:
