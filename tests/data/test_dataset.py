@@ -1,0 +1,153 @@
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from vssl.data.augmentation import Augmentation
+from vssl.data.dataset import ClipDataset
+from vssl.errors import VsslError
+from vssl.types import ClipPlan, ClipSampler, Video
+
+AUGMENTATION = Augmentation(
+    resize=[16, 20],
+    crop=12,
+    random_crop=True,
+    flip=0.5,
+    jitter_probability=0.8,
+    brightness=0.8,
+    contrast=0.8,
+    saturation=0.8,
+    hue=0.2,
+    jitter_per="frame",
+    grey=0.2,
+    pixel_max=255.0,
+    mean=None,
+    std=None,
+)
+PLAIN = Augmentation(
+    **{**vars(AUGMENTATION), "resize": [16, 20], "random_crop": False, "flip": 0.0, "jitter_probability": 0.0}
+)
+
+
+@dataclass(frozen=True)
+class TwoClips(ClipSampler):
+    """Two clips of four frames; the target is the step between frames."""
+
+    @property
+    def classes(self):
+        return {"step": 3}
+
+    @property
+    def min_frames(self):
+        return 10
+
+    def plan(self, num_frames, rng):
+        step = int(rng.integers(1, 4))
+        starts_K1 = rng.integers(0, num_frames - 9, (2, 1))
+        return ClipPlan(starts_K1 + step * np.arange(4), {"step": step})
+
+
+class Numbered:
+    """Videos whose frames show their number in red and the video's in green; counts reads."""
+
+    def __init__(self, lengths):
+        self.videos = [Video(str(n), length, n % 3 if n else None) for n, length in enumerate(lengths)]
+        self.reads = 0
+
+    def prepare(self):
+        pass
+
+    def read(self, video, frames_T):
+        assert frames_T.ndim == 1
+        assert frames_T.max() < video.num_frames
+        self.reads += 1
+        frames = np.zeros((len(frames_T), 16, 20, 3), np.uint8)
+        frames[..., 0] = frames_T[:, None, None]
+        frames[..., 1] = int(video.name)
+        frames[..., 2] = np.arange(20)
+        return frames
+
+
+def dataset(lengths=(30, 40, 10), augmentation=AUGMENTATION, seed=3, repeat=2):
+    return ClipDataset(Numbered(lengths), TwoClips(), augmentation, seed, repeat)
+
+
+def equal(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_sample_holds_the_planned_frames_and_their_target():
+    data = dataset(augmentation=PLAIN)
+    for index in range(len(data)):
+        sample = data[0, index]
+        clips = sample["clips"]
+        assert clips.shape == (2, 3, 4, 12, 12)
+        assert clips.dtype == torch.uint8
+        assert (clips[:, 1] == index % 3).all()
+        assert (clips[:, 0, :, 0, 0].int().diff(dim=1) == sample["step"]).all()
+        assert sample["label"] == (-1, 1, 2)[index % 3]
+        assert sample["index"] == index
+        assert {sample[name].dtype for name in ("step", "label", "index")} == {torch.int64}
+        assert sample["step"].shape == ()
+        assert sample["flip"].shape == sample["grey"].shape == (2,)
+        assert sample["jitter"].shape == sample["jitter_order"].shape == (2, 4, 4)
+
+
+def test_all_frames_come_from_one_read():
+    data = dataset()
+    _ = data[0, 0]
+    assert data.source.reads == 1
+
+
+def test_every_tensor_is_contiguous():
+    sample = dataset()[0, 0]
+    assert all(values.is_contiguous() for values in sample.values())
+    assert sample["clips"].stride() == (3 * 4 * 144, 4 * 144, 144, 12, 1)
+
+
+def test_a_sample_is_a_pure_function_of_seed_epoch_and_index():
+    sample = dataset()[1, 2]
+    data = dataset()
+    _ = data[0, 0], data[5, 1]
+    assert equal(data[1, 2], sample)
+    for other in (data[2, 2], data[1, 5], dataset(seed=4)[1, 2]):
+        assert not torch.equal(other["jitter"], sample["jitter"])
+
+
+def test_repeat_passes_over_the_videos_with_other_draws():
+    data = dataset(repeat=3)
+    assert len(data) == 9
+    first, second = data[0, 1], data[0, 4]
+    assert first["label"] == second["label"] == 1
+    assert not torch.equal(first["jitter"], second["jitter"])
+
+
+def test_short_videos_are_left_out_and_counted():
+    data = dataset(lengths=(9, 30, 3, 10))
+    assert data.excluded == 2
+    assert [video.num_frames for video in data.videos] == [30, 10]
+    assert len(data) == 4
+    assert data[0, 1]["label"] == 0
+
+
+def test_only_short_videos_is_an_error_that_says_what_would_do():
+    with pytest.raises(VsslError, match=r"longest of 2 videos has 9 frames, but TwoClips needs 10"):
+        dataset(lengths=(9, 3))
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize("workers", [1, 3])
+def test_batches_do_not_depend_on_the_number_of_workers(workers):
+    order = [(epoch, index) for epoch in range(2) for index in (4, 0, 5, 2, 1, 3)]
+
+    def batches(num_workers):
+        return list(DataLoader(dataset(), batch_size=4, sampler=order, num_workers=num_workers))
+
+    alone, helped = batches(0), batches(workers)
+    assert len(alone) == len(helped) == 3
+    for expected, batch in zip(alone, helped, strict=True):
+        assert equal(expected, batch)
+        assert {n: v.stride() for n, v in batch.items()} == {n: v.stride() for n, v in expected.items()}
+    assert AUGMENTATION.apply(alone[0]).shape == (4, 2, 3, 4, 12, 12)

@@ -1,0 +1,172 @@
+"""What every task and every backbone owes the rest, whoever wrote it: found by listing the configs."""
+
+import numpy as np
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from conftest import ROOT, composed
+from vssl.types import ClipSampler
+
+NOT_ARGUMENTS = ("augmentation", "training", "revision", "input")
+LENGTHS = (1, 7, 16, 300)
+SEEDS = range(20)
+BATCH = 8
+
+
+def choices(group):
+    return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml") if path.stem != "none")
+
+
+def built(cfg, group):
+    """The object of a config group, as the stages build it."""
+    node = OmegaConf.to_container(cfg[group], resolve=True)
+    return instantiate({k: v for k, v in node.items() if k not in NOT_ARGUMENTS}, _convert_="all")
+
+
+@pytest.fixture(params=choices("pretext"))
+def config(request):
+    return composed(
+        f"pretext={request.param}", "auxiliary=auxskd", "auxiliary.queue_size=64", "backbone=tiny"
+    )
+
+
+@pytest.fixture
+def sampler(config):
+    return built(config, "pretext").sampler
+
+
+@pytest.fixture
+def backbone(config):
+    torch.manual_seed(0)
+    return built(config, "backbone")
+
+
+def lengths(sampler):
+    return [length for length in LENGTHS if length >= sampler.min_frames]
+
+
+def batch_of(sampler, cfg):
+    """Noise for clips, with the targets of plans for a long video."""
+    rng = np.random.default_rng(0)
+    plans = [sampler.plan(300, rng) for _ in range(BATCH)]
+    size = cfg.backbone.input.crop
+    clips, frames = plans[0].frames_KT.shape
+    noise = torch.rand(BATCH, clips, 3, frames, size, size, generator=torch.Generator().manual_seed(0))
+    targets = {name: torch.tensor([plan.targets[name] for plan in plans]) for name in sampler.classes}
+    return {"clips": noise * 255, "label": torch.full((BATCH,), -1), **targets}
+
+
+def assert_gradients_reach(backbone):
+    missed = [n for n, p in backbone.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert not missed
+
+
+def test_plans_stay_inside_the_video(sampler):
+    assert lengths(sampler)
+    for length in lengths(sampler):
+        for seed in SEEDS:
+            frames_KT = sampler.plan(length, np.random.default_rng(seed)).frames_KT
+            assert frames_KT.dtype == np.int64
+            assert frames_KT.ndim == 2
+            assert frames_KT.min() >= 0
+            assert frames_KT.max() < length
+
+
+def test_all_plans_have_the_same_shape(sampler):
+    plans = [sampler.plan(n, np.random.default_rng(seed)) for n in lengths(sampler) for seed in SEEDS]
+    assert len({plan.frames_KT.shape for plan in plans}) == 1
+
+
+def test_a_plan_is_a_function_of_the_generator_state(sampler):
+    for length in lengths(sampler):
+        one, same = (sampler.plan(length, np.random.default_rng(5)) for _ in range(2))
+        assert one.frames_KT.tolist() == same.frames_KT.tolist()
+        assert one.targets == same.targets
+    different = {sampler.plan(300, np.random.default_rng(seed)).frames_KT.tobytes() for seed in SEEDS}
+    assert len(different) > 1
+
+
+def test_targets_are_classes(sampler):
+    for length in lengths(sampler):
+        for seed in SEEDS:
+            targets = sampler.plan(length, np.random.default_rng(seed)).targets
+            assert set(targets) == set(sampler.classes)
+            assert all(0 <= targets[name] < count for name, count in sampler.classes.items())
+
+
+def test_every_class_occurs(sampler):
+    rng = np.random.default_rng(0)
+    drawn = [sampler.plan(300, rng).targets for _ in range(400)]
+    for name, count in sampler.classes.items():
+        assert {targets[name] for targets in drawn} == set(range(count))
+
+
+def test_pairs_are_two_clips_inside_the_video(sampler):
+    for length in lengths(sampler):
+        for seed in SEEDS:
+            pair = sampler.pair(length, np.random.default_rng(seed), distinct=True)
+            assert len(pair.frames_KT) == 2
+            assert not pair.targets
+            assert pair.frames_KT.min() >= 0
+            assert pair.frames_KT.max() < length
+
+
+def test_pairs_differ_in_every_target(sampler, monkeypatch):
+    kind = type(sampler)
+    if kind.pair is not ClipSampler.pair:
+        pytest.skip(f"{kind.__name__} draws pairs in a way of its own")
+    drawn, plan = [], kind.plan
+    monkeypatch.setattr(kind, "plan", lambda *args: drawn.append(plan(*args)) or drawn[-1])
+    for seed in SEEDS:
+        drawn.clear()
+        sampler.pair(300, np.random.default_rng(seed), distinct=True)
+        first, second = drawn[0].targets, drawn[-1].targets
+        assert all(first[name] != second[name] for name, count in sampler.classes.items() if count > 1)
+
+
+def test_pretext_trains_the_whole_backbone(config, sampler, backbone):
+    objective = built(config, "pretext").objective(backbone).train()
+    assert objective.backbone is backbone
+    batch = batch_of(sampler, config)
+    optimizer = torch.optim.SGD([p for p in objective.parameters() if p.requires_grad], lr=0.05)
+    losses = []
+    for step in range(1, 21):
+        optimizer.zero_grad()
+        output = objective(batch)
+        output.loss.backward()
+        assert_gradients_reach(backbone)
+        optimizer.step()
+        objective.after_step(step / 20)
+        losses.append(output.loss.item())
+    assert losses[-1] < losses[0]
+
+
+def test_metrics_are_plain_numbers(config, sampler, backbone):
+    output = built(config, "pretext").objective(backbone).train()(batch_of(sampler, config))
+    assert output.loss.shape == ()
+    assert output.metrics
+    for value in output.metrics.values():
+        assert value.shape == ()
+        assert not value.requires_grad
+
+
+def test_auxskd_trains_the_whole_backbone_on_the_clips_of_every_pretext(config, backbone):
+    task = built(config, "auxiliary")
+    objective = task.objective(backbone).train()
+    loss = objective(batch_of(task.sampler, config)).loss
+    assert torch.isfinite(loss)
+    loss.backward()
+    assert_gradients_reach(backbone)
+
+
+@pytest.mark.parametrize("name", choices("backbone"))
+def test_backbones_return_one_vector_per_clip_of_their_own_size(name):
+    """On the meta device, where only shapes are worked out."""
+    cfg = composed(f"backbone={name}")
+    clip = cfg.backbone.input
+    with torch.device("meta"):
+        backbone = built(cfg, "backbone").train()
+        features_BD = backbone(torch.empty(2, 3, clip.num_frames, clip.crop, clip.crop))
+    assert features_BD.shape == (2, backbone.feature_dim)

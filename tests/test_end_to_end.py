@@ -1,0 +1,255 @@
+"""The whole program as users meet it: real processes, real files, real kills."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import ROOT, command, environment
+
+
+def stage_folders(outputs, name="*"):
+    return sorted(path.parent for path in Path(outputs).glob(f"stages/{name}/*/result.json"))
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(outputs):
+    """All weights and final checkpoints of a run, by stage and key."""
+    files = Path(outputs).glob("stages/*/*/*.pt")
+    return {f"{path.parent.parent.name}/{path.name}": torch.load(path) for path in files}
+
+
+def assert_identical(one, two, where=""):
+    if isinstance(one, dict):
+        assert one.keys() == two.keys(), where
+        for name in one:
+            if name != "seconds":
+                assert_identical(one[name], two[name], f"{where}/{name}")
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, two), where
+    else:
+        assert one == two, where
+
+
+def test_a_pipeline_runs_and_the_second_time_trains_nothing(launch, tmp_path):
+    first = launch()
+    assert first.returncode == 0, first.stderr
+    folders = stage_folders(tmp_path)
+    assert [folder.parent.name for folder in folders] == ["auxiliary", "finetune", "pretext", "test"]
+    # 16 videos in batches of 8, two epochs: four steps, each logged
+    assert [len(lines(folder)) for folder in folders] == [4, 4, 4, 1]
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    second = launch()
+    assert second.returncode == 0, second.stderr
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert first.stdout.split("method")[1] == second.stdout.split("method")[1]
+    assert "4 reused" in second.stdout
+
+
+def test_result_tells_protocol_and_provenance(launch, tmp_path):
+    assert launch("auxiliary=none", "pretext=none").returncode == 0
+    result = json.loads((stage_folders(tmp_path, "test")[0] / "result.json").read_text())
+    assert set(result["metrics"]) == {"clip_top1", "clip_top5", "video_top1", "video_top5", "chance"}
+    protocol = result["protocol"]
+    assert protocol["clips_per_video"] == 10
+    assert protocol["test_videos"] == 8
+    assert protocol["epochs"] == 2
+    assert protocol["effective_batch"] == 8
+    assert protocol["backbone_parameters"] > 1000
+    assert protocol["trained"] == "backbone and heads"
+    assert protocol["seed"] == 0
+    assert {"git_commit", "versions", "host", "device"} <= set(result["provenance"])
+
+
+def test_nothing_is_written_outside_outputs(launch, tmp_path, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("cwd")
+    done = launch("tracking=mlflow", "auxiliary=none", "pretext=none", cwd=elsewhere)
+    assert done.returncode == 0, done.stderr
+    assert list(elsewhere.iterdir()) == []
+    assert "mlflow ui --backend-store-uri sqlite:///" in done.stdout
+    assert (tmp_path / "mlflow.db").exists()
+
+
+def test_plan_writes_nothing_and_imports_neither_torch_nor_mlflow(launch, tmp_path):
+    code = (
+        "import sys, runpy; sys.argv = ['launch.py', 'mode=plan', 'outputs={}']; "
+        "runpy.run_path('launch.py', run_name='__main__'); "
+        "print(sorted({{'torch', 'mlflow', 'decord'}} & set(sys.modules)))"
+    )
+    outputs = tmp_path / "none"
+    python = command(tmp_path, [])[0]
+    done = subprocess.run(
+        [python, "-c", code.format(outputs)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "1 point, 4 stages asked for, 4 distinct, 0 already done" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert not outputs.exists()
+
+
+def test_plan_of_the_quick_start_shares_stages(launch, tmp_path):
+    done = launch("-m", "+sweeps=quickstart", "mode=plan")
+    assert done.returncode == 0, done.stderr
+    assert "9 points, 27 stages asked for, 27 distinct, 0 already done" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failing_stage_stops_only_its_descendants(launch, tmp_path):
+    done = launch(
+        "-m", "auxiliary=none", "pretext.training.optimizer.lr=1e30,0.01", "protocol.test.sampler.num_clips=2"
+    )
+    assert done.returncode == 1
+    assert "the loss is" in done.stdout
+    assert "skipped" in done.stdout
+    assert [folder.parent.name for folder in stage_folders(tmp_path)] == ["finetune", "pretext", "test"]
+    [failed] = tmp_path.glob("stages/pretext/*/failed.json")
+    assert str(failed.parent / "log.txt") in done.stdout
+    assert "Traceback" in (failed.parent / "log.txt").read_text()
+    assert done.stderr.strip().splitlines()[-1].startswith("vssl: 1 of 6 stages failed, 2 skipped")
+
+
+@pytest.mark.parametrize("launcher", ["basic", "submitit_local"])
+def test_other_hydra_launchers_work(launch, tmp_path, launcher):
+    done = launch("-m", f"hydra/launcher={launcher}", "auxiliary=none", "pretext=none", "seed=0,1")
+    assert done.returncode == 0, done.stderr
+    assert len(stage_folders(tmp_path, "test")) == 2
+
+
+def kill_after(outputs, data, seconds, *overrides):
+    """Start a launch in its own session and kill all its processes `seconds` after training began."""
+    process = subprocess.Popen(
+        command(outputs, data, *overrides),
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while process.poll() is None and not list(Path(outputs).glob("stages/*/*/metrics.jsonl")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(seconds)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+LONG = [
+    "auxiliary.training.epochs=12",
+    "pretext.training.epochs=12",
+    "runtime.save_every_s=0",
+    "runtime.workers=1",
+    "protocol.test.sampler.num_clips=2",
+]
+
+
+def test_a_run_killed_at_several_moments_ends_in_the_same_weights(launch, data, tmp_path):
+    whole = tmp_path / "whole"
+    done = launch(f"outputs={whole}", *LONG)
+    assert done.returncode == 0, done.stderr
+    killed = tmp_path / "killed"
+    for seconds in (0.2, 0.7, 1.2, 1.7):
+        kill_after(killed, data, seconds, *LONG)
+    partial = [p for p in killed.glob("stages/*/*") if not (p / "result.json").exists()]
+    assert partial, "the kills came too late to test anything"
+    done = launch(f"outputs={killed}", *LONG)
+    assert done.returncode == 0, done.stderr
+    assert_identical(weights(killed), weights(whole))
+    for one, two in zip(stage_folders(killed), stage_folders(whole), strict=True):
+        strip = [{k: v for k, v in line.items() if k != "time"} for line in lines(one)]
+        assert strip == [{k: v for k, v in line.items() if k != "time"} for line in lines(two)]
+
+
+def test_two_launches_at_once_train_each_stage_once(data, tmp_path):
+    commands = [command(tmp_path, data, "auxiliary=none", "runtime.save_every_s=0")] * 2
+    processes = [
+        subprocess.Popen(c, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True) for c in commands
+    ]
+    outputs = [process.communicate(timeout=200)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert outputs[0].split("method")[1] == outputs[1].split("method")[1]
+    for folder in stage_folders(tmp_path):
+        log = (folder / "log.txt").read_text()
+        assert log.count(": start") == 1, log
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("pretext=vsp", "pretext=vsp: no such choice; did you mean 'vspp'?"),
+        ("pretext.sampler.num_segment=3", "num_segment: no such option; did you mean 'num_segments'?"),
+        ("pretext.sampler.variant=relased", "relased: no such value; did you mean 'released'?"),
+        ("mode=paln", "mode=paln: no such mode; did you mean 'plan'?"),
+        ("seed=???", "seed: needs a value"),
+        ("pretext.training.epochs=many", "pretext.training.epochs=many: expected int, got str"),
+        ("pretext.training.micro_batch=3", "batch_size=8 is not a multiple of micro_batch=3"),
+        ("init.weights=/no/such/file.pt", "init.weights=/no/such/file.pt: No such file"),
+    ],
+)
+def test_a_mistake_is_one_line_and_writes_no_stage(launch, tmp_path, override, message):
+    done = launch(override)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert not (tmp_path / "stages").exists()
+
+
+def test_segments_that_do_not_divide_the_clip(launch):
+    done = launch("pretext.sampler.variant=eq4", "pretext.sampler.num_segments=3")
+    assert done.returncode == 1
+    assert "16 frames into 3 equal segments" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_an_unreadable_video_is_named(launch, data, tmp_path):
+    own = tmp_path / "data"
+    roots = [f"{node}.root={own}" for node in ("source", "downstream.train", "downstream.test")]
+    small = ["auxiliary=none", "pretext=none", "tracking=jsonl", *roots]
+    assert launch(*small).returncode == 0
+    for video in own.glob("*/0000[0-9].mp4"):
+        video.write_bytes(b"not a video")
+    done = launch(*small, "seed=1")
+    assert done.returncode == 1
+    assert ".mp4" in done.stdout
+    assert "failed" in done.stdout
+
+
+def test_a_full_disk_is_one_line_and_the_run_continues_when_there_is_room(data, tmp_path):
+    mount = tmp_path / "small"
+    mount.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", str(mount)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a small tmpfs")
+    try:
+        run = command(mount / "out", data, "auxiliary=none", "pretext=none", "runtime.save_every_s=0")
+        done = subprocess.run(run, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert "no space left" in done.stdout + done.stderr
+        assert "Traceback" not in done.stdout + done.stderr
+        subprocess.run(["mount", "-o", "remount,size=50m", str(mount)], check=True)
+        done = subprocess.run(run, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    finally:
+        subprocess.run(["umount", str(mount)], check=True)
+
+
+def test_external_weights_start_the_fine_tuning(launch, tmp_path):
+    first = launch("auxiliary=none", f"outputs={tmp_path / 'one'}")
+    assert first.returncode == 0, first.stderr
+    [pretext] = stage_folders(tmp_path / "one", "pretext")
+    file = shutil.copy(pretext / "weights.pt", tmp_path / "mine.pt")
+    second = launch(f"init.weights={file}", f"outputs={tmp_path / 'two'}")
+    assert second.returncode == 0, second.stderr
+    one, two = ([*(tmp_path / name).glob("stages/finetune/*/weights.pt")] for name in ("one", "two"))
+    assert_identical(torch.load(one[0]), torch.load(two[0]))

@@ -1,0 +1,14 @@
+from vssl.tracking.jsonl import JsonlTracker
+from vssl.tracking.metrics import MetricsLog, StageFolder
+
+
+def test_it_takes_every_call_and_writes_nothing(tmp_path):
+    MetricsLog(tmp_path, resume_step=0).log({"loss": 1.0}, 1)
+    tracker, stage = JsonlTracker(), StageFolder("pretext", "3f2a", tmp_path, {})
+    tracker.begin("launch", "python launch.py")
+    tracker.mirror(stage, "running")
+    tracker.mirror(stage, "finished")
+    tracker.reuse(stage)
+    tracker.end(ok=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+    assert "metrics.jsonl" in tracker.where()

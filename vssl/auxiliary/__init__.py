@@ -1,0 +1,1 @@
+"""Auxiliary stages that come before the pretext task."""

@@ -1,0 +1,162 @@
+"""auxSKD, auxiliary similarity-based knowledge distillation: a first training stage that helps the pretext.
+
+Source: the auxSKD paper, section 3.1 and Algorithm 1, and the authors' released code where it is silent.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vssl.errors import VsslError
+from vssl.nn.checks import check_at_least
+from vssl.nn.ema import update_ema
+from vssl.nn.queue import KeyQueue, QueueInit
+from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, StepOutput, Task
+
+
+@dataclass(frozen=True)
+class PairSampler(ClipSampler):
+    """Two clips of one video, drawn as the pretext task draws its own; no targets.
+
+    distinct: the two differ in every target (for VSPP in speed and in segment), as in the released code;
+        otherwise they are independent, as the paper's text has it.
+    """
+
+    sampler: ClipSampler
+    distinct: bool
+
+    @property
+    def classes(self) -> Mapping[str, int]:
+        return {}
+
+    @property
+    def min_frames(self) -> int:
+        return self.sampler.min_frames
+
+    def plan(self, num_frames: int, rng: np.random.Generator) -> ClipPlan:
+        return self.sampler.pair(num_frames, rng, self.distinct)
+
+
+@dataclass(frozen=True)
+class AuxSKD(Task):
+    """Teach a student the similarities that its own running average, the teacher, sees (paper 3.1).
+
+    sampler: gives the pairs; the first clip goes to the student, the second one to the teacher.
+    projection_dim: width D of the embeddings.
+    predictor_hidden: hidden width of the student's predictor, an MLP D -> hidden -> D.
+    queue_size: H, the number of anchors: the teacher's latest embeddings.
+    queue_init: what the queue starts with, see `KeyQueue`.
+    momentum: m of the teacher's update.
+    teacher_temperature, student_temperature: gamma in Eq. 1 and 2.
+    """
+
+    sampler: PairSampler
+    projection_dim: int
+    predictor_hidden: int
+    queue_size: int
+    queue_init: QueueInit
+    momentum: float
+    teacher_temperature: float
+    student_temperature: float
+
+    def __post_init__(self) -> None:
+        check_at_least("projection_dim", self.projection_dim, 1)
+        check_at_least("predictor_hidden", self.predictor_hidden, 1)
+        check_at_least("queue_size", self.queue_size, 2)
+        if not 0 <= self.momentum <= 1:
+            raise VsslError(f"momentum={self.momentum} is not a share: choose a number from 0 to 1")
+        for name in ("teacher_temperature", "student_temperature"):
+            if getattr(self, name) <= 0:
+                raise VsslError(f"{name}={getattr(self, name)} is not possible: choose a number above 0")
+
+    def objective(self, backbone: Backbone) -> Objective:
+        return AuxSKDObjective(backbone, self)
+
+
+class AuxSKDObjective(Objective):
+    """Student (backbone, projection, predictor), teacher (backbone, projection) and a queue of anchors.
+
+    The teacher starts as a copy of the student and follows it by momentum, parameters only. It always
+    normalises with the statistics of its own batch, whatever mode the student is in, and so its BatchNorm
+    buffers have no effect. The released code also shuffles the teacher's batch between two devices; that
+    changes nothing on one device, and is left out.
+    """
+
+    def __init__(self, backbone: Backbone, task: AuxSKD) -> None:
+        super().__init__()
+        self.task = task
+        self.backbone = backbone
+        self.projection = nn.Linear(backbone.feature_dim, task.projection_dim)
+        self.predictor = nn.Sequential(
+            nn.Linear(task.projection_dim, task.predictor_hidden),
+            nn.BatchNorm1d(task.predictor_hidden),
+            nn.ReLU(inplace=True),
+            nn.Linear(task.predictor_hidden, task.projection_dim),
+        )
+        self.teacher = copy.deepcopy(self._student()).requires_grad_(False)
+        self.queue = KeyQueue(task.queue_size, task.projection_dim, task.queue_init)
+        self._pending: list[Tensor] = []
+
+    def forward(self, batch: Batch) -> StepOutput:
+        """Compare each pair with the anchors; the teacher's embeddings join them in `after_step`."""
+        clips_BKCTHW = batch["clips"]
+        student_BD = F.normalize(self.predictor(self._student()(clips_BKCTHW[:, 0])))
+        with torch.no_grad():
+            teacher_BD = F.normalize(self.teacher(clips_BKCTHW[:, 1]))
+        if self.training:
+            self._pending.append(teacher_BD)
+        anchors_HD = self.queue.keys
+        student_BH = log_similarities(student_BD, anchors_HD, self.task.student_temperature)
+        teacher_BH = log_similarities(teacher_BD, anchors_HD, self.task.teacher_temperature)
+        metrics = {
+            "student_entropy": _relative_entropy(student_BH.detach()),
+            "teacher_entropy": _relative_entropy(teacher_BH),
+            "cosine": (student_BD.detach() * teacher_BD).sum(dim=1).mean(),
+        }
+        return StepOutput(kl_divergence(teacher_BH, student_BH), metrics)
+
+    def after_step(self, progress: float) -> None:
+        """Move the teacher, then enqueue the keys of this step's forwards in their order.
+
+        The paper moves the teacher within the next step, before that step's optimiser update: the same.
+        """
+        update_ema(self.teacher, self._student(), self.task.momentum)
+        for keys_BD in self._pending:
+            self.queue.enqueue(keys_BD)
+        self._pending.clear()
+
+    def train(self, mode: bool = True) -> AuxSKDObjective:
+        super().train(mode)
+        self.teacher.train()
+        return self
+
+    def _student(self) -> nn.Sequential:
+        """What the teacher is a running average of."""
+        return nn.Sequential(self.backbone, self.projection)
+
+
+def log_similarities(embeddings_BD: Tensor, anchors_HD: Tensor, temperature: float) -> Tensor:
+    """Log-probability [B,H] of each anchor: softmax of dot products over temperature (Eq. 1 and 2).
+
+    The equations as printed carry a stray minus log; as probabilities they are this softmax.
+    """
+    return F.log_softmax(embeddings_BD @ anchors_HD.T / temperature, dim=1)
+
+
+def kl_divergence(target_BH: Tensor, output_BH: Tensor) -> Tensor:
+    """KL(target || output) of log-probabilities: sum over anchors, mean over the batch (Eq. 3)."""
+    return F.kl_div(output_BH, target_BH, reduction="batchmean", log_target=True)
+
+
+def _relative_entropy(log_probabilities_BH: Tensor) -> Tensor:
+    """Entropy as a share of its maximum ln H: 1 when all anchors look alike, as after a collapse."""
+    entropy_B = -(log_probabilities_BH.exp() * log_probabilities_BH).sum(dim=1)
+    return entropy_B.mean() / math.log(log_probabilities_BH.shape[1])

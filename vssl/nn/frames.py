@@ -1,0 +1,19 @@
+"""Frame numbers at the end of a video."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Short = Literal["wrap", "clamp"]
+"""How a clip goes on when its video ends: from the first frame again, or with the last frame repeated."""
+
+
+def keep_inside(frames: NDArray[np.int64], num_frames: int, short: Short) -> NDArray[np.int64]:
+    """Bring frame numbers (0-based, any shape) into a video of `num_frames` frames.
+
+    `wrap` takes them modulo `num_frames`; `clamp` puts the last frame in place of every later one.
+    """
+    return frames % num_frames if short == "wrap" else np.minimum(frames, num_frames - 1)

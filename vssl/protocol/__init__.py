@@ -1,0 +1,1 @@
+"""Protocols: how a pretrained backbone is judged on labelled videos."""

@@ -1,0 +1,95 @@
+"""Action classification, the downstream task (auxSKD paper, 4.2: fine-tuning and evaluation)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vssl.nn.checks import check_at_least
+from vssl.nn.frames import Short, keep_inside
+from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, StepOutput, Task
+
+
+@dataclass(frozen=True)
+class NaturalPace(ClipSampler):
+    """One clip of `num_frames` successive frames; every start that fits is as likely.
+
+    short: how the clip goes on at the end of a shorter video.
+    """
+
+    num_frames: int
+    short: Short
+
+    @property
+    def classes(self) -> Mapping[str, int]:
+        return {}
+
+    def plan(self, num_frames: int, rng: np.random.Generator) -> ClipPlan:
+        last_start = max(0, num_frames - self.num_frames)
+        start = int(rng.integers(last_start + 1))
+        frames_KT = start + np.arange(self.num_frames)[None]
+        return ClipPlan(keep_inside(frames_KT, num_frames, self.short), {})
+
+
+@dataclass(frozen=True)
+class UniformClips(ClipSampler):
+    """`num_clips` clips of successive frames, spread evenly from the first possible start to the last.
+
+    Starts are floor(k (n - T) / (num_clips - 1)); one clip alone starts at the first frame.
+
+    short: how the clips go on at the end of a video that is shorter than a clip.
+    """
+
+    num_frames: int
+    num_clips: int
+    short: Short
+
+    def __post_init__(self) -> None:
+        check_at_least("num_clips", self.num_clips, 1)
+
+    @property
+    def classes(self) -> Mapping[str, int]:
+        return {}
+
+    def plan(self, num_frames: int, rng: np.random.Generator) -> ClipPlan:
+        last_start = max(0, num_frames - self.num_frames)
+        starts_K = np.arange(self.num_clips) * last_start // max(1, self.num_clips - 1)
+        frames_KT = starts_K[:, None] + np.arange(self.num_frames)
+        return ClipPlan(keep_inside(frames_KT, num_frames, self.short), {})
+
+
+@dataclass(frozen=True)
+class Classification(Task):
+    """Predict the video's class from a clip, training all weights: cross-entropy on a linear head."""
+
+    sampler: ClipSampler
+    num_classes: int
+
+    def __post_init__(self) -> None:
+        check_at_least("num_classes", self.num_classes, 1)
+
+    def objective(self, backbone: Backbone) -> Objective:
+        return Classifier(backbone, self.num_classes)
+
+
+class Classifier(Objective):
+    """A backbone and one linear layer."""
+
+    def __init__(self, backbone: Backbone, num_classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(backbone.feature_dim, num_classes)
+
+    def forward(self, batch: Batch) -> StepOutput:
+        logits_BN, labels_B = self.logits(batch["clips"])[:, 0], batch["label"]
+        top1 = (logits_BN.argmax(dim=1) == labels_B).float().mean()
+        return StepOutput(F.cross_entropy(logits_BN, labels_B), {"top1": top1})
+
+    def logits(self, clips_BKCTHW: Tensor) -> Tensor:
+        """Return the class scores [B,K,N] of every clip."""
+        logits: Tensor = self.head(self.backbone(clips_BKCTHW.flatten(0, 1)))
+        return logits.reshape(*clips_BKCTHW.shape[:2], -1)

@@ -1,0 +1,160 @@
+"""Tables of a launch: what is planned, what came of each stage, and what the points reached.
+
+They are printed to stdout: coloured on a terminal; plain, and as wide as their content, elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Literal
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from vssl.report.progress import duration
+
+NONE = "\N{EN DASH}"
+_COLOURS = {"done": "green", "reused": "cyan", "failed": "bold red", "skipped": "yellow", "to do": "yellow"}
+_RESULT_HEADER = ["method", "seeds", "clip top-1", "video top-1", "video top-5", "chance"]
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """A stage that a launch needs; `what` in words, `clips` that it trains or tests on."""
+
+    key: str
+    name: str
+    what: str
+    state: Literal["done", "to do"]
+    clips: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a stage; `reason` if it failed or was skipped, `log` the file that tells more."""
+
+    name: str
+    key: str
+    what: str
+    status: Literal["done", "reused", "failed", "skipped"]
+    reason: str
+    log: str | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of a sweep: the method's label, the seed, and its test metrics; None if there is no result.
+
+    Metrics shown are clip_top1, video_top1, video_top5 and chance, as fractions of 1.
+    """
+
+    label: str
+    seed: int
+    metrics: dict[str, float] | None
+
+
+def plan_table(rows: Sequence[PlanRow], num_points: int, num_asked: int) -> None:
+    """Print the distinct stages of `num_points` points, which ask for `num_asked` stages together."""
+    table = _table("key", "stage", "what", "state", "clips")
+    for row in rows:
+        table.add_row(row.key, row.name, Text(row.what), _state(row.state), f"{row.clips:,}")
+    _print(table)
+    num_done = sum(row.state == "done" for row in rows)
+    print(
+        f"{_count(num_points, 'point')}, {_count(num_asked, 'stage')} asked for, "
+        f"{len(rows)} distinct, {num_done} already done"
+    )
+
+
+def outcome_table(rows: Sequence[Outcome]) -> None:
+    """Print what came of each stage, and below it why some failed or were skipped."""
+    table = _table("stage", "key", "what", "status", "time")
+    for row in rows:
+        table.add_row(row.name, row.key, Text(row.what), _state(row.status), duration(row.seconds))
+    _print(table)
+    counts = Counter(row.status for row in rows)
+    print(", ".join(f"{counts[status]} {status}" for status in counts))
+    # Not in the table: a path that is cut or folded cannot be copied.
+    for row in rows:
+        if row.reason:
+            print(f"{row.name} {row.key} {row.status}: {row.reason}")
+        if row.log:
+            print(f"    {row.log}")
+
+
+def result_table(points: Sequence[Point]) -> None:
+    """Print mean ± sample standard deviation over the seeds of each label, in percent."""
+    table = _table(*_RESULT_HEADER)
+    for row in _result_rows(points):
+        table.add_row(*map(Text, row))
+    _print(table)
+    print("in percent: mean ± standard deviation over the seeds")
+
+
+def markdown_table(points: Sequence[Point]) -> str:
+    """Return the content of `result_table` as Markdown."""
+    rows = [_RESULT_HEADER, ["---"] + ["--:"] * (len(_RESULT_HEADER) - 1), *_result_rows(points)]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+
+
+def _result_rows(points: Sequence[Point]) -> list[list[str]]:
+    """One row for each label, in the order of first appearance."""
+    labels = dict.fromkeys(point.label for point in points)
+    return [_result_row(label, [p.metrics for p in points if p.label == label]) for label in labels]
+
+
+def _result_row(label: str, runs: Sequence[dict[str, float] | None]) -> list[str]:
+    done = [metrics for metrics in runs if metrics is not None]
+    values = {
+        name: [100 * metrics[name] for metrics in done if name in metrics]
+        for name in ("clip_top1", "video_top1", "video_top5", "chance")
+    }
+    return [
+        label,
+        str(len(runs)) if len(done) == len(runs) else f"{len(done)} of {len(runs)}",
+        _mean_sd(values["clip_top1"]),
+        _mean_sd(values["video_top1"]),
+        _mean(values["video_top5"]),
+        _mean(values["chance"]),
+    ]
+
+
+def _mean(values: Sequence[float]) -> str:
+    return f"{mean(values):.1f}" if values else NONE
+
+
+def _mean_sd(values: Sequence[float]) -> str:
+    if not values:
+        return NONE
+    return f"{_mean(values)} ± {f'{stdev(values):.1f}' if len(values) > 1 else NONE}"
+
+
+def _table(*header: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for name in header:
+        numeric = name in ("clips", "time", *_RESULT_HEADER[1:])
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    return table
+
+
+def _state(state: str) -> Text:
+    return Text(state, style=_COLOURS[state])
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _print(table: Table) -> None:
+    console = Console()
+    if not console.is_terminal:
+        console.width = Console(width=10_000).measure(table).maximum
+    with console.capture() as text:
+        console.print(table)
+    print("", *(line.rstrip() for line in text.get().splitlines()), sep="\n")

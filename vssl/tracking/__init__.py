@@ -1,0 +1,1 @@
+"""Mirrors of the stage folders in an experiment tracker."""

@@ -1,0 +1,100 @@
+"""The metrics of a stage as lines of JSON, which are the truth, and what a tracker that mirrors them is."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from vssl.errors import VsslError
+from vssl.files import write_atomically
+
+FILE_NAME = "metrics.jsonl"
+RESERVED = ("step", "time")
+Status = Literal["running", "finished", "failed"]
+
+
+@dataclass(frozen=True)
+class StageFolder:
+    """A stage as a tracker sees it: its name and key, its folder, and tags such as commit, host, version."""
+
+    name: str
+    key: str
+    folder: Path
+    tags: Mapping[str, str]
+
+
+class Tracker(Protocol):
+    """A mirror of stage folders. A failure of it never reaches the caller; a later `mirror` catches up."""
+
+    def begin(self, name: str, command: str) -> None:
+        """Open a launch, once and before any stage: `name` for people, `command` as it was typed."""
+
+    def mirror(self, stage: StageFolder, status: Status) -> None:
+        """Pass on what the folder holds that was not passed on yet. Idempotent; resumes where it stopped."""
+
+    def reuse(self, stage: StageFolder) -> None:
+        """Note that this launch uses a stage that was finished before."""
+
+    def end(self, ok: bool) -> None:
+        """Close the launch; `ok` if every stage finished."""
+
+    def where(self) -> str:
+        """Say in one line how to look at the results."""
+
+
+class MetricsLog:
+    """Appends the metrics of a stage to `metrics.jsonl`: `{"step": int, "time": seconds, name: value, ...}`.
+
+    Lines past `resume_step` are dropped: a killed run wrote them after the checkpoint it resumes from.
+    So is a last line that was only half written. JSON knows no NaN or infinity: they become null.
+    """
+
+    def __init__(self, folder: Path, resume_step: int) -> None:
+        self._path = folder / FILE_NAME
+        kept = [
+            line for line in _complete_lines(self._path) if _parse(self._path, line)["step"] <= resume_step
+        ]
+        write_atomically(self._path, "".join(f"{line}\n" for line in kept))
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Append one line; it is in the file when this returns."""
+        if taken := metrics.keys() & set(RESERVED):
+            raise VsslError(
+                f"a metric may not be called {min(taken)!r}: {FILE_NAME} has that name; rename it"
+            )
+        values = {name: _finite_or_none(value) for name, value in metrics.items()}
+        line = json.dumps({"step": step, "time": time.time(), **values}, allow_nan=False)
+        # Opened for each line: readers on other nodes of a shared file system see it once it is closed.
+        with self._path.open("a") as file:
+            file.write(f"{line}\n")
+
+
+def read(folder: Path) -> list[dict[str, float]]:
+    """Return the lines of a stage's `metrics.jsonl`, null as NaN; a line still being written is left out.
+
+    An absent file has no lines. Raises `VsslError` for a line that is not JSON.
+    """
+    path = folder / FILE_NAME
+    return [_parse(path, line) for line in _complete_lines(path)]
+
+
+def _complete_lines(path: Path) -> list[str]:
+    return path.read_text().split("\n")[:-1] if path.exists() else []
+
+
+def _parse(path: Path, line: str) -> dict[str, float]:
+    try:
+        values = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise VsslError(f"{path}: this line is not JSON: {line[:60]!r}; delete the line to go on") from error
+    return {name: math.nan if value is None else value for name, value in values.items()}
+
+
+def _finite_or_none(value: float) -> float | None:
+    value = float(value)
+    return value if math.isfinite(value) else None

@@ -1,0 +1,391 @@
+"""MLflow as a mirror of the stage folders. The only file that imports mlflow, and only once it is used."""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import json
+import logging
+import os
+import re
+import shlex
+import sqlite3
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlparse
+
+from vssl.errors import VsslError
+from vssl.files import write_atomically
+from vssl.tracking.metrics import RESERVED, StageFolder, Status, read
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+_log = logging.getLogger(__name__)
+
+_SQLITE = "sqlite:///"
+_MAX_TEXT = 6000  # characters of a parameter or tag that MLflow stores
+_MAX_NAME = 250
+_RETRY_AFTER_S = 60.0
+
+# Taken unless the user set them. Few retries and a short time limit: a server that is down must not hold up
+# training. No pool: an open sqlite connection must not be carried into a forked process.
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",
+}
+
+
+class MLflowTracker:
+    """One MLflow run for each launch, and one nested in it for each stage that the launch ran.
+
+    Implements `vssl.tracking.metrics.Tracker`. `uri` is a database (`sqlite:///file`) or a server
+    (`http://host:port`). With sqlite, artifacts lie in `mlartifacts` beside the file. What goes wrong is
+    reported once per launch and not raised. Pickles, so that jobs elsewhere mirror under the same launch;
+    at any time one process only may mirror a given stage.
+    """
+
+    def __init__(self, uri: str, experiment: str) -> None:
+        self.uri = _with_absolute_path(uri)
+        self.experiment = experiment
+        self._launch: _Launch | None = None
+        self._launch_run_id: str | None = None
+        self._linked: set[str] = set()
+        self._warned = False
+        self._quiet_until = 0.0
+
+    def begin(self, name: str, command: str) -> None:
+        """Create database, experiment and the run of this launch where they are missing."""
+        self._launch = _Launch(uuid.uuid4().hex, name, command)
+        with self._tolerating():
+            self._parent(*_connect(self.uri, self.experiment))
+
+    def mirror(self, stage: StageFolder, status: Status) -> None:
+        """Bring the stage's run up to date with its folder.
+
+        For a minute after a failure a running stage is left alone: waiting for a dead server costs seconds.
+        """
+        if status == "running" and time.time() < self._quiet_until:
+            return
+        with self._tolerating():
+            self._mirror(stage, status)
+
+    def reuse(self, stage: StageFolder) -> None:
+        """Link a finished stage to this launch; it is mirrored now if that never succeeded before."""
+        with self._tolerating():
+            client, experiment_id = _connect(self.uri, self.experiment)
+            record = _known(client, stage)
+            if record is not None and record.status == "finished":
+                self._link(client, experiment_id, stage, record.run_id)
+            else:
+                self._mirror(stage, "finished")
+
+    def end(self, ok: bool) -> None:
+        """Close the run of this launch."""
+        with self._tolerating():
+            client, experiment_id = _connect(self.uri, self.experiment)
+            if (run_id := self._parent(client, experiment_id)) is not None:
+                client.set_terminated(run_id, "FINISHED" if ok else "FAILED")
+
+    def where(self) -> str:
+        """Return the command that shows the database, or the server's address."""
+        if _database(self.uri) is None:
+            return self.uri
+        return f"mlflow ui --backend-store-uri {shlex.quote(self.uri)}"
+
+    def _mirror(self, stage: StageFolder, status: Status) -> None:
+        client, experiment_id = _connect(self.uri, self.experiment)
+        record = _known(client, stage) or self._create(client, experiment_id, stage)
+        self._link(client, experiment_id, stage, record.run_id)
+        if record.status == "new":
+            _mirror_recipe(client, stage, record)
+        record = _mirror_metrics(client, stage, record)
+        if status != "running":
+            _mirror_result(client, stage, record)
+            _mirror_files(client, stage, record)
+        if status != record.status:
+            _set_status(client, stage, record, status)
+
+    def _create(self, client: MlflowClient, experiment_id: str, stage: StageFolder) -> _Record:
+        tags = {**stage.tags, "stage": stage.name, "key": stage.key}
+        if (parent := self._parent(client, experiment_id)) is not None:
+            tags["mlflow.parentRunId"] = parent
+        run = client.create_run(
+            experiment_id,
+            start_time=_milliseconds(stage.folder / "recipe.yaml"),
+            tags={_legal(name): str(value)[:_MAX_TEXT] for name, value in tags.items()},
+            run_name=f"{stage.name} {stage.key}",
+        )
+        record = _Record(self.uri, experiment_id, run.info.run_id)
+        _save(stage, record)
+        return record
+
+    def _parent(self, client: MlflowClient, experiment_id: str) -> str | None:
+        """The run of this launch; None before `begin`. Made now if `begin` could not."""
+        if self._launch_run_id is None and self._launch is not None:
+            with _alone(self.uri):
+                self._launch_run_id = _launch_run(client, experiment_id, self._launch)
+        return self._launch_run_id
+
+    def _link(self, client: MlflowClient, experiment_id: str, stage: StageFolder, run_id: str) -> None:
+        parent = self._parent(client, experiment_id)
+        if parent is not None and stage.key not in self._linked:
+            client.set_tag(parent, _legal(f"stage.{stage.name}.{stage.key}"), run_id)
+            self._linked.add(stage.key)
+
+    @contextmanager
+    def _tolerating(self) -> Iterator[None]:
+        try:
+            yield
+        except _failures() as error:
+            if not self._warned:
+                cause = str(error).partition("\n")[0]
+                _log.warning("tracking: %s; training goes on, metrics.jsonl is complete", cause)
+            self._warned = True
+            self._quiet_until = time.time() + _RETRY_AFTER_S
+
+
+@dataclass(frozen=True)
+class _Launch:
+    """A launch; its id is chosen here, so that its run can be found again from any process."""
+
+    id: str
+    name: str
+    command: str
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What `tracking.json` remembers of a stage: its run, and how far that run has been told.
+
+    `lines`, `step` and `time` are the number of the last line of metrics.jsonl that was mirrored, and what
+    stood in it.
+    """
+
+    uri: str
+    experiment_id: str
+    run_id: str
+    status: str = "new"
+    lines: int = 0
+    step: float = 0
+    time: float = 0
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What may go wrong with a tracker, its network and its disk."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return MlflowException, SQLAlchemyError, sqlite3.Error, OSError, VsslError
+
+
+# --- the database -----------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _connect(uri: str, experiment: str) -> tuple[MlflowClient, str]:
+    """Return a client and the id of the experiment, both created if need be by one process at a time.
+
+    MLflow itself fails if two processes create a database at once.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it reports each retry
+    from mlflow import MlflowClient
+
+    with _alone(uri):
+        _check_readable(_database(uri))
+        client = MlflowClient(tracking_uri=uri)
+        return client, _experiment_id(client, experiment, _artifacts(uri))
+
+
+def _experiment_id(client: MlflowClient, name: str, artifacts: Path | None) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        location = None if artifacts is None else artifacts.as_uri()
+        return str(client.create_experiment(name, artifact_location=location))
+    if artifacts is not None:
+        _check_not_moved(Path(unquote(urlparse(found.artifact_location).path)), artifacts)
+    return str(found.experiment_id)
+
+
+def _check_not_moved(recorded: Path, artifacts: Path) -> None:
+    """Raise if the database would send artifacts to the place where it was created, now another one."""
+    artifacts.mkdir(exist_ok=True)
+    if not (recorded.exists() and recorded.samefile(artifacts)):
+        raise VsslError(
+            f"{artifacts.parent} was moved, but its MLflow database keeps artifacts in {recorded}; "
+            "delete the database: it is written anew from the stage folders"
+        )
+
+
+def _check_readable(database: Path | None) -> None:
+    """Raise at once for a file that sqlite cannot read, where MLflow would try again for 100 s."""
+    if database is not None:
+        with closing(sqlite3.connect(database)) as connection:
+            connection.execute("PRAGMA schema_version")
+
+
+@contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """Hold the lock file beside a sqlite database; a server looks after itself."""
+    database = _database(uri)
+    if database is None:
+        yield
+        return
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with database.with_name(f"{database.name}.lock").open("a") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _with_absolute_path(uri: str) -> str:
+    database = _database(uri)
+    return uri if database is None else f"{_SQLITE}{database.absolute()}"
+
+
+def _database(uri: str) -> Path | None:
+    return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
+
+
+def _artifacts(uri: str) -> Path | None:
+    database = _database(uri)
+    return None if database is None else database.parent / "mlartifacts"
+
+
+# --- runs -------------------------------------------------------------------------------------------------
+
+
+def _launch_run(client: MlflowClient, experiment_id: str, launch: _Launch) -> str:
+    found = client.search_runs([experiment_id], f"tags.launch = '{launch.id}'", max_results=1)
+    if found:
+        return str(found[0].info.run_id)
+    tags = {"launch": launch.id, "command": launch.command[:_MAX_TEXT]}
+    return str(client.create_run(experiment_id, tags=tags, run_name=launch.name).info.run_id)
+
+
+def _known(client: MlflowClient, stage: StageFolder) -> _Record | None:
+    """What was recorded of the stage, unless its run is not in this database (any more)."""
+    path = stage.folder / "tracking.json"
+    if not path.exists():
+        return None
+    record = _Record(**json.loads(path.read_text()))
+    return record if _exists(client, record.run_id) else None
+
+
+def _exists(client: MlflowClient, run_id: str) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
+    return bool(run.info.lifecycle_stage == "active")
+
+
+def _save(stage: StageFolder, record: _Record) -> None:
+    write_atomically(stage.folder / "tracking.json", json.dumps(asdict(record), indent=1))
+
+
+def _mirror_recipe(client: MlflowClient, stage: StageFolder, record: _Record) -> None:
+    """Log the recipe as parameters; only once, as MLflow refuses another value later."""
+    import yaml
+    from mlflow.entities import Param
+
+    recipe = yaml.safe_load((stage.folder / "recipe.yaml").read_text())
+    params = [Param(_legal(name), str(value)[:_MAX_TEXT]) for name, value in _flatten(recipe)]
+    client.log_batch(record.run_id, params=params)
+
+
+def _mirror_metrics(client: MlflowClient, stage: StageFolder, record: _Record) -> _Record:
+    lines = read(stage.folder)
+    new = _not_mirrored(lines, record)
+    if not new:
+        return record
+    metrics = [
+        _metric(name, value, int(line["time"] * 1000), int(line["step"]))
+        for line in new
+        for name, value in line.items()
+        if name not in RESERVED
+    ]
+    client.log_batch(record.run_id, metrics=metrics)
+    record = replace(record, lines=len(lines), step=new[-1]["step"], time=new[-1]["time"])
+    _save(stage, record)
+    return record
+
+
+def _not_mirrored(lines: Sequence[dict[str, float]], record: _Record) -> Sequence[dict[str, float]]:
+    """The lines after the last one mirrored. A resumed stage writes some steps again, under another time:
+    MLflow cannot forget their first values, so only later steps follow."""
+    before = lines[: record.lines]
+    appended_only = len(before) == record.lines and (not before or before[-1]["time"] == record.time)
+    return lines[record.lines :] if appended_only else [line for line in lines if line["step"] > record.step]
+
+
+def _mirror_result(client: MlflowClient, stage: StageFolder, record: _Record) -> None:
+    """Log the scalars of the stage's result at its last step."""
+    path = stage.folder / "result.json"
+    if path.exists():
+        result = json.loads(path.read_text()).get("metrics", {})
+        scalars = {name: value for name, value in result.items() if type(value) in (int, float)}
+        written = _milliseconds(path)
+        metrics = [_metric(name, value, written, int(record.step)) for name, value in scalars.items()]
+        client.log_batch(record.run_id, metrics=metrics)
+
+
+def _mirror_files(client: MlflowClient, stage: StageFolder, record: _Record) -> None:
+    named = [stage.folder / name for name in ("recipe.yaml", "log.txt", "result.json")]
+    for path in [*named, *sorted(stage.folder.glob("*.png"))]:
+        if path.exists():
+            client.log_artifact(record.run_id, str(path))
+
+
+def _set_status(client: MlflowClient, stage: StageFolder, record: _Record, status: Status) -> None:
+    if status == "running":
+        client.update_run(record.run_id, status="RUNNING")
+    else:
+        result = stage.folder / "result.json"
+        ended = _milliseconds(result) if result.exists() else None
+        client.set_terminated(record.run_id, status.upper(), ended)
+    _save(stage, replace(record, status=status))
+
+
+# --- names and values -------------------------------------------------------------------------------------
+
+
+def _metric(name: str, value: float, time_ms: int, step: int) -> Metric:
+    from mlflow.entities import Metric
+
+    return Metric(_legal(name), value, time_ms, step)
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the leaves of nested mappings with dotted names."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _legal(name: str) -> str:
+    """A name that MLflow accepts: other characters become underscores."""
+    return re.sub(r"[^\w.\- :/]", "_", name)[:_MAX_NAME]
+
+
+def _milliseconds(path: Path) -> int:
+    """When the file was written, in ms since 1970."""
+    return int(path.stat().st_mtime * 1000)
