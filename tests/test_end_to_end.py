@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -210,17 +211,18 @@ def test_segments_that_do_not_divide_the_clip(launch):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_an_unreadable_video_is_named(launch, data, tmp_path):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unreadable_video_is_named(launch, tmp_path, workers):
     own = tmp_path / "data"
     roots = [f"{node}.root={own}" for node in ("source", "downstream.train", "downstream.test")]
     small = ["auxiliary=none", "pretext=none", "tracking=jsonl", *roots]
     assert launch(*small).returncode == 0
     for video in own.glob("*/0000[0-9].mp4"):
         video.write_bytes(b"not a video")
-    done = launch(*small, "seed=1")
+    done = launch(*small, "seed=1", f"runtime.workers={workers}")
     assert done.returncode == 1
-    assert ".mp4" in done.stdout
-    assert "failed" in done.stdout
+    assert re.search(r"finetune \w+ failed: /\S+/0000\d\.mp4: .+; .+\n", done.stdout), done.stdout
+    assert "Traceback" not in done.stdout
 
 
 def test_a_full_disk_is_one_line_and_the_run_continues_when_there_is_room(data, tmp_path):

@@ -111,7 +111,8 @@ def test_missing_weights_are_named():
 
 
 def test_clips_to_see():
-    stages = {spec.name: spec.clips for spec in chain("source.num_videos=100", "auxiliary.training.batch_size=30")}
+    specs = chain("source.num_videos=100", "auxiliary.training.batch_size=30")
+    stages = {spec.name: spec.clips for spec in specs}
     cfg = composed()
     assert stages["auxiliary"] == 90 * 2 * cfg.auxiliary.training.epochs
     assert stages["pretext"] == 100 * cfg.pretext.training.epochs

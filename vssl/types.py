@@ -100,9 +100,7 @@ class ClipSampler(ABC):
 
     def _share_a_target(self, first: ClipPlan, second: ClipPlan) -> bool:
         return any(
-            first.targets[name] == second.targets[name]
-            for name, count in self.classes.items()
-            if count > 1
+            first.targets[name] == second.targets[name] for name, count in self.classes.items() if count > 1
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ def execute(points: Sequence[Point], cfg: DictConfig) -> None:
     """Run what is not done yet; raise `VsslError` at the end if a stage failed."""
     outputs = Path(cfg.outputs)
     outputs.mkdir(parents=True, exist_ok=True)
+    _show_warnings()
     store = StageStore(outputs)
     forest = merge(point.chain for point in points)
     for spec in forest:
@@ -43,6 +45,14 @@ def execute(points: Sequence[Point], cfg: DictConfig) -> None:
     if failed:
         skipped = sum(outcome.status == "skipped" for outcome in outcomes)
         raise VsslError(f"{len(failed)} of {len(forest)} stages failed, {skipped} skipped (table above)")
+
+
+def _show_warnings() -> None:
+    """Warnings go to the console too; errors end up in the table, and their tracebacks in the logs."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.addFilter(lambda record: record.levelno == logging.WARNING)
+    logging.getLogger("vssl").handlers = [handler]
+    logging.getLogger("vssl").propagate = False
 
 
 def _build(cfg: DictConfig, group: str) -> Any:

@@ -63,8 +63,7 @@ def training_batches(
     dataset: Dataset[Batch], steps: Steps, start: int, workers: int, pin_memory: bool
 ) -> Iterator[list[Batch]]:
     """Yield the micro-batches of each step from `start` to the end."""
-    loader = _loader(dataset, _MicroBatches(steps, start), workers, pin_memory)
-    batches = iter(loader)
+    batches = _load(dataset, _MicroBatches(steps, start), workers, pin_memory)
     for step in range(start, steps.total):
         yield [next(batches) for _ in steps.micro_batches(step)]
 
@@ -75,19 +74,25 @@ def evaluation_batches(
     """Yield every sample once, in order; the last batch may be smaller."""
     at = [(0, index) for index in range(num_samples)]
     chunks = [at[i : i + batch_size] for i in range(0, num_samples, batch_size)]
-    yield from _loader(dataset, chunks, workers, pin_memory)
+    yield from _load(dataset, chunks, workers, pin_memory)
 
 
-def _loader(
+def _load(
     dataset: Dataset[Batch],
     batch_sampler: _MicroBatches | list[list[SampleAt]],
     workers: int,
     pin_memory: bool,
-) -> DataLoader[Batch]:
-    return DataLoader(
+) -> Iterator[Batch]:
+    loader = DataLoader(
         dataset,
         batch_sampler=batch_sampler,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         pin_memory=pin_memory,
     )
+    try:
+        yield from loader
+    except VsslError as error:
+        # torch wraps what a worker raised into its whole traceback; the last line is what was said.
+        said = str(error).strip().splitlines()[-1]
+        raise VsslError(said.removeprefix(f"{VsslError.__module__}.{VsslError.__name__}: ")) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from vssl.stage.spec import StageSpec
 from vssl.stage.store import StageStore
 from vssl.types import Backbone
 
+log = logging.getLogger("vssl")
+
 
 def train(spec: StageSpec, store: StageStore, runtime: Runtime, observer: Observer) -> dict[str, Any]:
     """Train from the parent's backbone, or from scratch, and write `weights.pt`; return the result.
@@ -25,6 +28,13 @@ def train(spec: StageSpec, store: StageStore, runtime: Runtime, observer: Observ
     task = build_task(spec)
     training = build(recipe["training"], f"{spec.name}.training")
     dataset = build_dataset(spec, task)
+    if dataset.excluded:
+        log.warning(
+            "%s: %d videos are left out: shorter than the %d frames that a sample needs",
+            spec,
+            dataset.excluded,
+            task.sampler.min_frames,
+        )
     backbone = build_backbone(spec)
     start = _starting_weights(spec, store)
     if start:
