@@ -25,6 +25,7 @@ class ForestSweeper(BasicSweeper):
         """Launch the product of all rows and all swept values as one batch."""
         assert self.hydra_context is not None
         assert self.launcher is not None
+        assert self.config is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
         [points] = self.split_arguments(overrides, None)
