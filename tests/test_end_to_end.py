@@ -56,6 +56,13 @@ def test_a_pipeline_runs_and_the_second_time_trains_nothing(launch, tmp_path):
     assert "4 reused" in second.stdout
 
 
+def test_weights_do_not_depend_on_the_number_of_workers(launch, tmp_path):
+    for workers in (0, 3):
+        done = launch(f"runtime.workers={workers}", f"outputs={tmp_path / str(workers)}")
+        assert done.returncode == 0, done.stderr
+    assert_identical(weights(tmp_path / "0"), weights(tmp_path / "3"))
+
+
 def test_result_tells_protocol_and_provenance(launch, tmp_path):
     assert launch("auxiliary=none", "pretext=none").returncode == 0
     result = json.loads((stage_folders(tmp_path, "test")[0] / "result.json").read_text())

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from vssl.report.curves import draw_curves
 from vssl.report.progress import Progress
 from vssl.stage.spec import StageSpec
-from vssl.tracking.metrics import MetricsLog, StageFolder, Tracker
+from vssl.tracking.metrics import MetricsLog, StageFolder, Tracker, read
 
 MIRROR_EVERY_S = 10.0
 
@@ -20,7 +21,8 @@ class StageWatch:
     def __init__(self, spec: StageSpec, folder: Path, tracker: Tracker, tags: Mapping[str, str]) -> None:
         self.stage = StageFolder(spec.name, spec.key, folder, tags)
         self.tracker = tracker
-        self.progress = Progress(str(spec), spec.clips)
+        self.title = str(spec)
+        self.progress = Progress(self.title, spec.clips)
         self.total = spec.clips
         self.mirrored = time.monotonic()
 
@@ -42,6 +44,9 @@ class StageWatch:
             self.mirrored = time.monotonic()
 
     def close(self, status: Literal["finished", "failed"]) -> None:
-        """End the bar and hand everything to the tracker."""
+        """End the bar, draw the curves, and hand everything to the tracker."""
         self.progress.close()
+        lines = read(self.stage.folder)
+        if len(lines) > 1:
+            draw_curves(lines, self.title, self.stage.folder / "curves.png")
         self.tracker.mirror(self.stage, status)
