@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -47,6 +48,7 @@ class StageWatch:
         """End the bar, draw the curves, and hand everything to the tracker."""
         self.progress.close()
         lines = read(self.stage.folder)
-        if len(lines) > 1:
-            draw_curves(lines, self.title, self.stage.folder / "curves.png")
+        if status == "finished" and len(lines) > 1:
+            with suppress(OSError):  # a full disk must not turn a finished stage into a failed one
+                draw_curves(lines, self.title, self.stage.folder / "curves.png")
         self.tracker.mirror(self.stage, status)
