@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from hydra.utils import get_class
+from omegaconf import OmegaConf
 
 from conftest import ROOT, composed
 from vssl.pipeline import plan
@@ -41,3 +42,43 @@ def assert_no_defaults(cls):
     parameters = inspect.signature(cls).parameters.values()
     defaults = [p.name for p in parameters if p.default is not inspect.Parameter.empty]
     assert not defaults, f"{cls.__name__} has defaults in code for {defaults}; they belong into its yaml"
+
+
+PROFILES = {
+    "as_paper": {
+        "auxiliary.queue_size": 16384,
+        "auxiliary.student_temperature": 0.02,
+        "auxiliary.training.optimizer.weight_decay": 5e-4,
+        "pretext.sampler.variant": "eq4",
+        "pretext.training.optimizer.weight_decay": 5e-4,
+    },
+    "as_released": {
+        "auxiliary.queue_size": 15360,
+        "auxiliary.queue_init": "columns",
+        "auxiliary.sampler.sampler.wrap_lookahead": 3,
+        "pretext.sampler.wrap_lookahead": 1,
+        "auxiliary.student_temperature": 0.1,
+        "auxiliary.training.optimizer.weight_decay": 5e-3,
+        "pretext.sampler.variant": "released",
+        "pretext.training.optimizer.weight_decay": 5e-3,
+    },
+}
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_profiles_name_what_paper_and_released_code_dispute(name):
+    cfg = composed(f"experiment={name}", "backbone=r2plus1d_10")
+    values = {key: OmegaConf.select(cfg, key) for key in PROFILES[name]}
+    assert values == PROFILES[name]
+
+
+@pytest.mark.parametrize("name", ["as_paper", "as_released", "quick"])
+@pytest.mark.parametrize("pretext", ["vcop", "none"])
+def test_profiles_compose_with_every_choice(name, pretext):
+    assert plan(composed(f"experiment={name}", f"pretext={pretext}", "auxiliary=none"))
+
+
+def test_the_quick_experiment_brings_any_pipeline_down_to_the_toy():
+    cfg = composed("experiment=quick", "pretext=vcop")
+    assert cfg.backbone._target_.endswith("Tiny")
+    assert cfg.pretext.training.epochs < 100

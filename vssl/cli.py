@@ -18,10 +18,16 @@ from vssl.errors import VsslError, nearest
 def run(main: Callable[[], object]) -> None:
     """Run the Hydra app `main`."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing its own report
-    # Hydra's parser takes no flag after the first override; people write `mode=plan -m`.
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
+    sys.argv[1:] = as_hydra_wants_it(sys.argv[1:])
     with one_line_errors():
         main()
+
+
+def as_hydra_wants_it(words: list[str]) -> list[str]:
+    """Command-line words in Hydra's grammar, which takes no flag after the first override, and a `+` only
+    before a group that the defaults list has not: people write `mode=plan -m` and `+experiment=quick`."""
+    words = [word.removeprefix("+") if word.startswith("+experiment=") else word for word in words]
+    return sorted(words, key=lambda word: word not in ("-m", "--multirun"))
 
 
 @contextmanager

@@ -111,7 +111,10 @@ class Task(ABC):
 
     @abstractmethod
     def objective(self, backbone: Backbone) -> Objective:
-        """Attach this task's heads to the backbone. Heads draw their weights from torch's generator."""
+        """Attach this task's heads to a backbone of random weights, all drawn from torch's generator.
+
+        The weights of an earlier stage are loaded into the backbone after this.
+        """
 
 
 class VideoSource(Protocol):

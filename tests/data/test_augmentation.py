@@ -6,9 +6,11 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from torch.nn.functional import interpolate
+from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms import functional as pil
 
-from vssl.data.augmentation import Augmentation
+from vssl.data.augmentation import Augmentation, random_region
 from vssl.errors import VsslError
 
 CONF = Path(__file__).parents[2] / "conf" / "augmentation"
@@ -17,6 +19,7 @@ PAPER = Augmentation(
     resize=[24, 32],
     crop=SIDE,
     random_crop=True,
+    crop_area=None,
     flip=0.5,
     jitter_probability=0.8,
     brightness=0.8,
@@ -189,6 +192,16 @@ def test_grey_makes_the_channels_of_a_clip_equal():
     assert torch.equal(augmented[~grey], batch["clips"][~grey].float())
 
 
+def test_grey_comes_before_the_jitter():
+    """Turning the hue changes how bright the grey of a colour is, so that the order matters."""
+    jittering = replace(PAPER, jitter_per="clip", jitter_probability=1.0, flip=0.0)
+    batch = collated(replace(jittering, grey=1.0))
+    weights = torch.tensor([0.299, 0.587, 0.114])[:, None, None, None]
+    grey = (batch["clips"] * weights).sum(2, keepdim=True).round().expand_as(batch["clips"])
+    expected = jittering.apply({**batch, "clips": grey.to(torch.uint8)})
+    assert (replace(jittering, grey=1.0).apply(batch) - expected).abs().mean() < 0.5
+
+
 def test_pixel_max_and_mean_and_std():
     batch = collated(PLAIN)
     clips = batch["clips"].float()
@@ -222,6 +235,51 @@ def test_the_centre_crop_is_in_the_centre(ruler):
     assert where(ruler, np.random.default_rng(0), replace(PLAIN, resize=[10, 12], crop=8)) == (1, 2)
 
 
+def test_random_regions_have_the_areas_and_aspects_of_random_resized_crop():
+    rng = np.random.default_rng(0)
+    regions = [random_region(240, 320, [0.4, 1.0], rng) for _ in range(2000)]
+    tops, bottoms = np.array([(rows.start, rows.stop) for rows, _ in regions]).T
+    lefts, rights = np.array([(columns.start, columns.stop) for _, columns in regions]).T
+    heights, widths = bottoms - tops, rights - lefts
+    areas, aspects = heights * widths / (240 * 320), widths / heights
+    assert tops.min() == lefts.min() == 0
+    assert (bottoms.max(), rights.max()) == (240, 320)
+    assert areas.min() > 0.395
+    assert aspects.min() > 0.74
+    assert aspects.max() < 1.345
+    torch.manual_seed(0)
+    image, limits = torch.empty(3, 240, 320), ([0.4, 1.0], [3 / 4, 4 / 3])
+    reference = np.array([RandomResizedCrop.get_params(image, *limits) for _ in range(2000)])
+    for one, other in zip((tops, lefts, heights, widths), reference.T, strict=True):
+        assert abs(one.mean() - other.mean()) < 4 * other.std() * (2 / 2000) ** 0.5
+        assert 0.9 < one.std() / other.std() < 1.1
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((30, 200), (0, 30, 80, 120)),  # 30 * 4/3 = 40 columns
+        ((201, 30), (80, 120, 0, 30)),  # half of 161 spare rows above
+        ((90, 100), (0, 90, 0, 100)),
+    ],
+)
+def test_a_region_that_never_fits_is_the_centre(size, expected):
+    rows, columns = random_region(*size, [0.99, 1.0], np.random.default_rng(0))
+    assert (rows.start, rows.stop, columns.start, columns.stop) == expected
+
+
+def test_a_random_resized_crop_is_taken_from_the_frame_as_it_is():
+    resized = replace(PAPER, crop_area=[0.4, 1.0], resize=[24, 24])
+    frames = coloured_frames(0, height=60, width=80)
+    for seed in range(5):
+        rows, columns = random_region(60, 80, [0.4, 1.0], np.random.default_rng(seed))
+        part = torch.from_numpy(frames[:, rows, columns]).permute(3, 0, 1, 2).float()
+        expected = interpolate(part, [SIDE, SIDE], mode="bilinear", antialias=False)
+        clip = resized.sample(frames, np.random.default_rng(seed))["clip"]
+        assert clip.is_contiguous()
+        assert (clip - expected).abs().max() <= 1  # rounded along rows, then along columns
+
+
 def test_resize_is_bilinear_without_antialiasing():
     frames = coloured_frames(0, height=40, width=60)
     got = replace(PLAIN, resize=[24, 32]).sample(frames, np.random.default_rng(0))["clip"]
@@ -245,10 +303,13 @@ def test_samples_depend_on_the_generator_only_and_draw_the_same_count():
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert first["clip"].is_contiguous()
     assert first["clip"].shape == (3, FRAMES, SIDE, SIDE)
-    always, never = np.random.default_rng(5), np.random.default_rng(5)
-    replace(PAPER, flip=1.0, grey=1.0, jitter_probability=1.0).sample(coloured_frames(0), always)
-    replace(PAPER, flip=0.0, grey=0.0, jitter_probability=1e-9).sample(coloured_frames(1), never)
-    assert always.random() == never.random()
+    for crop_area in (None, [0.9, 1.0]):
+        always, never = np.random.default_rng(5), np.random.default_rng(5)
+        all_of_it = replace(PAPER, flip=1.0, grey=1.0, jitter_probability=1.0, crop_area=crop_area)
+        none_of_it = replace(PAPER, flip=0.0, grey=0.0, jitter_probability=1e-9, crop_area=crop_area)
+        all_of_it.sample(coloured_frames(0), always)
+        none_of_it.sample(coloured_frames(1, height=200), never)
+        assert always.random() == never.random()
 
 
 def test_factors_and_orders_have_the_distribution_of_colorjitter():
@@ -271,13 +332,24 @@ def test_a_brightness_above_1_never_makes_negative_factors():
     assert (factors[:, 0] >= 0).all()
 
 
-@pytest.mark.parametrize("wrong", [{"crop": 25}, {"hue": 0.6}, {"jitter_per": "video"}, {"mean": [0.5] * 3}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"crop": 25},
+        {"crop_area": [0.0, 1.0]},
+        {"crop_area": [0.4]},
+        {"crop_area": [0.4, 1.0], "random_crop": False},
+        {"hue": 0.6},
+        {"jitter_per": "video"},
+        {"mean": [0.5] * 3},
+    ],
+)
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(VsslError, match="augmentation"):
         replace(PAPER, **wrong)
 
 
-def test_the_yaml_files_are_the_papers_recipe_and_the_one_for_testing():
+def test_the_yaml_files_are_the_published_recipes_and_the_one_for_testing():
     sizes = {"resize": [24, 32], "crop": 24}
 
     def config(name):
@@ -286,6 +358,20 @@ def test_the_yaml_files_are_the_papers_recipe_and_the_one_for_testing():
         return Augmentation(**{**values, **sizes})
 
     assert config("frame_jitter") == PAPER
+    assert config("rspnet") == replace(
+        PAPER,
+        crop_area=[0.4, 1.0],
+        jitter_probability=1.0,
+        brightness=0.4,
+        contrast=0.4,
+        saturation=0.4,
+        hue=0.4,
+        jitter_per="clip",
+        grey=0.2,
+        pixel_max=1.0,
+        mean=[0.485, 0.456, 0.406],
+        std=[0.229, 0.224, 0.225],
+    )
     plain = config("center_crop")
     batch = collated(plain)
     assert torch.equal(plain.apply(batch), batch["clips"].float())

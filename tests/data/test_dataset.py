@@ -14,6 +14,7 @@ AUGMENTATION = Augmentation(
     resize=[16, 20],
     crop=12,
     random_crop=True,
+    crop_area=None,
     flip=0.5,
     jitter_probability=0.8,
     brightness=0.8,

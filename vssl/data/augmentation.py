@@ -107,9 +107,9 @@ class Augmentation:
             top, left = rng.integers(room_2 + 1) if self.random_crop else room_2 // 2
             cropped_TCHW = frames_TCHW[:, :, top : top + self.crop, left : left + self.crop]
         else:
-            top, left, height, width = random_region(*frames_THWC.shape[1:3], self.crop_area, rng)
-            region_THWC = frames_THWC[:, top : top + height, left : left + width]
-            cropped_TCHW = _resize(region_THWC, [self.crop, self.crop])
+            height, width = frames_THWC.shape[1:3]
+            rows, columns = random_region(height, width, self.crop_area, rng)
+            cropped_TCHW = _resize(frames_THWC[:, rows, columns], [self.crop, self.crop])
         return cropped_TCHW.transpose(0, 1).contiguous()
 
     def _draw_jitter(
@@ -164,25 +164,26 @@ class Augmentation:
 
 def random_region(
     height: int, width: int, area: list[float], rng: np.random.Generator
-) -> tuple[int, int, int, int]:
-    """Top, left, height and width of a random part of a frame, as of torchvision's RandomResizedCrop.
+) -> tuple[slice, slice]:
+    """Rows and columns of a random part of a frame.
 
-    The area is uniform, the aspect log-uniform. If no draw fits into the frame, the part is the largest one
-    in the centre with an aspect inside the limits.
+    As torchvision's RandomResizedCrop: the area is uniform, the aspect log-uniform. If no draw fits into the
+    frame, the part is the largest one in the centre with an aspect inside the limits.
     """
-    areas = rng.uniform(*area, TRIES) * height * width
+    frame_2 = np.array([height, width])
+    areas = rng.uniform(area[0], area[1], TRIES) * height * width
     aspects = np.exp(rng.uniform(-math.log(ASPECT), math.log(ASPECT), TRIES))
     places_N2 = rng.random((TRIES, 2))
     sizes_N2 = np.rint(np.sqrt(np.stack([areas / aspects, areas * aspects], axis=1))).astype(int)
-    fits_N = ((sizes_N2 >= 1) & (sizes_N2 <= (height, width))).all(axis=1)
+    fits_N = ((sizes_N2 >= 1) & (sizes_N2 <= frame_2)).all(axis=1)
     if fits_N.any():
-        chosen = fits_N.argmax()
-        size_2, place_2 = sizes_N2[chosen], places_N2[chosen]
+        size_2, place_2 = sizes_N2[fits_N][0], places_N2[fits_N][0]
+        corner_2 = (place_2 * (frame_2 - size_2 + 1)).astype(int)
     else:
-        size_2 = np.minimum((height, width), (round(width * ASPECT), round(height * ASPECT)))
-        place_2 = np.array([0.5, 0.5])
-    top, left = (place_2 * ((height, width) - size_2 + 1)).astype(int)
-    return int(top), int(left), int(size_2[0]), int(size_2[1])
+        size_2 = np.minimum(frame_2, np.rint(frame_2[::-1] * ASPECT).astype(int))
+        corner_2 = (frame_2 - size_2) // 2
+    (top, left), (bottom, right) = corner_2, corner_2 + size_2
+    return slice(top, bottom), slice(left, right)
 
 
 def _check_crop_area(area: list[float], random_crop: bool) -> None:

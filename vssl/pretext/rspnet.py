@@ -1,0 +1,212 @@
+"""RSPNet: does a clip play as fast as another one, and is it the same video?
+
+Source: Chen et al., RSPNet: Relative Speed Perception for Unsupervised Video Representation Learning
+(AAAI 2021), and the authors' released code where the paper is silent.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vssl.errors import VsslError
+from vssl.nn.checks import check_at_least
+from vssl.nn.ema import update_ema
+from vssl.nn.frames import Short, keep_inside
+from vssl.nn.queue import KeyQueue
+from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, StepOutput, Task
+
+
+@dataclass(frozen=True)
+class RSPNetSampler(ClipSampler):
+    """Two windows of successive frames, one for the query and one for the keys; no targets.
+
+    The windows are independent, and every start that fits is as likely. They hold the clips of both speeds:
+    T frames at natural speed, and T at `relative_speed`.
+
+    num_frames, relative_speed: T, and how much faster the fast clips are.
+    num_clips: the two windows.
+    short: how a window goes on at the end of a shorter video (released: wrap).
+    """
+
+    num_frames: int
+    num_clips: Literal[2]
+    relative_speed: int
+    short: Short
+
+    def __post_init__(self) -> None:
+        check_at_least("relative_speed", self.relative_speed, 2)
+
+    @property
+    def classes(self) -> Mapping[str, int]:
+        return {}
+
+    def plan(self, num_frames: int, rng: np.random.Generator) -> ClipPlan:
+        window = self.num_frames * self.relative_speed
+        starts_K = rng.integers(max(0, num_frames - window) + 1, size=self.num_clips)
+        frames_KT = starts_K[:, None] + np.arange(window)
+        return ClipPlan(keep_inside(frames_KT, num_frames, self.short), {})
+
+    def pair(self, num_frames: int, rng: np.random.Generator, distinct: bool) -> ClipPlan:
+        """Choose two windows, and a clip of either speed from each, independently.
+
+        There is no target in which they could be `distinct`. No source says how RSPNet's clips are drawn
+        for auxSKD: an assumption.
+        """
+        windows_KT = self.plan(num_frames, rng).frames_KT
+        speeds_K = rng.choice([1, self.relative_speed], self.num_clips)
+        draws = zip(windows_KT, speeds_K.tolist(), strict=True)
+        return ClipPlan(np.stack([window_T[::speed][: self.num_frames] for window_T, speed in draws]), {})
+
+
+@dataclass(frozen=True)
+class RSPNet(Task):
+    """Relative speed perception and appearance-focused video instance discrimination.
+
+    embedding_dim: width D of the embeddings of both heads.
+    queue_size, momentum, temperature: of MoCo: keys of other videos, m of the key encoder's update, and what
+        all similarities are divided by.
+    margin: by how much the key of the query's own speed has to be more similar than the one of the other
+        speed, after the division by the temperature.
+    appearance_weight, motion_weight: of the two losses.
+    enqueue: whose appearance keys join the queue: `other_speed` (released) or `positive`.
+    key_init: what the key encoder starts from if the stage starts from an auxiliary one: `random` is the
+        auxSKD paper's sentence, that its weights reach the query encoder alone; `query` gives them to the
+        key encoder too. Without an auxiliary stage the two are the same.
+    """
+
+    sampler: RSPNetSampler
+    embedding_dim: int
+    queue_size: int
+    momentum: float
+    temperature: float
+    margin: float
+    appearance_weight: float
+    motion_weight: float
+    enqueue: Literal["other_speed", "positive"]
+    key_init: Literal["random", "query"]
+
+    def __post_init__(self) -> None:
+        check_at_least("embedding_dim", self.embedding_dim, 1)
+        check_at_least("queue_size", self.queue_size, 1)
+        for name in ("margin", "appearance_weight", "motion_weight"):
+            check_at_least(name, getattr(self, name), 0)
+        if not 0 <= self.momentum <= 1:
+            raise VsslError(f"momentum={self.momentum} is not a share: choose a number from 0 to 1")
+        if self.temperature <= 0:
+            raise VsslError(f"temperature={self.temperature} is not possible: choose a number above 0")
+
+    def objective(self, backbone: Backbone) -> Objective:
+        return RSPNetObjective(backbone, self)
+
+
+class Heads(nn.Module):
+    """Unit vectors [B,D] for appearance and for motion: a linear layer each on the pooled features."""
+
+    def __init__(self, feature_dim: int, embedding_dim: int) -> None:
+        super().__init__()
+        self.appearance = nn.Linear(feature_dim, embedding_dim)
+        self.motion = nn.Linear(feature_dim, embedding_dim)
+
+    def forward(self, features_BD: Tensor) -> tuple[Tensor, Tensor]:
+        return F.normalize(self.appearance(features_BD)), F.normalize(self.motion(features_BD))
+
+
+class RSPNetObjective(Objective):
+    """Query encoder (backbone, heads), key encoder (their running average) and a queue of appearance keys.
+
+    The key encoder is a copy of the query encoder as constructed. Weights of an auxiliary stage are loaded
+    into the backbone after that, and with `key_init: random` they do not reach it. It follows by momentum,
+    parameters only, and always normalises with the statistics of its own batch.
+
+    Deviations: no shuffling of the keys between devices, which changes nothing on one (a micro-batch is
+    normalised as a whole in any order); the queue need not be a multiple of the batch.
+    """
+
+    def __init__(self, backbone: Backbone, task: RSPNet) -> None:
+        super().__init__()
+        self.task = task
+        self.backbone = backbone
+        self.heads = Heads(backbone.feature_dim, task.embedding_dim)
+        self.key_encoder = copy.deepcopy(self._query_encoder()).requires_grad_(False)
+        self.queue = KeyQueue(task.queue_size, task.embedding_dim, "rows")
+        self._pending: list[Tensor] = []
+        if task.key_init == "query":
+            backbone.register_load_state_dict_post_hook(self._copy_query)  # type: ignore[no-untyped-call]
+
+    def forward(self, batch: Batch) -> StepOutput:
+        """Compare each query with its two keys and the queue; this batch's keys join it in `after_step`."""
+        clips_BKCTHW = batch["clips"]
+        natural_B = _half(len(clips_BKCTHW)).to(clips_BKCTHW.device, non_blocking=True)
+        query_A, query_M = self._query_encoder()(self._play(clips_BKCTHW[:, 0], natural_B))
+        with torch.no_grad():
+            other_A, other_M = self.key_encoder(self._play(clips_BKCTHW[:, 1], ~natural_B))
+            positive_A, positive_M = self.key_encoder(self._play(clips_BKCTHW[:, 1], natural_B))
+        if self.training:
+            self._pending.append(other_A if self.task.enqueue == "other_speed" else positive_A)
+        negatives_BH = query_A @ self.queue.keys.T / self.task.temperature
+        own_B, same_video_B = self._similarity(query_A, positive_A), self._similarity(query_A, other_A)
+        appearance = info_nce(own_B, negatives_BH) + info_nce(same_video_B, negatives_BH)
+        ahead_B = self._similarity(query_M, positive_M) - self._similarity(query_M, other_M)
+        motion = F.relu(self.task.margin - ahead_B).mean()
+        loss = self.task.appearance_weight * appearance + self.task.motion_weight * motion
+        metrics = {
+            "appearance_loss": appearance.detach(),
+            "appearance_accuracy": (own_B > negatives_BH.amax(dim=1)).float().mean(),
+            "motion_loss": motion.detach(),
+            "motion_accuracy": (ahead_B > 0).float().mean(),
+        }
+        return StepOutput(loss, metrics)
+
+    def after_step(self, progress: float) -> None:
+        """Move the key encoder, then enqueue the keys of this step's forwards in their order.
+
+        The released code moves the key encoder at the beginning of each forward: the same, except that
+        before the first step there is an update more, of 1 - m towards weights that were loaded.
+        """
+        update_ema(self.key_encoder, self._query_encoder(), self.task.momentum)
+        for keys_BD in self._pending:
+            self.queue.enqueue(keys_BD)
+        self._pending.clear()
+
+    def train(self, mode: bool = True) -> RSPNetObjective:
+        super().train(mode)
+        self.key_encoder.train()
+        return self
+
+    def _query_encoder(self) -> nn.Sequential:
+        return nn.Sequential(self.backbone, self.heads)
+
+    def _copy_query(self, *_: object) -> None:
+        self.key_encoder.load_state_dict(self._query_encoder().state_dict())
+
+    def _play(self, window_BCTHW: Tensor, natural_B: Tensor) -> Tensor:
+        """Clips from the beginning of the windows, some at natural speed and the others fast."""
+        sampler = self.task.sampler
+        natural_BCTHW = window_BCTHW[:, :, : sampler.num_frames]
+        fast_BCTHW = window_BCTHW[:, :, :: sampler.relative_speed]
+        return torch.where(natural_B[:, None, None, None, None], natural_BCTHW, fast_BCTHW)
+
+    def _similarity(self, query_BD: Tensor, key_BD: Tensor) -> Tensor:
+        return (query_BD * key_BD).sum(dim=1) / self.task.temperature
+
+
+def info_nce(positive_B: Tensor, negatives_BH: Tensor) -> Tensor:
+    """Cross-entropy of telling the positive logit from the negative ones, averaged over the batch."""
+    logits_BN = torch.cat([positive_B[:, None], negatives_BH], dim=1)
+    return -logits_BN.log_softmax(dim=1)[:, 0].mean()
+
+
+def _half(batch: int) -> Tensor:
+    """A random half (rounded down) of the samples, as a mask [B]."""
+    if batch < 2:
+        raise VsslError("a batch of 1 cannot have both speeds: choose a training.micro_batch of 2 or more")
+    # On the CPU, whose generator the loop seeds at every step: no device draws other numbers.
+    return torch.randperm(batch) < batch // 2
