@@ -1,0 +1,56 @@
+"""mode=convert: weights published by others become a plain state dict for `init.weights`.
+
+`python launch.py mode=convert backbone=r2plus1d_10 convert.family=vcop convert.weights=FILE`
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from vssl.backbone.convert import convert_rspnet, convert_vcop
+from vssl.engine.checkpoint import save
+from vssl.errors import VsslError, nearest
+from vssl.pipeline import Point
+from vssl.stage.build import build
+
+FAMILIES = {"vcop": convert_vcop, "rspnet": convert_rspnet}
+NESTED = ("state_dict", "model")
+
+
+def execute(points: Sequence[Point], cfg: DictConfig) -> None:
+    """Convert one file, and say what it held that the backbone has no use for."""
+    family, path = str(cfg.convert.family), cfg.convert.weights
+    if family not in FAMILIES:
+        raise VsslError(f"convert.family={family}: no such family; {nearest(family, FAMILIES)}")
+    if not path:
+        raise VsslError("convert.weights: needs a value, the published file")
+    node: dict[str, Any] = OmegaConf.to_container(cfg.backbone, resolve=True)  # type: ignore[assignment]
+    backbone = build({key: value for key, value in node.items() if key != "input"}, "backbone")
+    converted = FAMILIES[family](_read(Path(path)), backbone)
+    target = Path(cfg.outputs) / "converted" / f"{Path(path).stem}.pt"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    save(target, converted.state)
+    print(f"{len(converted.state)} tensors of the backbone: {target}")
+    print(f"{len(converted.unused)} others not used: {', '.join(converted.unused) or 'none'}")
+    print(f"use them with init.weights={target}")
+
+
+def _read(path: Path) -> Mapping[str, Tensor]:
+    """The flat mapping of a published checkpoint; some hold the command line as an argparse.Namespace."""
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise VsslError(f"convert.weights={path}: {error.strerror}") from error
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise VsslError(f"{path}: damaged, or not a checkpoint of tensors and plain values") from error
+    nested = next((content[name] for name in NESTED if isinstance(content.get(name), Mapping)), content)
+    return {name: value for name, value in nested.items() if isinstance(value, Tensor)}
