@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from vssl.data.augmentation import Augmentation
 from vssl.errors import VsslError
-from vssl.types import ClipSampler, Video, VideoSource
+from vssl.types import ClipPlan, ClipSampler, Video, VideoSource
+
+
+class Sample(NamedTuple):
+    """A sample as `tensors`, and what they were made from: the video, the plan, and the frames it names."""
+
+    video: Video
+    plan: ClipPlan
+    frames_KTHWC: NDArray[np.uint8]
+    tensors: dict[str, Tensor]
 
 
 class ClipDataset(Dataset[dict[str, Tensor]]):
@@ -37,11 +49,17 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         return len(self.videos) * self.repeat
 
     def __getitem__(self, at: tuple[int, int]) -> dict[str, Tensor]:
-        """Return the sample `at` = (epoch, index), all tensors contiguous.
+        """Return the tensors of the sample `at` = (epoch, index), all contiguous.
 
         `clips` uint8 [K,C,T,h,w]; the numbers that the augmentation drew, [K,...]; an int64 scalar per
-        target of the sampler; `label` (-1 if the video has none) and `index`. One generator serves
-        the sampler first and then the augmentation of clip 0, 1, ...
+        target of the sampler; `label` (-1 if the video has none) and `index`.
+        """
+        return self.sample(at).tensors
+
+    def sample(self, at: tuple[int, int]) -> Sample:
+        """Return the sample `at` = (epoch, index) together with its origin.
+
+        One generator serves the sampler first and then the augmentation of clip 0, 1, ...
         """
         epoch, index = at
         video = self.videos[index % len(self.videos)]
@@ -49,10 +67,11 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         plan = self.sampler.plan(video.num_frames, rng)
         frames_NHWC = self.source.read(video, plan.frames_KT.reshape(-1))
         frames_KTHWC = frames_NHWC.reshape(*plan.frames_KT.shape, *frames_NHWC.shape[1:])
-        sample = _stack([self.augmentation.sample(frames_THWC, rng) for frames_THWC in frames_KTHWC])
+        tensors = _stack([self.augmentation.sample(frames_THWC, rng) for frames_THWC in frames_KTHWC])
         label = -1 if video.label is None else video.label
         numbers = {**plan.targets, "label": label, "index": index}
-        return sample | {name: torch.tensor(value) for name, value in numbers.items()}
+        tensors |= {name: torch.tensor(value) for name, value in numbers.items()}
+        return Sample(video, plan, frames_KTHWC, tensors)
 
 
 def _stack(clips: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from vssl.engine.loader import Steps, training_batches
 from vssl.engine.loop import Loop, Observer, Runtime
 from vssl.stage.build import build
 from vssl.stage.parts import build_backbone, build_dataset, build_task, load_backbone, name_of, num_parameters
+from vssl.stage.preview import leave_preview
 from vssl.stage.provenance import provenance
 from vssl.stage.spec import StageSpec
 from vssl.stage.store import StageStore
@@ -35,12 +36,14 @@ def train(spec: StageSpec, store: StageStore, runtime: Runtime, observer: Observ
             dataset.excluded,
             task.sampler.min_frames,
         )
+    leave_preview(spec, dataset, folder)
     backbone = build_backbone(spec)
+    objective = task.objective(backbone)
     start = _starting_weights(spec, store)
     if start:
+        # After the objective is made: what copies the backbone (a key encoder) copies its random weights.
         load_backbone(backbone, start)
     steps = Steps(len(dataset), training, recipe["seed"])
-    objective = task.objective(backbone)
     loop = Loop(objective, steps, dataset.augmentation.apply, folder, runtime, observer)
     on_gpu = loop.device.type == "cuda"
     loop.run(training_batches(dataset, steps, loop.step, runtime.num_workers(), pin_memory=on_gpu))

@@ -1,0 +1,30 @@
+"""mode=preview: draw what the stages would train on. Trains nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from vssl.files import write_atomically
+from vssl.pipeline import Point, merge
+from vssl.stage.parts import build_dataset, build_task, name_of
+from vssl.stage.preview import preview
+from vssl.stage.spec import StageSpec
+
+
+def execute(points: Sequence[Point], cfg: DictConfig) -> None:
+    """Write a sheet for every stage that trains, and print where it is."""
+    folder = Path(cfg.outputs) / "preview"
+    for spec in merge(point.chain for point in points):
+        if "training" in spec.recipe:
+            print(_write(spec, folder))
+
+
+def _write(spec: StageSpec, folder: Path) -> Path:
+    sheet = preview(spec, build_dataset(spec, build_task(spec)), samples=8)
+    path = folder / f"{spec.name}-{name_of(spec.recipe['task'])}-{spec.key[:8]}.png"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, sheet)
+    return path
