@@ -39,6 +39,9 @@ def one_line_errors() -> Iterator[None]:
         _stop(str(error))
     except (HydraException, OmegaConfBaseException) as error:
         _stop(explain(error))
+    except BrokenPipeError:  # the reader of `... | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
