@@ -213,8 +213,8 @@ def test_paths_have_the_shapes_that_they_are_named_for():
 
 def test_natural_speed_varies_between_its_bounds():
     speeds = [np.hypot(*steps("translate", seed)[0]) / synthetic.SPEED for seed in range(200)]
-    assert 0.6 <= min(speeds) < 0.65
-    assert 1.5 < max(speeds) <= 1.6
+    assert 0.75 <= min(speeds) < 0.8
+    assert 1.35 < max(speeds) <= 1.4
 
 
 def test_the_sprite_moves_by_parts_of_a_pixel(source):

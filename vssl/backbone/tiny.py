@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+import torch
 from torch import Tensor, nn
 
 from vssl.backbone.pooled import PooledBackbone
@@ -9,12 +12,15 @@ from vssl.errors import VsslError
 
 
 class Tiny(PooledBackbone):
-    """3x3x3 convolutions, each halving time, height and width, with batch norm and ReLU.
+    """3x3x3 convolutions on the differences between frames, with batch norm and ReLU.
 
-    The first batch norm absorbs the scale of the input (0..255).
+    What stands still is gone before the first convolution: a small network that sees the frames
+    themselves spends the few steps of a trial on textures, and pace and motion escape it. Each convolution
+    halves time, height and width, but the first one keeps all time steps. The first batch norm absorbs
+    the scale of the input (0..255).
 
-    widths: output channels of each convolution; the last one is the feature dimension. With four, each
-        point of the feature map sees all frames of a 16-frame clip.
+    widths: output channels of each convolution; the last one is the feature dimension. With four, a
+        16-frame clip gives a feature map of two time steps; the first sees its first half, the second all.
     """
 
     def __init__(self, widths: list[int]) -> None:
@@ -22,17 +28,23 @@ class Tiny(PooledBackbone):
             raise VsslError("widths=[] is no network: give the channels of at least one convolution")
         super().__init__()
         self.feature_dim = widths[-1]
-        inputs = [3, *widths[:-1]]
-        self.layers = nn.Sequential(*(_layer(i, o) for i, o in zip(inputs, widths, strict=True)))
+        layers = [_layer(i, o, time_stride=2) for i, o in pairwise(widths)]
+        self.layers = nn.Sequential(_layer(3, widths[0], time_stride=1), *layers)
 
     def feature_map(self, clips_BCTHW: Tensor) -> Tensor:
-        features: Tensor = self.layers(clips_BCTHW)
+        features: Tensor = self.layers(_changes(clips_BCTHW))
         return features
 
 
-def _layer(in_channels: int, out_channels: int) -> nn.Sequential:
+def _changes(clips_BCTHW: Tensor) -> Tensor:
+    """Difference of every frame from the one before it; zero for the first one."""
+    return torch.diff(clips_BCTHW, dim=2, prepend=clips_BCTHW[:, :, :1])
+
+
+def _layer(in_channels: int, out_channels: int, time_stride: int) -> nn.Sequential:
+    stride = (time_stride, 2, 2)
     return nn.Sequential(
-        nn.Conv3d(in_channels, out_channels, kernel_size=3, stride=2, padding=1, bias=False),
+        nn.Conv3d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=False),
         nn.BatchNorm3d(out_channels),
         nn.ReLU(inplace=True),
     )

@@ -28,7 +28,7 @@ from vssl.types import Video
 MOTIONS = ("translate", "bounce", "rotate", "zoom", "oscillate", "orbit", "zigzag", "shear")
 """The classes, by label."""
 
-REVISION = 1
+REVISION = 2
 """Part of the folder's name: raise it when a change of this file changes the videos."""
 
 POOL = 64
@@ -38,12 +38,12 @@ TEXELS = 30
 """Side of a sprite's picture: about as many pixels as it covers, or slow motion would flicker."""
 
 # Motion at natural speed, in frames and sides of the frame (radius, reach: share of the side).
-SPEED = 0.045
-SLOWEST, FASTEST = 0.6, 1.6
-PERIOD = 24
+SPEED = 0.05
+SLOWEST, FASTEST = 0.75, 1.4
+PERIOD = 18
 REACH = 0.35
-ZOOM = 0.3
-SHEAR = 0.7
+ZOOM = 0.5
+SHEAR = 1.0
 
 TAU = 2 * np.pi
 Floats = NDArray[np.float32]
@@ -156,7 +156,7 @@ class SyntheticVideos:
         picture = draw_sprite(self.appearance, int(sprite))
         canvas_THWC = np.empty((num_frames, self.height, self.width, 3), np.float32)
         canvas_THWC[:] = draw_background(self.appearance, int(ground), self.height, self.width)
-        radius = rng.uniform(0.35, 0.45) / 2 * min(self.height, self.width)
+        radius = rng.uniform(0.8, 1.0) / 2 * min(self.height, self.width)
         paste(canvas_THWC, picture, radius, draw_poses(MOTIONS[index % self.num_classes], num_frames, rng))
         canvas_THWC *= _light(num_frames, self.height, self.width, rng)[..., None]
         grain_THW = rng.standard_normal(canvas_THWC.shape[:3], np.float32)
@@ -177,7 +177,7 @@ class Poses(NamedTuple):
 
 
 def draw_poses(motion: str, num_frames: int, rng: np.random.Generator) -> Poses:
-    """Draw a pose at random and let `motion` change it, at a natural speed of 0.6 to 1.6 times its base.
+    """Draw a pose at random and let `motion` change it, at a natural speed of 0.75 to 1.4 times its base.
 
     Rotation, scale and shear each have a phase; it stands still unless the motion is theirs.
     """
@@ -301,7 +301,7 @@ def draw_background(appearance: str, number: int, height: int, width: int) -> Fl
     """Background of a pool, RGB [H,W,3] in 0..1."""
     rng = np.random.default_rng([appearance == "test", 1, number])
     y, x = _grid(height, width)
-    return _textured(y, x, rng, contrast=0.3).astype(np.float32)
+    return _textured(y, x, rng, contrast=0.1).astype(np.float32)
 
 
 def _grid(height: int, width: int) -> tuple[Doubles, Doubles]:
