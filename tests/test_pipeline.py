@@ -50,7 +50,7 @@ def test_runtime_does_not_move_a_key(override):
 
 
 MOVES = {
-    "auxiliary.teacher_temperature=0.05": "auxiliary",
+    "auxiliary.teacher_temperature=0.07": "auxiliary",
     "pretext.sampler.num_segments=2": "auxiliary",
     "pretext.augmentation.flip=0": "auxiliary",
     "backbone.widths=[8,16,32]": "auxiliary",
