@@ -5,8 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
+
+from vssl.data.index import Index, pack_names
 
 ROOT = Path(__file__).parent.parent
 
@@ -69,3 +72,21 @@ def command(outputs, data, *overrides, small=True):
 def environment():
     """One thread: tests run beside others."""
     return {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+
+def planted_index(num_files, names=None):
+    """An index of fine files, all for training, of two classes and 300 frames each."""
+    blob, offsets = pack_names(names or [f"{n}.mp4" for n in range(num_files)])
+    word = {"codec": b"h264", "verdict": b"ok", "decoder": b"decord"}
+    number = {"frames": 300, "width": 340, "height": 256}
+    return Index(
+        classes=["one", "two"],
+        names=blob,
+        offsets=offsets,
+        label=np.arange(num_files, dtype=np.int32) % 2,
+        fps=np.full(num_files, 25, np.float32),
+        digest=np.random.default_rng(0).integers(0, 256, (num_files, 16), np.uint8),
+        subsets=np.ones((2, num_files), np.uint8),
+        **{name: np.full(num_files, value, "S32") for name, value in word.items()},
+        **{name: np.full(num_files, value, np.int32) for name, value in number.items()},
+    )

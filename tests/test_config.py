@@ -7,7 +7,8 @@ import pytest
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-from conftest import ROOT, composed
+from conftest import ROOT, composed, planted_index
+from vssl.data.index import index_path, write
 from vssl.pipeline import plan
 from vssl.stage.build import build
 from vssl.stage.run import check
@@ -28,14 +29,30 @@ def targets(node):
 
 
 @pytest.mark.parametrize("choice", CHOICES)
-def test_the_yaml_lists_every_argument_and_every_value_has_its_type(choice):
-    cfg = composed(choice, f"outputs={Path('outputs').absolute()}")
+def test_the_yaml_lists_every_argument_and_every_value_has_its_type(choice, tmp_path):
+    cfg = composed(choice, f"outputs={Path('outputs').absolute()}", *planted(choice, tmp_path))
     for spec in plan(cfg):
         check(spec)
+        data = {key: value for key, value in spec.recipe["data"].items() if key != "repeat"}
+        build({**data, **spec.paths}, "data")
         for node in targets(spec.recipe):
             assert_no_defaults(get_class(node["_target_"]))
     for group in ("tracking", "dispatch", "runtime"):
         build(dict(cfg[group]), group)
+
+
+def planted(choice, folder):
+    """Overrides for a real data set, whose index is written here instead of by a check."""
+    group, _, name = choice.partition("=")
+    if group not in ("source", "downstream") or name == "synthetic":
+        return []
+    overrides = [f"{group}.root={folder}", f"outputs={folder}"]
+    cfg = composed(choice, *overrides)
+    node = cfg.source if group == "source" else cfg.downstream.train
+    index = planted_index(20)
+    index.subsets[:, 10:] = 2
+    write(index, index_path(OmegaConf.to_container(node, resolve=True)))
+    return overrides
 
 
 def assert_no_defaults(cls):

@@ -10,14 +10,18 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from vssl.data.index import checked, num_classes
 from vssl.errors import VsslError
-from vssl.stage.spec import StageSpec
+from vssl.stage.spec import StageSpec, class_name
 
 Node = dict[str, Any]
 
 PRETRAINING = {"auxiliary": 2, "pretext": 1}
 """Stages that train without labels, in order, and the clips that their samplers cut per video unless they
 say so themselves (`num_clips`): the auxiliary stage shows one clip to the student and one to the teacher."""
+
+PLACES = ("root", "index")
+"""Values of a source that say where it lies; no part of a recipe."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ def plan(cfg: DictConfig) -> list[StageSpec]:
                 chain.append(_training_stage(name, config[name], config["source"], clips, config, chain))
     protocol = config["protocol"]
     labelled = config["downstream"]
+    if protocol.get("num_classes", 0) is None:
+        protocol["num_classes"] = num_classes(labelled["train"])
     chain.append(_training_stage(protocol.pop("stage"), protocol, labelled["train"], 1, config, chain))
     chain.append(_test_stage(protocol, labelled["test"], config, chain[-1]))
     return chain
@@ -56,6 +62,7 @@ def merge(chains: Iterable[list[StageSpec]]) -> list[StageSpec]:
 def _training_stage(
     name: str, node: Node, source: Node, clips: int, config: Node, chain: list[StageSpec]
 ) -> StageSpec:
+    source = _known(source)
     parent = chain[-1] if chain else None
     weights = config["init"]["weights"] if parent is None else None
     outside = ("augmentation", "training", "revision", "test")
@@ -67,20 +74,20 @@ def _training_stage(
         **_backbone_and_data(config, source),
         "init": _digest_of_file(weights) if weights else None,
     }
-    paths = {"data": source["root"], **({"init": weights} if weights else {})}
+    paths = {**_places(source), **({"init": weights} if weights else {})}
     clips = _integer(node["sampler"], "num_clips", f"{name}.sampler", clips)
     return StageSpec(name, recipe, parent, paths, clips=clips * _samples_seen(name, node["training"], source))
 
 
 def _test_stage(protocol: Node, source: Node, config: Node, parent: StageSpec) -> StageSpec:
-    test = protocol["test"]
+    source, test = _known(source), protocol["test"]
     recipe = {
         "task": {**parent.recipe["task"], "sampler": test["sampler"]},
         **{key: value for key, value in test.items() if key != "sampler"},
         **_backbone_and_data(config, source),
     }
     clips = _integer(source, "num_videos", "data") * _integer(test["sampler"], "num_clips", "test.sampler", 1)
-    return StageSpec("test", recipe, parent, {"data": source["root"]}, clips=clips)
+    return StageSpec("test", recipe, parent, _places(source), clips=clips)
 
 
 def _samples_seen(name: str, training: Node, source: Node) -> int:
@@ -102,9 +109,18 @@ def _integer(node: Node, key: str, where: str, default: int | None = None) -> in
 def _backbone_and_data(config: Node, source: Node) -> Node:
     return {
         "backbone": {key: value for key, value in config["backbone"].items() if key != "input"},
-        "data": {key: value for key, value in source.items() if key != "root"},
+        "data": {key: value for key, value in source.items() if key not in PLACES},
         "seed": config["seed"],
     }
+
+
+def _known(source: Node) -> Node:
+    """The source with its number of videos: the config says it, or the index of a real data set."""
+    return checked(source) if "index" in source else source
+
+
+def _places(source: Node) -> dict[str, str]:
+    return {key: source[key] for key in PLACES if key in source}
 
 
 def _digest_of_file(path: str) -> str:
@@ -126,12 +142,9 @@ def absolute_outputs(cfg: DictConfig) -> Path:
 def describe(spec: StageSpec) -> str:
     """What a stage is, in a few words."""
     recipe: Mapping[str, Any] = spec.recipe
-    names = {part: _class_name(recipe[part]) for part in ("task", "backbone", "data")}
-    words = f"{names['task']}, {names['backbone']}, {names['data']} x {recipe['data']['num_videos']}"
+    task, backbone, data = (recipe[part] for part in ("task", "backbone", "data"))
+    videos = f"{data.get('name', class_name(data))} x {data['num_videos']}"
+    words = f"{class_name(task)}, {class_name(backbone)}, {videos}"
     if "training" in recipe:
         words += f", {recipe['training']['epochs']} epochs"
     return f"{words}, seed {recipe['seed']}"
-
-
-def _class_name(node: Mapping[str, Any]) -> str:
-    return str(node["_target_"]).rsplit(".", 1)[-1]

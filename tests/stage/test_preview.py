@@ -15,7 +15,15 @@ from vssl.stage.parts import build_dataset, build_task
 from vssl.stage.preview import leave_preview, preview
 from vssl.stage.store import StageStore
 
-RUNTIME = Runtime(device="cpu", workers=0, threads=1, save_every_s=60.0, log_every_steps=1)
+RUNTIME = Runtime(
+    device="cpu",
+    workers=0,
+    threads=1,
+    save_every_s=60.0,
+    log_every_steps=1,
+    max_bad_share=0.0,
+    timeout_s=60.0,
+)
 PLAIN = [
     "pretext.augmentation.random_crop=false",
     "pretext.augmentation.flip=0.0",

@@ -1,7 +1,8 @@
 """What `mode=` selects: one file per mode, each with `execute(points, cfg)`.
 
 `points` are the chains of stages of all points of the launch; `cfg` is the first point's config, for what is
-the same for all of them: outputs, dispatch, tracking, runtime.
+the same for all of them: outputs, dispatch, tracking, runtime. A mode that makes data ready, before there can
+be a plan, says `PLANNED = False` and has `execute(cfg)`.
 """
 
 from __future__ import annotations
@@ -12,21 +13,29 @@ from collections.abc import Sequence
 
 from omegaconf import DictConfig
 
+from vssl import pipeline
 from vssl.errors import VsslError, nearest
-from vssl.pipeline import Point, absolute_outputs, plan
+from vssl.pipeline import Point, absolute_outputs
 
 
 def execute(composed: Sequence[tuple[DictConfig, list[str]]]) -> None:
-    """Plan all (config, overrides) and run the mode on them."""
+    """Run the mode on the plans of all (config, overrides)."""
     modes = [module.name for module in pkgutil.iter_modules(__path__)]
     mode = composed[0][0].mode
     if mode not in modes:
         raise VsslError(f"mode={mode}: no such mode; {nearest(mode, modes)}")
     for cfg, _ in composed:
         absolute_outputs(cfg)
+    module = importlib.import_module(f"{__name__}.{mode}")
+    if not getattr(module, "PLANNED", True):
+        for cfg, _ in composed:
+            module.execute(cfg)
+        return
     labels = _labels(composed)
-    points = [Point(label, cfg.seed, plan(cfg)) for (cfg, _), label in zip(composed, labels, strict=True)]
-    importlib.import_module(f"{__name__}.{mode}").execute(points, composed[0][0])
+    points = [
+        Point(label, cfg.seed, pipeline.plan(cfg)) for (cfg, _), label in zip(composed, labels, strict=True)
+    ]
+    module.execute(points, composed[0][0])
 
 
 def _labels(composed: Sequence[tuple[DictConfig, list[str]]]) -> list[str]:

@@ -9,9 +9,9 @@ from omegaconf import DictConfig
 
 from vssl.files import write_atomically
 from vssl.pipeline import Point, merge
-from vssl.stage.parts import build_dataset, build_task, name_of
+from vssl.stage.parts import build_dataset, build_task
 from vssl.stage.preview import preview
-from vssl.stage.spec import StageSpec
+from vssl.stage.spec import StageSpec, class_name
 
 
 def execute(points: Sequence[Point], cfg: DictConfig) -> None:
@@ -24,7 +24,7 @@ def execute(points: Sequence[Point], cfg: DictConfig) -> None:
 
 def _write(spec: StageSpec, folder: Path) -> Path:
     sheet = preview(spec, build_dataset(spec, build_task(spec)), samples=8)
-    path = folder / f"{spec.name}-{name_of(spec.recipe['task'])}-{spec.key[:8]}.png"
+    path = folder / f"{spec.name}-{class_name(spec.recipe['task'])}-{spec.key[:8]}.png"
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(path, sheet)
     return path

@@ -6,7 +6,7 @@ They are printed to stdout: coloured on a terminal; plain, and as wide as their 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Literal
@@ -19,7 +19,15 @@ from rich.text import Text
 from vssl.report.progress import duration
 
 NONE = "\N{EN DASH}"
-_COLOURS = {"done": "green", "reused": "cyan", "failed": "bold red", "skipped": "yellow", "to do": "yellow"}
+_COLOURS = {
+    "done": "green",
+    "reused": "cyan",
+    "running": "bold green",
+    "submitted": "cyan",
+    "queued": "cyan",
+    "failed": "bold red",
+    "stale": "bold yellow",
+}
 _RESULT_HEADER = ["method", "seeds", "clip top-1", "video top-1", "video top-5", "chance"]
 
 
@@ -35,13 +43,38 @@ class PlanRow:
 
 
 @dataclass(frozen=True)
+class Cause:
+    """Files of which a check has the same to say; `used` whether they are trained on."""
+
+    cause: str
+    files: int
+    used: bool
+    remedy: str
+    example: str
+
+
+@dataclass(frozen=True)
+class StatusRow:
+    """How a stage stands: `job` on a cluster if it has one; `detail` is progress, or why it waits, failed or
+    stopped; `log` the file that tells more."""
+
+    name: str
+    key: str
+    what: str
+    status: str
+    job: str
+    detail: str
+    log: str | None
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What came of a stage; `reason` if it failed or was skipped, `log` the file that tells more."""
 
     name: str
     key: str
     what: str
-    status: Literal["done", "reused", "failed", "skipped"]
+    status: Literal["done", "reused", "failed", "skipped", "submitted", "queued"]
     reason: str
     log: str | None
     seconds: float
@@ -72,20 +105,54 @@ def plan_table(rows: Sequence[PlanRow], num_points: int, num_asked: int) -> None
     )
 
 
+def cause_table(rows: Sequence[Cause], num_files: int) -> None:
+    """Print what a check of `num_files` files has to say, by cause."""
+    table = _table("cause", "files", "used", "remedy", "for example")
+    for row in rows:
+        table.add_row(
+            row.cause, f"{row.files:,}", "yes" if row.used else "no", Text(row.remedy), Text(row.example)
+        )
+    if rows:
+        _print(table)
+    fine = num_files - sum(row.files for row in rows)
+    print(f"{fine:,} of {_count(num_files, 'file')} without any remark")
+
+
 def outcome_table(rows: Sequence[Outcome]) -> None:
     """Print what came of each stage, and below it why some failed or were skipped."""
     table = _table("stage", "key", "what", "status", "time")
     for row in rows:
         table.add_row(row.name, row.key, Text(row.what), _state(row.status), duration(row.seconds))
     _print(table)
-    counts = Counter(row.status for row in rows)
-    print(", ".join(f"{counts[status]} {status}" for status in counts))
+    print(_counts(row.status for row in rows))
     # Not in the table: a path that is cut or folded cannot be copied.
     for row in rows:
         if row.reason:
             print(f"{row.name} {row.key} {row.status}: {row.reason}")
         if row.log:
             print(f"    {row.log}")
+
+
+def job_table(rows: Sequence[StatusRow]) -> None:
+    """Print the stages that have a job or were submitted, and how many there are of each status."""
+    table = _table("stage", "key", "what", "status", "job")
+    for row in rows:
+        if row.job:
+            table.add_row(row.name, row.key, Text(row.what), _state(row.status), Text(row.job))
+    _print(table)
+    print(_counts(row.status for row in rows))
+
+
+def status_table(rows: Sequence[StatusRow], gpu_hours: float) -> None:
+    """Print how each stage stands, then the log files of those that need a look, and totals."""
+    table = _table("stage", "key", "what", "status", "job", "detail")
+    for row in rows:
+        table.add_row(row.name, row.key, Text(row.what), _state(row.status), row.job, Text(row.detail))
+    _print(table)
+    for row in rows:
+        if row.status in ("failed", "stale") and row.log:
+            print(f"{row.name} {row.key} {row.status}: {row.detail}\n    {row.log}")
+    print(f"{_counts(row.status for row in rows)}; {gpu_hours:.1f} GPU hours in finished stages")
 
 
 def result_table(points: Sequence[Point]) -> None:
@@ -138,13 +205,17 @@ def _mean_sd(values: Sequence[float]) -> str:
 def _table(*header: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for name in header:
-        numeric = name in ("clips", "time", *_RESULT_HEADER[1:])
+        numeric = name in ("files", "clips", "time", *_RESULT_HEADER[1:])
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     return table
 
 
 def _state(state: str) -> Text:
-    return Text(state, style=_COLOURS[state])
+    return Text(state, style=_COLOURS.get(state, "yellow"))
+
+
+def _counts(statuses: Iterable[str]) -> str:
+    return ", ".join(f"{number} {status}" for status, number in Counter(statuses).items())
 
 
 def _count(number: int, noun: str) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from vssl.data.augmentation import Augmentation
 from vssl.data.dataset import ClipDataset
+from vssl.engine.checkpoint import load
 from vssl.errors import VsslError
 from vssl.stage.build import build
 from vssl.stage.spec import StageSpec
@@ -29,19 +29,28 @@ def build_backbone(spec: StageSpec) -> Backbone:
 
 
 def build_dataset(spec: StageSpec, task: Task) -> ClipDataset:
-    """The stage's videos, prepared, with its sampler and augmentation."""
+    """The stage's videos, prepared, with its sampler and augmentation.
+
+    Only training replaces a bad video; a test counts all of them or fails.
+    """
     data = dict(spec.recipe["data"])
     repeat = data.pop("repeat")
-    source = build({**data, "root": spec.paths["data"]}, f"{spec.name}.data")
+    places = {name: path for name, path in spec.paths.items() if name != "init"}
+    source = build({**data, **places}, f"{spec.name}.data")
     augmentation: Augmentation = build(spec.recipe["augmentation"], f"{spec.name}.augmentation")
     source.prepare()
-    return ClipDataset(source, task.sampler, augmentation, seed=spec.recipe["seed"], repeat=repeat)
+    return ClipDataset(
+        source,
+        task.sampler,
+        augmentation,
+        seed=spec.recipe["seed"],
+        repeat=repeat,
+        replace_bad="training" in spec.recipe,
+    )
 
 
 def load_backbone(backbone: Backbone, path: Path) -> None:
     """Load a plain state dict strictly; what does not fit is named in the error."""
-    from vssl.engine.checkpoint import load
-
     try:
         backbone.load_state_dict(load(path))
     except RuntimeError as error:
@@ -52,8 +61,3 @@ def load_backbone(backbone: Backbone, path: Path) -> None:
 def num_parameters(module: torch.nn.Module) -> int:
     """Parameters of a module, trained or not."""
     return sum(p.numel() for p in module.parameters())
-
-
-def name_of(node: dict[str, Any] | Any) -> str:
-    """Class name that a config node points at, for words shown to people."""
-    return str(node["_target_"]).rsplit(".", 1)[-1]

@@ -17,7 +17,7 @@ class StageSpec:
     """One stage of a pipeline: its name, all that decides its weights, and the stage it starts from.
 
     `recipe` holds plain values only (dicts, lists, numbers, strings). `paths` says where things lie on
-    this machine (`data`: root of the videos; `init`: a file of weights); it is no part of the identity.
+    this machine (`root` and `index` of the videos; `init`: a file of weights); it is no part of the identity.
     """
 
     name: str
@@ -48,10 +48,30 @@ class StageSpec:
         return [*(self.parent.chain if self.parent else []), self]
 
 
+def to_plain(spec: StageSpec) -> list[dict[str, Any]]:
+    """The stage and its ancestors as JSON can hold them, for another process."""
+    parts = ("name", "recipe", "paths", "clips")
+    return [{part: getattr(one, part) for part in parts} for one in spec.chain]
+
+
+def from_plain(chain: list[dict[str, Any]]) -> StageSpec:
+    """The stage that `to_plain` took apart."""
+    spec = None
+    for parts in chain:
+        spec = StageSpec(**parts, parent=spec)
+    assert spec is not None, "a chain has at least one stage"
+    return spec
+
+
 def content_hash(value: object) -> str:
     """Hash plain data. 1 and 1.0 are the same number; the order of keys does not matter."""
     text = json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
+
+
+def class_name(node: Mapping[str, Any]) -> str:
+    """Name of the class that a config node points at, for words shown to people."""
+    return str(node["_target_"]).rsplit(".", 1)[-1]
 
 
 def _canonical(value: object) -> object:

@@ -1,0 +1,132 @@
+"""A file of every kind of trouble, made here, and what is said about it; then the real odd files."""
+
+import shutil
+
+import av
+import numpy as np
+import pytest
+
+from conftest import ROOT
+from drawn import cut, write
+from vssl.data.health import examine_file
+from vssl.data.index import VERDICTS
+
+ODD = ROOT.parent / "shared" / "videos" / "odd"
+
+
+def audio(path):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.rate = 44100
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def half(path, **kind):
+    content = write(path, 60, **kind).read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    return path
+
+
+def scratched(path):
+    content = bytearray(write(path, 60).read_bytes())
+    start = content.index(b"mdat") + 800
+    content[start : start + 1000] = b"\xff" * 1000
+    path.write_bytes(content)
+    return path
+
+
+def boasting(path):
+    """An AVI whose header says 131 frames more than there are."""
+    content = bytearray(write(path, 60, codec="mpeg4").read_bytes())
+    length = content.index(b"strh") + 8 + 32
+    content[length : length + 4] = (60 + 131).to_bytes(4, "little")
+    path.write_bytes(content)
+    return path
+
+
+def stream_copied(path):
+    whole = write(path.with_name("whole.mp4"), 100, options={"g": "30", "bf": "2"})
+    cut(whole, path, 47)
+    whole.unlink()
+    return path
+
+
+PLANTED = {
+    "empty.mp4": ("empty", lambda path: path.touch()),
+    "words.mp4": ("not a video", lambda path: path.write_text("words " * 99)),
+    "audio.mp4": ("no video stream", audio),
+    "half.mp4": ("truncated", half),
+    "half_index_first.mp4": ("truncated", lambda path: half(path, options={"movflags": "faststart"})),
+    "half.avi": ("truncated", lambda path: half(path, codec="mpeg4")),
+    "half.mkv": ("truncated", half),
+    "scratched.mp4": ("damaged", scratched),
+    "av1.mkv": ("codec", lambda path: write(path, 20, codec="libsvtav1")),
+    "cut.mp4": ("stream-copied cut", stream_copied),
+    "divx.avi": ("random access is wrong", lambda path: write(path, 90, codec="mpeg4", options={"bf": "2"})),
+    "uneven.mp4": ("variable frame rate", lambda path: write(path, 60, np.arange(60) ** 2)),
+    "boasting.avi": ("header count differs", boasting),
+    "fine.mp4": ("ok", lambda path: write(path, 50)),
+    "fine.avi": ("ok", lambda path: write(path, 50, codec="mpeg4")),
+    "fine.mkv": ("ok", lambda path: write(path, 50)),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_every_trouble_is_named(tmp_path, name):
+    verdict, make = PLANTED[name]
+    make(tmp_path / name)
+    found = examine_file(tmp_path / name, "decord")
+    assert (found.verdict, bool(found.detail)) == (verdict, verdict != "ok")
+    assert found.verdict in VERDICTS
+    assert bool(found.decoder) or not VERDICTS[verdict].usable
+
+
+def test_the_facts_of_a_fine_file(tmp_path):
+    found = examine_file(write(tmp_path / "v.mp4", 60), "decord")
+    facts = (found.frames, found.fps, found.width, found.height, found.codec, found.decoder)
+    assert facts == (60, 25.0, 128, 32, "h264", "decord")
+
+
+@pytest.mark.parametrize("name", ["av1.mkv", "cut.mp4", "divx.avi"])
+def test_a_file_that_the_default_reads_wrongly_gets_a_decoder_that_is_right(tmp_path, name):
+    PLANTED[name][1](tmp_path / name)
+    assert examine_file(tmp_path / name, "decord").decoder == "pyav"
+
+
+def test_a_file_that_no_decoder_reads_rightly_is_not_used(tmp_path, monkeypatch):
+    monkeypatch.setattr("vssl.data.health.exact", lambda path, decoder: False)
+    found = examine_file(write(tmp_path / "v.avi", 90, codec="mpeg4", options={"bf": "2"}), "decord")
+    assert (found.verdict, found.decoder) == ("no decoder is right", "")
+    assert not VERDICTS[found.verdict].usable
+
+
+def test_the_digest_is_of_the_content(tmp_path):
+    one, other = write(tmp_path / "one.mp4", 20), write(tmp_path / "other.mp4", 21)
+    shutil.copy(one, tmp_path / "copy.mp4")
+    digests = [examine_file(path, "pyav").digest for path in (one, tmp_path / "copy.mp4", other)]
+    assert digests[0] == digests[1] != digests[2]
+
+
+EXPECTED = {
+    "audio_only.mp4": "no video stream",
+    "av1_video.mkv": "codec",
+    "corrupted.mp4": "damaged",
+    "empty.mp4": "empty",
+    "garbage.avi": "not a video",
+    "stream_copied_cut.mp4": "stream-copied cut",
+    "truncated_half.avi": "truncated",
+    "truncated_moov_at_end_or_cut.mp4": "truncated",
+    "vfr.mp4": "variable frame rate",
+    "video_90.mov": "ok",
+    "odd_size_171x129.mp4": "ok",
+    "hmdb51_Turnk_r_Pippi_Michel_cartwheel_f_cm_np2_le_med_6.avi": "random access is wrong",
+}
+
+
+@pytest.mark.skipif(not ODD.is_dir(), reason="the odd videos are not beside this project")
+@pytest.mark.parametrize("name", EXPECTED)
+def test_real_odd_files(name):
+    assert examine_file(ODD / name, "decord").verdict == EXPECTED[name]

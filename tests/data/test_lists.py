@@ -1,0 +1,241 @@
+"""Lists as people have them; the official ones too where they lie beside this project."""
+
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+from vssl.data import lists
+from vssl.data.lists import TEST, TRAIN, UNLABELLED, UNUSED
+from vssl.errors import VsslError
+
+OFFICIAL = ROOT.parent / "shared" / "splits"
+official = pytest.mark.skipif(not OFFICIAL.is_dir(), reason="the official lists are not beside this project")
+
+
+def make(root, *paths):
+    """Empty files."""
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).touch()
+
+
+def say(file, *lines, end="\n"):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes("".join(line + end for line in lines).encode())
+
+
+def told(listing):
+    """What a listing says, by path: class, subset in each split, whether there is a file."""
+    return {
+        e.path: (listing.classes[e.label] if e.label >= 0 else None, e.subsets, e.exists)
+        for e in listing.entries
+    }
+
+
+@official
+@pytest.mark.parametrize(
+    ("layout", "classes", "videos", "splits"),
+    [
+        ("ucf101", 101, 13320, [(9537, 3783), (9586, 3734), (9624, 3696)]),
+        ("hmdb51", 51, 6766, [(3570, 1530)] * 3),
+    ],
+)
+def test_the_official_lists_have_the_published_counts(tmp_path, layout, classes, videos, splits):
+    make(tmp_path, "some.avi")
+    listing = lists.read(layout, tmp_path, OFFICIAL / layout, None)
+    assert (len(listing.classes), len(listing.entries)) == (classes, videos)
+    assert [((row == TRAIN).sum(), (row == TEST).sum()) for row in listing.subsets_SN] == splits
+    assert not any(entry.exists for entry in listing.entries)
+    assert listing.not_listed == 1
+
+
+@official
+def test_either_line_end_says_the_same(tmp_path):
+    make(tmp_path, "some.avi")
+    unix = tmp_path / "unix"
+    for file in (OFFICIAL / "ucf101").glob("*.txt"):
+        say(unix / file.name, *file.read_text().splitlines())
+    read = [lists.read("ucf101", tmp_path, folder, None) for folder in (OFFICIAL / "ucf101", unix)]
+    assert b"\r" in (OFFICIAL / "ucf101/testlist01.txt").read_bytes()
+    assert b"\r" not in (unix / "testlist01.txt").read_bytes()
+    assert read[0] == read[1]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("place", ["ucfTrainTestlist", "../ucfTrainTestlist", "."])
+def test_ucf101(tmp_path, end, place):
+    root = tmp_path / "UCF-101"
+    make(root, "HandstandPushups/v_HandStandPushups_g01_c01.avi", "Archery/v_Archery_g02_c01.mp4", "own.avi")
+    say(root / place / "classInd.txt", "1 Archery", "2 HandstandPushups", end=end)
+    say(root / place / "trainlist01.txt", "Archery/v_Archery_g02_c01.avi 1", end=end)
+    say(
+        root / place / "testlist01.txt",
+        "HandStandPushups/v_HandstandPushups_g01_c01.avi",
+        "Archery/v_Archery_g03_c01.avi",
+        end=end,
+    )
+    listing = lists.read("ucf101", root, None, None)
+    assert told(listing) == {
+        "Archery/v_Archery_g02_c01.mp4": ("Archery", (TRAIN,), True),
+        "Archery/v_Archery_g03_c01.avi": ("Archery", (TEST,), False),
+        "HandstandPushups/v_HandStandPushups_g01_c01.avi": ("HandstandPushups", (TEST,), True),
+    }
+    assert listing.not_listed == 1
+
+
+def test_ucf101_files_without_class_folders(tmp_path):
+    make(tmp_path, "v_Archery_g02_c01.avi")
+    say(tmp_path / "classInd.txt", "1 Archery")
+    say(tmp_path / "trainlist01.txt", "Archery/v_Archery_g02_c01.avi 1")
+    say(tmp_path / "testlist01.txt")
+    assert told(lists.read("ucf101", tmp_path, None, None)) == {
+        "v_Archery_g02_c01.avi": ("Archery", (TRAIN,), True)
+    }
+
+
+def test_hmdb51(tmp_path):
+    make(tmp_path, "climb/a (b)_climb_f.avi", "wave/b_wave_f.avi", "wave/c_wave_f.avi")
+    folder = tmp_path / "testTrainMulti_7030_splits"
+    for split, flags in ((1, "120"), (2, "210")):
+        say(folder / f"climb_test_split{split}.txt", f"a (b)_climb_f.avi {flags[0]} ")
+        say(folder / f"wave_test_split{split}.txt", f"b_wave_f.avi {flags[1]} ", f"c_wave_f.avi {flags[2]} ")
+    assert told(lists.read("hmdb51", tmp_path, None, None)) == {
+        "climb/a (b)_climb_f.avi": ("climb", (TRAIN, TEST), True),
+        "wave/b_wave_f.avi": ("wave", (TEST, TRAIN), True),
+        "wave/c_wave_f.avi": ("wave", (UNUSED, UNUSED), True),
+    }
+
+
+KINETICS = {
+    "underscores and time stamps": "air_drumming/-abc_DEF-12_000003_000013.mp4",
+    "blanks, no time stamps": "air drumming/-abc_DEF-12.mkv",
+}
+OFFICIAL_CSV = ("label,youtube_id,time_start,time_end,split,is_cc", "air drumming,-abc_DEF-12,3,13,train,0")
+PLAIN_CSV = ("-abc_DEF-12.mp4 air_drumming",)
+
+
+@pytest.mark.parametrize("path", KINETICS.values(), ids=list(KINETICS))
+def test_kinetics_as_class_folders(tmp_path, path):
+    make(tmp_path, f"train_256/{path}", "val/zumba/aaaaaaaaaaa.mp4")
+    listing = lists.read("kinetics", tmp_path, None, None)
+    assert [name.replace(" ", "_") for name in listing.classes] == ["air_drumming", "zumba"]
+    assert [(e.path, e.label, e.subsets) for e in listing.entries] == [
+        (f"train_256/{path}", 0, (TRAIN,)),
+        ("val/zumba/aaaaaaaaaaa.mp4", 1, (TEST,)),
+    ]
+
+
+@pytest.mark.parametrize("rows", [OFFICIAL_CSV, PLAIN_CSV], ids=["official", "plain"])
+@pytest.mark.parametrize("path", [*KINETICS.values(), "-abc_DEF-12_000003_000013.mp4"])
+def test_kinetics_by_csv(tmp_path, path, rows):
+    make(tmp_path, f"train/{path}")
+    say(tmp_path / "annotations" / "train.csv", *rows)
+    [entry] = lists.read("kinetics", tmp_path, None, None).entries
+    assert (entry.path, entry.label, entry.subsets, entry.exists) == (f"train/{path}", 0, (TRAIN,), True)
+
+
+def test_a_row_without_a_file_is_missing(tmp_path):
+    make(tmp_path, "val/zumba/aaaaaaaaaaa.mp4")
+    say(tmp_path / "train.csv", *OFFICIAL_CSV)
+    assert told(lists.read("kinetics", tmp_path, None, None)) == {
+        "air_drumming/-abc_DEF-12_000003_000013.mp4": ("air drumming", (TRAIN,), False),
+        "val/zumba/aaaaaaaaaaa.mp4": ("zumba", (TEST,), True),
+    }
+
+
+def test_some_classes_in_the_order_given(tmp_path):
+    make(tmp_path, *(f"train/{name}/{i}.mp4" for i, name in enumerate(["a b", "c_d", "e"])))
+    listing = lists.read("kinetics", tmp_path, None, ["e", "a_b", "absent"])
+    assert listing.classes == ["e", "a_b", "absent"]
+    assert [(e.path, e.label) for e in listing.entries] == [("train/a b/0.mp4", 1), ("train/e/2.mp4", 0)]
+
+
+def test_a_folder_of_class_folders(tmp_path):
+    make(tmp_path, "run/1.mp4", "walk/2.MP4", "walk/notes.txt", "loose.webm")
+    assert told(lists.read("folder", tmp_path, None, None)) == {
+        "loose.webm": (None, (TRAIN,), True),
+        "run/1.mp4": ("run", (TRAIN,), True),
+        "walk/2.MP4": ("walk", (TRAIN,), True),
+    }
+
+
+def test_a_folder_with_train_and_test(tmp_path):
+    make(tmp_path, "train/run/1.mp4", "test/run/2.mp4", "test/walk/3.mp4")
+    assert told(lists.read("folder", tmp_path, None, None)) == {
+        "test/run/2.mp4": ("run", (TEST,), True),
+        "test/walk/3.mp4": ("walk", (TEST,), True),
+        "train/run/1.mp4": ("run", (TRAIN,), True),
+    }
+
+
+LINES = {
+    "words": (["my clips/1.mp4 run", "2.mp4 walk"], None, ["run", "walk"], [0, 1]),
+    "numbers": (["my clips/1.mp4 2", "2.mp4 0"], None, ["0", "1", "2"], [2, 0]),
+    "numbers of a file": (["my clips/1.mp4 2", "2.mp4 1"], ["1 walk", "2 run"], ["walk", "run"], [1, 0]),
+    "names of a file": (["my clips/1.mp4,1", "2.mp4,0"], ["walk", "run"], ["walk", "run"], [1, 0]),
+    "nothing": (["my clips/1.mp4", "2.mp4"], None, ["my clips"], [0, UNLABELLED]),
+}
+
+
+@pytest.mark.parametrize("kind", LINES)
+def test_a_plain_list(tmp_path, kind):
+    lines, names, classes, labels = LINES[kind]
+    make(tmp_path, "my clips/1.mp4", "2.mp4")
+    say(tmp_path / "list.txt", *lines)
+    if names:
+        say(tmp_path / "classes.txt", *names)
+    listing = lists.read("folder", tmp_path, tmp_path / "list.txt", None)
+    assert listing.classes == classes
+    assert {e.path: e.label for e in listing.entries} == dict(
+        zip(["my clips/1.mp4", "2.mp4"], labels, strict=True)
+    )
+
+
+MISSING = {
+    "ucf101": r"classInd.txt: no such list in .*ucfTrainTestlist.*; get it from https://www.crcv.ucf.edu.*lists=DIR",
+    "hmdb51": r"_test_split1.txt: no such list in .*testTrainMulti_7030_splits.*; get it from https://",
+    "kinetics": r"train.csv: no such list in .*annotations.*; get it from https://github.com",
+}
+
+
+@pytest.mark.parametrize("layout", MISSING)
+def test_a_missing_list_says_where_it_was_looked_for_and_where_to_get_it(tmp_path, layout):
+    make(tmp_path, "some.avi")
+    with pytest.raises(VsslError, match=MISSING[layout]):
+        lists.read(layout, tmp_path, None, None)
+
+
+def test_one_list_of_a_split_is_not_enough(tmp_path):
+    make(tmp_path, "some.avi")
+    say(tmp_path / "classInd.txt", "1 Archery")
+    say(tmp_path / "trainlist01.txt", "Archery/v_Archery_g02_c01.avi 1")
+    with pytest.raises(VsslError, match=r"testlist01.txt: no such list"):
+        lists.read("ucf101", tmp_path, None, None)
+
+
+WRONG = {
+    "a video in both": (
+        {"train.txt": ["a.mp4 x"], "test.txt": ["a.mp4 x"]},
+        r"test.txt: a.mp4 is in the train",
+    ),
+    "an unknown class": ({"train.txt": ["a.mp4 x"], "classes.txt": ["y"]}, r"classes.txt: has no class 'x'"),
+    "no path": ({"train.txt": ["words"]}, r"train.txt: 'words' is not 'path \[class\]'"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_lists_that_contradict_themselves_are_refused(tmp_path, kind):
+    files, message = WRONG[kind]
+    make(tmp_path, "a.mp4")
+    for name, lines in files.items():
+        say(tmp_path / name, *lines)
+    with pytest.raises(VsslError, match=message):
+        lists.read("folder", tmp_path, None, None)
+
+
+def test_a_root_without_videos_is_named(tmp_path):
+    with pytest.raises(VsslError, match=r"gone: no such folder"):
+        lists.read("folder", tmp_path / "gone", None, None)
+    with pytest.raises(VsslError, match=r"no video file in here"):
+        lists.read("folder", Path(tmp_path), None, None)

@@ -1,0 +1,138 @@
+"""mode=check: read every file of a real data set once, say what is wrong, and write the index for all runs.
+
+`python launch.py mode=check source=ucf101 source.root=DIR`
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from vssl.data import lists
+from vssl.data.check import Check, Remark
+from vssl.data.index import VERDICTS, Index, absolute, index_path, validate, write
+from vssl.errors import VsslError
+from vssl.files import write_atomically
+from vssl.report.progress import Progress
+from vssl.report.table import Cause, cause_table
+
+PLANNED = False
+
+NO_FILES = "label without files"
+REMEDY_FOR_NO_FILES = "complete the files or take the class out of the lists"
+
+Node = dict[str, Any]
+
+
+def execute(cfg: DictConfig) -> None:
+    """Check source and downstream; raise `VsslError` if too many files of one of them cannot be used."""
+    sources = {index_path(source): source for source in _real_sources(cfg)}
+    if not sources:
+        raise VsslError(
+            "mode=check: synthetic videos need none; name a data set: source=ucf101 source.root=DIR"
+        )
+    complaints = []
+    for path, source in sources.items():
+        index = _check(source, path, cfg)
+        bad = 1 - index.usable.mean()
+        if bad > cfg.check.max_bad:
+            complaints.append(f"{source['name']}: {bad:.1%} of {len(index):,} files cannot be used")
+    if complaints:
+        raise VsslError(
+            f"{'; '.join(complaints)}; mend them, or accept the share with check.max_bad=... "
+            "(the index is written: runs leave these files out)"
+        )
+
+
+def _real_sources(cfg: DictConfig) -> Iterator[Node]:
+    for node in (cfg.source, cfg.downstream.train, cfg.downstream.test):
+        source: Node = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+        if "index" in source:
+            validate(source)
+            yield source
+
+
+def _check(source: Node, path: Path, cfg: DictConfig) -> Index:
+    root = absolute(source["root"])
+    given = absolute(source["lists"]) if source["lists"] else None
+    listing = lists.read(source["layout"], root, given, source["classes"])
+    journal = path.parent / f"{hashlib.sha256(str(root).encode()).hexdigest()[:10]}.jsonl"
+    check = Check(listing, root, source["decoder"], journal)
+    workers = cfg.runtime.workers or len(os.sched_getaffinity(0))
+    progress = Progress(f"check {source['name']}", len(listing.entries), "files")
+    progress.start(len(listing.entries) - len(check.left))
+    try:
+        for _ in check.run(workers, cfg.check.timeout_s):
+            progress.advance(1)
+    finally:
+        progress.close()
+    index = check.index(cfg.check.min_frames)
+    write(index, path)
+    _report(source, listing, index, check.remarks(), path)
+    return index
+
+
+def _report(source: Node, listing: lists.Listing, index: Index, remarks: list[Remark], path: Path) -> None:
+    cause_table(list(_causes(remarks)), len(index))
+    empty = _classes_without_files(index)
+    _write_remarks([*remarks, *(Remark(NO_FILES, name, "no usable file") for name in empty)], path)
+    if empty:
+        more = f" and {len(empty) - 3:,} more" if len(empty) > 3 else ""
+        print(f"{NO_FILES}: {', '.join(empty[:3])}{more}; {REMEDY_FOR_NO_FILES}")
+    if source["published"]["classes"] not in (None, len(index.classes)):
+        print(f"{len(index.classes)} classes, but {source['published']['classes']} are published")
+    for line in _counts(source, index):
+        print(line)
+    if listing.not_listed:
+        print(f"{listing.not_listed:,} video files are in no list and are not used")
+    print(f"index: {path}\nall remarks: {path.with_suffix('.txt')}")
+
+
+def _causes(remarks: list[Remark]) -> Iterator[Cause]:
+    for cause, verdict in VERDICTS.items():
+        of_cause = [remark for remark in remarks if remark.verdict == cause]
+        if of_cause:
+            example = f"{of_cause[0].name}: {of_cause[0].detail}"
+            yield Cause(cause, len(of_cause), verdict.usable, verdict.remedy, example)
+
+
+def _classes_without_files(index: Index) -> list[str]:
+    used = set(index.label[index.usable].tolist())
+    return [name for label, name in enumerate(index.classes) if label not in used]
+
+
+def _write_remarks(remarks: list[Remark], path: Path) -> None:
+    """One line for each beside the index: cause, file (or class), what was found, remedy."""
+    remedies = {cause: verdict.remedy for cause, verdict in VERDICTS.items()} | {
+        NO_FILES: REMEDY_FOR_NO_FILES
+    }
+    lines = ["\t".join([*remark, remedies[remark.verdict]]) for remark in remarks]
+    text = "".join(f"{line}\n" for line in lines)
+    write_atomically(path.with_suffix(".txt"), text.encode("utf-8", "surrogateescape"))
+
+
+def _counts(source: Node, index: Index) -> Iterator[str]:
+    """Videos per split and subset: listed, usable, published; and how long they are."""
+    for split, codes in enumerate(index.subsets):
+        for subset in ("train", "test"):
+            rows = codes == lists.SUBSETS.index(subset)
+            published = source["published"][subset][split : split + 1]
+            if rows.any() or published:
+                yield f"split {split + 1} {subset}: {_count(index, rows, published)}"
+
+
+def _count(index: Index, rows: Any, published: list[int]) -> str:
+    listed, frames = int(rows.sum()), index.frames[rows & index.usable]
+    words = f"{listed:,} videos, {len(frames):,} usable"
+    if len(frames):
+        words += f", {frames.min():,} to {frames.max():,} frames (median {np.median(frames):,.0f})"
+    for number in published:
+        differs = f"{abs(listed - number):,} {'more' if listed > number else 'fewer'} than the"
+        words += f"; {'as' if listed == number else differs} {number:,} published"
+    return words

@@ -1,0 +1,146 @@
+"""What is wrong with a video file, if anything, and which decoder reads it rightly."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+
+from vssl.data.decode import Decoder, read_frames
+from vssl.data.exactness import exact, examine
+from vssl.data.index import DIGEST_BYTES
+from vssl.data.probe import MP4_BOXES, BadVideo, Probe
+from vssl.errors import VsslError
+
+SLACK = 2
+"""Frames by which the header of a sound file may be wrong: DivX files often are."""
+
+EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+"""How a Matroska (mkv, webm) file begins, and what marks the part of it that holds all else."""
+
+
+class Finding(NamedTuple):
+    """What a check finds out about one file; `verdict` is a key of `vssl.data.index.VERDICTS`."""
+
+    verdict: str
+    detail: str = ""
+    frames: int = 0
+    fps: float = 0.0
+    width: int = 0
+    height: int = 0
+    codec: str = ""
+    decoder: str = ""
+    digest: str = ""
+
+
+def examine_file(path: Path, first: Decoder) -> Finding:
+    """Read a file once as a whole, and again in pieces through the decoder `first`; if that gives other
+    frames than reading from the start, find a decoder that does not.
+    """
+    try:
+        facts, right = examine(path, first)
+    except BadVideo as error:
+        what = str(error).removeprefix(f"{path}: ").partition("; ")[0]
+        cut = error.cause in ("not a video", "damaged") and _bytes_lost(path) > 0
+        return Finding("truncated" if cut else error.cause, what, digest=_digest(path))
+    decoder = first if right else _another(path, first)
+    verdict, detail = _judge(path, facts, first, decoder)
+    looks = (facts.frames, facts.fps, facts.width, facts.height, facts.codec)
+    return Finding(verdict, detail, *looks, decoder or "", _digest(path))
+
+
+def _another(path: Path, first: Decoder) -> Decoder | None:
+    """PyAV is right wherever FFmpeg is; the optional decoder is not turned to unasked."""
+    return "pyav" if first != "pyav" and exact(path, "pyav") else None
+
+
+def _judge(path: Path, facts: Probe, first: Decoder, decoder: Decoder | None) -> tuple[str, str]:
+    """The worst that can be said about a file that decodes, and the numbers behind it."""
+    lost, extra = _bytes_lost(path), facts.header_frames - facts.frames
+    all_verdicts = [
+        (lost > 0, "truncated", f"{lost:,} bytes are missing at its end"),
+        (
+            decoder is None,
+            "no decoder is right",
+            f"{first} and pyav give other frames than reading from the start",
+        ),
+        (decoder != first and not _opens(path, first), "codec", f"{first} cannot read {facts.codec}"),
+        (
+            facts.hidden > 0,
+            "stream-copied cut",
+            f"{facts.packets} pictures, of which {facts.frames} are shown",
+        ),
+        (decoder != first, "random access is wrong", f"{first} gives other frames after a seek"),
+        (facts.variable_rate, "variable frame rate", f"{facts.fps:.3g} frames per second on average"),
+        (
+            facts.header_frames > 0 and abs(extra) > SLACK,
+            "header count differs",
+            f"{facts.frames} frames decode, the header says {facts.header_frames}",
+        ),
+    ]
+    return next(((verdict, detail) for applies, verdict, detail in all_verdicts if applies), ("ok", ""))
+
+
+def _opens(path: Path, decoder: Decoder) -> bool:
+    try:
+        read_frames(path, np.zeros(1, np.int64), decoder)
+    except VsslError:
+        return False
+    return True
+
+
+def _bytes_lost(path: Path) -> int:
+    """Bytes between the end of the file and the end that its container claims."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        kind = file.read(4)
+        end = {b"RIFF": _riff_end, EBML: _matroska_end}.get(kind, _mp4_end)(file, size)
+    return max(0, end - size)
+
+
+def _riff_end(file: BinaryIO, size: int) -> int:
+    """End of the first chunk, which is all of an AVI below 1 GB."""
+    return 8 + int.from_bytes(file.read(4), "little")
+
+
+def _mp4_end(file: BinaryIO, size: int) -> int:
+    """End of the last box that begins inside of the file; 0 if these are no boxes."""
+    end = 0
+    while end < size:
+        file.seek(end)
+        head = file.read(16)
+        length = int.from_bytes(head[8:16] if head[:4] == b"\0\0\0\1" else head[:4], "big")
+        known = head[4:8].isalnum() if end else head[4:8] in MP4_BOXES
+        if length < 8 or not known:  # a length of 0 means: to the end of the file
+            return 0
+        end += length
+    return end
+
+
+def _matroska_end(file: BinaryIO, size: int) -> int:
+    """End of the segment that follows the header; 0 if its length is not told."""
+    file.seek(_matroska_number(file), 1)
+    if file.read(4) != SEGMENT:
+        return 0
+    length = _matroska_number(file)
+    return file.tell() + length if length >= 0 else 0
+
+
+def _matroska_number(file: BinaryIO) -> int:
+    """A length, in as many bytes as its first one has leading zeros and one more; -1: unknown (all ones)."""
+    first = file.read(1)[0]
+    more = 8 - first.bit_length()
+    value = (first << 8 * more | int.from_bytes(file.read(more), "big")) & (1 << 7 * (more + 1)) - 1
+    return value if value < (1 << 7 * (more + 1)) - 1 else -1
+
+
+def _digest(path: Path) -> str:
+    """Hash of the content; of nothing for a file that is not there."""
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    if path.is_file():
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()

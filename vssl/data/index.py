@@ -1,0 +1,274 @@
+"""What a check found out about every file of a data set, in one file of columns.
+
+mode=check writes it, and everything later uses it instead of opening videos. It is loaded whole, but names
+stay packed: 240,000 videos take about 40 MB.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vssl.data.decode import Decoder
+from vssl.data.lists import SUBSETS
+from vssl.errors import VsslError, nearest
+from vssl.files import write_atomically
+
+FORMAT = 1
+"""Version of the file's layout."""
+
+DIGEST_BYTES = 16
+
+
+class Verdict(NamedTuple):
+    """What a cause means: whether such a file is used, and how to mend it."""
+
+    usable: bool
+    remedy: str
+
+
+VERDICTS = {
+    "ok": Verdict(True, ""),
+    "missing": Verdict(False, "fetch it, or train without it"),
+    "empty": Verdict(False, "fetch it again"),
+    "not a video": Verdict(False, "fetch it again"),
+    "no video stream": Verdict(False, "fetch it again; this one holds sound only"),
+    "truncated": Verdict(False, "fetch it again"),
+    "damaged": Verdict(False, "fetch it again"),
+    "hangs": Verdict(False, "re-encode it with mode=prepare or fetch it again"),
+    "crashes": Verdict(False, "re-encode it with mode=prepare or fetch it again"),
+    "no decoder is right": Verdict(False, "re-encode it with mode=prepare"),
+    "duplicate content": Verdict(True, "see that train and test do not share it"),
+    "shorter than a clip": Verdict(True, "a stage leaves it out if its sampler needs more frames"),
+    "codec": Verdict(True, "read through another decoder; mode=prepare makes it fast"),
+    "stream-copied cut": Verdict(True, "read through another decoder; mode=prepare makes it fast"),
+    "random access is wrong": Verdict(True, "read through another decoder; mode=prepare makes it fast"),
+    "variable frame rate": Verdict(True, "its speed labels are inexact; take it out where they matter"),
+    "header count differs": Verdict(True, "the frames that decode are counted, not the header's"),
+}
+"""All verdicts on a file, worst first after `ok`."""
+
+Column = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Index:
+    """N files in order of their names, as columns, and the classes that the labels number.
+
+    names and offsets: UTF-8 of all names, and where each begins [N+1]; paths below the root.
+    label: -1 if a file has none. frames: how many are shown. fps, width, height (pixels). codec, verdict
+    and decoder (the one that reads this file rightly) are ASCII. digest: of the content [N,16].
+    subsets: codes of `vssl.data.lists.SUBSETS` per split [S,N].
+    """
+
+    classes: list[str]
+    names: Column
+    offsets: Column
+    label: Column
+    frames: Column
+    fps: Column
+    width: Column
+    height: Column
+    codec: Column
+    verdict: Column
+    decoder: Column
+    digest: Column
+    subsets: Column
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def name(self, row: int) -> str:
+        """Path of a file below the root."""
+        begin, end = self.offsets[row : row + 2]
+        return bytes(self.names[begin:end]).decode("utf-8", "surrogateescape")
+
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        """Whether each file can be trained on [N]."""
+        return are_usable(self.verdict)
+
+
+def are_usable(verdict: Column) -> NDArray[np.bool_]:
+    """Whether files of these verdicts can be trained on."""
+    return np.isin(verdict, [cause.encode() for cause, verdict in VERDICTS.items() if verdict.usable])
+
+
+def pack_names(names: Sequence[str]) -> tuple[Column, Column]:
+    """One array of bytes, and the offset of each name in it."""
+    encoded = [name.encode("utf-8", "surrogateescape") for name in names]
+    offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+    return np.frombuffer(b"".join(encoded), np.uint8), offsets
+
+
+def index_path(source: Mapping[str, Any]) -> Path:
+    """Where the index of a source node lies: one for all its subsets and splits."""
+    parts = [
+        str(absolute(source["root"])),
+        *(source[name] for name in ("layout", "lists", "classes", "decoder")),
+    ]
+    name = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:10]
+    return Path(source["index"]) / f"{source['name']}-{name}.npz"
+
+
+def absolute(path: str) -> Path:
+    """A folder as a user gives it, independent of the working directory."""
+    return Path(path).expanduser().absolute()
+
+
+def write(index: Index, path: Path) -> None:
+    """Write the index; a kill leaves the old file or the new one."""
+    arrays = {field.name: getattr(index, field.name) for field in fields(Index) if field.name != "classes"}
+    about = json.dumps({"format": FORMAT, "classes": index.classes}).encode()
+    buffer = io.BytesIO()
+    np.savez(buffer, about=np.frombuffer(about, np.uint8), **arrays)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, buffer.getvalue())
+
+
+def load(path: Path) -> Index:
+    """Load an index; raises FileNotFoundError if there is none and VsslError if it cannot be read."""
+    return _load(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=2)
+def _load(path: Path, _changed_ns: int) -> Index:
+    try:
+        with np.load(path) as file:
+            about = json.loads(bytes(file["about"]))
+            columns = {name: file[name] for name in file.files if name != "about"}
+        if about["format"] != FORMAT:
+            raise ValueError(f"format {about['format']}, this vssl has {FORMAT}")
+        return Index(classes=about["classes"], **columns)
+    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise VsslError(f"{path}: not an index ({error}); delete it and run mode=check again") from error
+
+
+CHOICES = {
+    "layout": ("ucf101", "hmdb51", "kinetics", "folder"),
+    "subset": ("train", "test", "val"),
+    "decoder": get_args(Decoder),
+}
+ONLY_FOR_THE_CHECK = ("layout", "lists", "classes", "decoder", "published")
+"""Values of a source node that say how the lists are read; the index holds what came of them."""
+
+
+def validate(source: Mapping[str, Any]) -> None:
+    """Raise VsslError for a value of a source node that means nothing."""
+    for name, options in CHOICES.items():
+        if source[name] not in options:
+            raise VsslError(
+                f"source.{name}={source[name]}: no such value; {nearest(str(source[name]), options)}"
+            )
+    share = source["validation"]
+    if not isinstance(share, (int, float)) or not 0 <= share < 1:
+        raise VsslError(f"source.validation={share}: give a share of the training videos, from 0 to below 1")
+    try:
+        named = source["group"] is None or "group" in re.compile(source["group"]).groupindex
+    except re.error as error:
+        raise VsslError(f"source.group={source['group']}: not a regular expression ({error})") from error
+    if not named:
+        raise VsslError(f"source.group={source['group']}: has no part (?P<group>...) that names the group")
+
+
+def checked(source: Mapping[str, Any]) -> dict[str, Any]:
+    """A source node of a real data set with what its index knows: the number of videos and their fingerprint.
+
+    Raises VsslError, with the command that mends it, if there is no index or no video in the subset.
+    """
+    validate(source)
+    path = index_path(source)
+    index = _known(source, path)
+    rows = select(index, *(source[name] for name in ("subset", "split", "validation", "group")))
+    if not len(rows):
+        raise VsslError(
+            f"{source['name']}: no usable video with subset={source['subset']}; {path.with_suffix('.txt')} "
+            "says why files are left out, and lists=... or folders named train and test say what is for what"
+        )
+    kept = {name: value for name, value in source.items() if name not in ONLY_FOR_THE_CHECK}
+    places = {"root": str(absolute(source["root"])), "index": str(path)}
+    return {**kept, **places, "num_videos": len(rows), "fingerprint": fingerprint(index, rows)}
+
+
+def num_classes(source: Mapping[str, Any]) -> int:
+    """Number of classes of a real data set."""
+    return len(_known(source, index_path(source)).classes)
+
+
+def _known(source: Mapping[str, Any], path: Path) -> Index:
+    try:
+        return load(path)
+    except FileNotFoundError as error:
+        name, root, lists = source["name"], source["root"], source["lists"]
+        command = f"python launch.py mode=check source={name} source.root={root}"
+        command += f" source.lists={lists}" if lists else ""
+        command += f" decoder={source['decoder']}" if source["decoder"] != "decord" else ""
+        if path.parent.name == "index" and path.parent.parent != Path("outputs").absolute():
+            command += f" outputs={path.parent.parent}"
+        raise VsslError(f"{name}: {root} is not checked yet; run: {command}") from error
+
+
+def select(index: Index, subset: str, split: int, validation: float, group: str | None) -> Column:
+    """Rows of the usable files of a subset, in order.
+
+    subset: train, test, or val: the share `validation` of train, which train then lacks.
+    split: official split, from 1. group: see `validation_rows`.
+    """
+    if not 1 <= split <= len(index.subsets):
+        raise VsslError(f"split={split}: the lists that were checked have splits 1 to {len(index.subsets)}")
+    listed = "train" if subset == "val" else subset
+    rows = np.flatnonzero(index.subsets[split - 1] == SUBSETS.index(listed))
+    if subset != "test" and validation:
+        held = validation_rows(index, rows, validation, group)
+        rows = held if subset == "val" else np.setdiff1d(rows, held, assume_unique=True)
+    return rows[index.usable[rows]]
+
+
+def validation_rows(index: Index, rows: Column, share: float, group: str | None) -> Column:
+    """The share of `rows` that is held out: whole groups, in an order that only their names decide.
+
+    group: regular expression whose part (?P<group>...) names the group of a file; files that it does not
+    match, or all without it, are groups by themselves.
+    """
+    names = [_group(index.name(row), group) for row in rows]
+    groups, group_of, counts = np.unique(names, return_inverse=True, return_counts=True)
+    order = sorted(range(len(groups)), key=lambda i: hashlib.sha256(str(groups[i]).encode()).digest())
+    before = np.cumsum([0, *counts[order]])[:-1]
+    held = [i for i, count in zip(order, before, strict=True) if count < share * len(rows)]
+    if len(held) == len(groups):
+        raise VsslError(
+            f"validation={share}: {len(groups)} groups cannot be cut in two; lower it or set group"
+        )
+    return rows[np.isin(group_of, held)]
+
+
+def _group(name: str, pattern: str | None) -> str:
+    match = re.search(pattern, name, re.IGNORECASE) if pattern else None
+    return match["group"] if match else name
+
+
+def fingerprint(index: Index, rows: Column) -> str:
+    """Hash of all that the files of these rows bring to a training: content, order, label, length, decoder.
+
+    Not their names: a data set that is moved or renamed stays the same.
+    """
+    digest = hashlib.sha256()
+    for column, kind in (
+        (index.digest, None),
+        (index.label, "<i8"),
+        (index.frames, "<i8"),
+        (index.decoder, "S16"),
+    ):
+        digest.update(np.ascontiguousarray(column[rows], kind).tobytes())
+    return digest.hexdigest()[:16]
