@@ -1,3 +1,8 @@
+import ctypes
+import gc
+import multiprocessing
+import os
+import signal
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from vssl.data.augmentation import Augmentation
 from vssl.data.dataset import ClipDataset
+from vssl.engine.loader import Loading, evaluation_batches
 from vssl.errors import VsslError
 from vssl.types import ClipPlan, ClipSampler, Video
 
@@ -71,8 +77,24 @@ class Numbered:
         return frames
 
 
-def dataset(lengths=(30, 40, 10), augmentation=AUGMENTATION, seed=3, repeat=2):
-    return ClipDataset(Numbered(lengths), TwoClips(), augmentation, seed, repeat)
+class Bad(Numbered):
+    """The videos with these names do `harm` when they are read; by default they cannot be."""
+
+    def __init__(self, lengths, *names, harm=None):
+        super().__init__(lengths)
+        self.names, self.harm = names, harm
+
+    def read(self, video, frames_T):
+        if video.name in self.names and self.harm:
+            self.harm()
+        elif video.name in self.names:
+            raise VsslError(f"{video.name}: damaged; mend it")
+        return super().read(video, frames_T)
+
+
+def dataset(lengths=(30, 40, 10), augmentation=AUGMENTATION, seed=3, repeat=2, source=None, replace_bad=True):
+    source = source or Numbered(lengths)
+    return ClipDataset(source, TwoClips(), augmentation, seed, repeat, replace_bad)
 
 
 def equal(first, second):
@@ -140,11 +162,13 @@ def test_only_short_videos_is_an_error_that_says_what_would_do():
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize("workers", [1, 3])
-def test_batches_do_not_depend_on_the_number_of_workers(workers):
+@pytest.mark.parametrize("bad", [(), ("1",)])
+def test_batches_do_not_depend_on_the_number_of_workers(workers, bad):
     order = [(epoch, index) for epoch in range(2) for index in (4, 0, 5, 2, 1, 3)]
 
     def batches(num_workers):
-        return list(DataLoader(dataset(), batch_size=4, sampler=order, num_workers=num_workers))
+        videos = dataset(source=Bad((30, 40, 10), *bad))
+        return list(DataLoader(videos, batch_size=4, sampler=order, num_workers=num_workers))
 
     alone, helped = batches(0), batches(workers)
     assert len(alone) == len(helped) == 3
@@ -152,3 +176,57 @@ def test_batches_do_not_depend_on_the_number_of_workers(workers):
         assert equal(expected, batch)
         assert {n: v.stride() for n, v in batch.items()} == {n: v.stride() for n, v in expected.items()}
     assert AUGMENTATION.apply(alone[0]).shape == (4, 2, 3, 4, 12, 12)
+
+
+def test_a_bad_video_is_replaced_and_noted(caplog):
+    data = dataset(source=Bad((30, 40, 50), "1"), augmentation=PLAIN)
+    taken = set()
+    for epoch in range(8):
+        samples = [data[epoch, index] for index in range(6)]
+        assert [int(sample["bad_video"]) for sample in samples] == [-1, 1, -1, -1, 1, -1]
+        assert [int(sample["index"]) for sample in samples] == list(range(6))
+        for sample in samples:
+            # label and pictures are those of the video that took the place
+            shown = int(sample["clips"][0, 1, 0, 0, 0])
+            assert sample["label"] == (-1, 1, 2)[shown]
+        taken |= {int(samples[at]["clips"][0, 1, 0, 0, 0]) for at in (1, 4)}
+    assert taken == {0, 2}
+    assert "1: damaged; mend it" in caplog.text
+
+
+def test_when_all_is_bad_the_last_error_is_raised():
+    with pytest.raises(VsslError, match=r"\d: damaged"):
+        _ = dataset(source=Bad((30, 40, 50), "0", "1", "2"))[0, 0]
+
+
+def test_a_test_never_replaces_a_video():
+    data = dataset(source=Bad((30, 40, 50), "1"), replace_bad=False)
+    assert data[0, 0]["bad_video"] == -1
+    with pytest.raises(VsslError, match="1: damaged"):
+        _ = data[0, 1]
+
+
+def spin():
+    """Sleep in native code that keeps the interpreter's lock, as a hanging decoder does."""
+    ctypes.PyDLL(None).sleep(60)
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize(
+    ("harm", "what"), [(spin, r"timed out after 1\.?0? seconds"), (die, r"worker .*(exited|killed)")]
+)
+def test_a_video_that_hangs_or_kills_its_reader_is_named_and_the_processes_end(harm, what, monkeypatch):
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.5)
+    source = Bad((30, 40, 50, 60), "2", harm=harm)
+    loading = Loading(workers=2, pin_memory=False, timeout_s=1)
+    before = set(multiprocessing.active_children())
+    with pytest.raises(VsslError, match=rf"the loader {what}.* while reading .*\b2\b.*; take"):
+        list(evaluation_batches(dataset(source=source, repeat=1), 4, 1, loading))
+    gc.collect()
+    for process in set(multiprocessing.active_children()) - before:
+        process.join(5)
+        assert not process.is_alive()

@@ -102,14 +102,14 @@ class Augmentation:
 
     def _crop(self, frames_THWC: NDArray[np.uint8], rng: np.random.Generator) -> Tensor:
         if self.crop_area is None:
-            frames_TCHW = _resize(frames_THWC, self.resize)
+            frames_TCHW = resize(frames_THWC, self.resize)
             room_2 = np.array(frames_TCHW.shape[-2:]) - self.crop
             top, left = rng.integers(room_2 + 1) if self.random_crop else room_2 // 2
             cropped_TCHW = frames_TCHW[:, :, top : top + self.crop, left : left + self.crop]
         else:
             height, width = frames_THWC.shape[1:3]
             rows, columns = random_region(height, width, self.crop_area, rng)
-            cropped_TCHW = _resize(frames_THWC[:, rows, columns], [self.crop, self.crop])
+            cropped_TCHW = resize(frames_THWC[:, rows, columns], [self.crop, self.crop])
         return cropped_TCHW.transpose(0, 1).contiguous()
 
     def _draw_jitter(
@@ -193,7 +193,7 @@ def _check_crop_area(area: list[float], random_crop: bool) -> None:
         raise VsslError("augmentation.crop_area is a random crop: set random_crop=true, or crop_area=null")
 
 
-def _resize(frames_THWC: NDArray[np.uint8], size: list[int]) -> Tensor:
+def resize(frames_THWC: NDArray[np.uint8], size: list[int]) -> Tensor:
     """Frames as [T,C,h,w]. Pixels are squares: the corners of the image stay where they are."""
     frames_TCHW = torch.from_numpy(frames_THWC).permute(0, 3, 1, 2)
     if list(frames_TCHW.shape[-2:]) == list(size):

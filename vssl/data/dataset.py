@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import logging
+from collections.abc import Sequence
+from typing import NamedTuple, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from vssl.data.augmentation import Augmentation
 from vssl.errors import VsslError
 from vssl.types import ClipPlan, ClipSampler, Video, VideoSource
+
+log = logging.getLogger("vssl")
+
+TRIES = 10
+"""Videos that are tried for one sample; more bad ones in a row mean that the whole data set is gone."""
+
+MAX_WORKERS = 256
+"""Loader processes that can be watched."""
 
 
 class Sample(NamedTuple):
@@ -28,22 +38,33 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
     """Samples of a training stage; each is a pure function of (seed, epoch, index).
 
     Videos that are too short for the sampler are left out (`excluded` of them); the rest (`videos`)
-    is passed over `repeat` times in an epoch, each time with other draws. Raises VsslError if no
-    video is long enough.
+    is passed over `repeat` times in an epoch, each time with other draws. With `replace_bad`, which is for
+    training only, a video that cannot be read gives its place to another one, which the sample's own
+    generator draws. Raises VsslError if no video is long enough.
     """
 
     def __init__(
-        self, source: VideoSource, sampler: ClipSampler, augmentation: Augmentation, seed: int, repeat: int
+        self,
+        source: VideoSource,
+        sampler: ClipSampler,
+        augmentation: Augmentation,
+        seed: int,
+        repeat: int,
+        replace_bad: bool,
     ) -> None:
         self.source = source
         self.sampler = sampler
         self.augmentation = augmentation
         self.seed = seed
         self.repeat = repeat
-        self.videos: list[Video] = [v for v in source.videos if v.num_frames >= sampler.min_frames]
+        self.replace_bad = replace_bad
+        long_enough = [v.num_frames >= sampler.min_frames for v in source.videos]
+        self.videos: Sequence[Video] = _Chosen(source.videos, np.flatnonzero(long_enough))
         self.excluded = len(source.videos) - len(self.videos)
         if not self.videos:
             raise VsslError(_too_short(source, sampler))
+        # What each loader process reads at the moment, for all of them to see: number of a video, or -1.
+        self._reading = torch.full((MAX_WORKERS,), -1).share_memory_()  # type: ignore[no-untyped-call]
 
     def __len__(self) -> int:
         return len(self.videos) * self.repeat
@@ -52,26 +73,76 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         """Return the tensors of the sample `at` = (epoch, index), all contiguous.
 
         `clips` uint8 [K,C,T,h,w]; the numbers that the augmentation drew, [K,...]; an int64 scalar per
-        target of the sampler; `label` (-1 if the video has none) and `index`.
+        target of the sampler; `label` (-1 if the video has none) and `index`; `bad_video`, the number in
+        `videos` of the one that could not be read and was replaced, or -1.
         """
         return self.sample(at).tensors
 
     def sample(self, at: tuple[int, int]) -> Sample:
         """Return the sample `at` = (epoch, index) together with its origin.
 
-        One generator serves the sampler first and then the augmentation of clip 0, 1, ...
+        One generator serves the sampler first and then the augmentation of clip 0, 1, ... With a bad video,
+        it has served its sampler, and draws the next video to try.
         """
         epoch, index = at
-        video = self.videos[index % len(self.videos)]
+        own = index % len(self.videos)
         rng = np.random.default_rng([self.seed, epoch, index])
-        plan = self.sampler.plan(video.num_frames, rng)
-        frames_NHWC = self.source.read(video, plan.frames_KT.reshape(-1))
-        frames_KTHWC = frames_NHWC.reshape(*plan.frames_KT.shape, *frames_NHWC.shape[1:])
+        number, plan, frames_KTHWC = self._readable(own, rng, TRIES if self.replace_bad else 1)
+        video = self.videos[number]
         tensors = _stack([self.augmentation.sample(frames_THWC, rng) for frames_THWC in frames_KTHWC])
         label = -1 if video.label is None else video.label
-        numbers = {**plan.targets, "label": label, "index": index}
+        bad = -1 if number == own else own
+        numbers = {**plan.targets, "label": label, "index": index, "bad_video": bad}
         tensors |= {name: torch.tensor(value) for name, value in numbers.items()}
         return Sample(video, plan, frames_KTHWC, tensors)
+
+    def _readable(
+        self, number: int, rng: np.random.Generator, tries: int
+    ) -> tuple[int, ClipPlan, NDArray[np.uint8]]:
+        """This video, or else the first good one of those that `rng` draws: number, plan, frames."""
+        plan = self.sampler.plan(self.videos[number].num_frames, rng)
+        try:
+            return number, plan, self._read(number, plan)
+        except VsslError as error:
+            if tries == 1:
+                raise
+            log.warning("another video takes the place of a bad one: %s", error)
+        return self._readable(int(rng.integers(len(self.videos))), rng, tries - 1)
+
+    def _read(self, number: int, plan: ClipPlan) -> NDArray[np.uint8]:
+        """The planned frames [K,T,H,W,C] of a video."""
+        worker = get_worker_info()
+        slot = worker.id % MAX_WORKERS if worker else 0
+        self._reading[slot] = number
+        try:
+            frames_NHWC = self.source.read(self.videos[number], plan.frames_KT.reshape(-1))
+        finally:
+            self._reading[slot] = -1
+        return frames_NHWC.reshape(*plan.frames_KT.shape, *frames_NHWC.shape[1:])
+
+    def reading(self) -> list[str]:
+        """Names of the videos that are being read, in any process, at this moment."""
+        return [self.videos[number].name for number in self._reading.tolist() if number >= 0]
+
+
+class _Chosen(Sequence[Video]):
+    """Some of the videos of a source, made when they are asked for.
+
+    As objects, those of all Kinetics would take 100 MB in every loader process.
+    """
+
+    def __init__(self, videos: Sequence[Video], numbers: NDArray[np.int64]) -> None:
+        self.all, self.numbers = videos, numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, at: int) -> Video: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Video]: ...
+    def __getitem__(self, at: int | slice) -> Video | Sequence[Video]:
+        return _Chosen(self.all, self.numbers[at]) if isinstance(at, slice) else self.all[self.numbers[at]]
 
 
 def _stack(clips: list[dict[str, Tensor]]) -> dict[str, Tensor]:

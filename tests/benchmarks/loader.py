@@ -1,0 +1,252 @@
+"""Clips per second and core of every decoder, on original and on prepared videos, beside a classic loader.
+
+    python tests/benchmarks/loader.py [FOLDER OF VIDEOS]
+
+The classic loader is that of auxSKD's released code: frames as JPEG files, resized by OpenCV, jittered one by
+one through PIL. All read the same frames in one thread, in turns, and make what a loader process sends: the
+classic one finished clips, vssl's cropped bytes and the numbers of the augmentation, which the device applies.
+Processor time is counted, so that other work on the machine disturbs little. Writes outputs/bench/loader.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from PIL import Image
+from torchvision.transforms import ColorJitter
+
+from vssl.data.augmentation import Augmentation
+from vssl.data.dataset import ClipDataset
+from vssl.data.decode import Decoder, read_frames
+from vssl.data.decoders.pyav import Converter
+from vssl.data.exactness import exact
+from vssl.data.prepare import Look, transcode, video_files
+from vssl.data.probe import BadVideo, probe
+from vssl.data.synthetic import SyntheticVideos
+from vssl.errors import VsslError
+from vssl.types import ClipPlan, ClipSampler, Video
+
+try:
+    import cv2
+except ImportError:
+    cv2 = None  # PIL resizes in its place
+
+ROOT = Path(__file__).parents[2]
+SIZE, CROP = [128, 171], 112
+GOAL = 4.0
+RUNS, CLIPS = 7, 24
+
+
+@dataclass(frozen=True)
+class Strided(ClipSampler):
+    """16 frames at a step of 1 to 4."""
+
+    @property
+    def classes(self):
+        return {}
+
+    @property
+    def min_frames(self):
+        return 61
+
+    def plan(self, num_frames, rng):
+        step = int(rng.integers(1, 5))
+        start = int(rng.integers(0, num_frames - 15 * step))
+        return ClipPlan(start + step * np.arange(16)[None], {})
+
+
+@dataclass(frozen=True)
+class Files:
+    """Videos of one folder through one decoder."""
+
+    root: Path
+    videos: list[Video]
+    decoder: Decoder
+
+    def prepare(self) -> None:
+        pass
+
+    def read(self, video: Video, frames_T: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return read_frames(self.root / video.name, frames_T, self.decoder)
+
+
+class Classic:
+    """JPEG frames, resized and cropped one by one; every frame jittered with probability 0.8 (PIL)."""
+
+    def __init__(self, root: Path, videos: list[Video]) -> None:
+        self.root, self.videos, self.sampler = root, videos, Strided()
+        self.jitter = ColorJitter(0.8, 0.8, 0.8, 0.2)
+
+    def __getitem__(self, at: tuple[int, int]) -> torch.Tensor:
+        epoch, index = at
+        video = self.videos[index % len(self.videos)]
+        rng = np.random.default_rng([0, epoch, index])
+        [frames_T] = self.sampler.plan(video.num_frames, rng).frames_KT
+        top, left = rng.integers(0, (SIZE[0] - CROP + 1, SIZE[1] - CROP + 1))
+        flip = rng.random() < 0.5
+        frames = []
+        for number in frames_T.tolist():
+            small = self._small(self.root / video.name / f"{number:05}.jpg")
+            image = Image.fromarray(small[top : top + CROP, left : left + CROP])
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else image
+            frames.append(np.asarray(self.jitter(image) if rng.random() < 0.8 else image))
+        return torch.from_numpy(np.stack(frames)).permute(3, 0, 1, 2).float().contiguous()
+
+    def _small(self, path: Path) -> NDArray[np.uint8]:
+        if cv2:
+            return cv2.resize(cv2.imread(str(path)), SIZE[::-1])
+        return np.asarray(Image.open(path).convert("RGB").resize(SIZE[::-1], Image.Resampling.BILINEAR))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path, nargs="?", help="videos to read; default: synthetic ones")
+    folder = parser.parse_args().folder
+    torch.set_num_threads(1)
+    if cv2:
+        cv2.setNumThreads(1)
+    with tempfile.TemporaryDirectory() as scratch:
+        root = folder or draw(Path(scratch) / "drawn")
+        videos = usable(root)
+        print(f"{len(videos)} videos of {root}; preparing them and their JPEG frames")
+        for video in videos:
+            transcode(root / video.name, Path(scratch) / "prepared" / video.name, look())
+            write_jpegs(root / video.name, Path(scratch) / "jpeg" / video.name)
+        rates = measure(loaders(root, Path(scratch), videos))
+        report(rates, {name: size_mb(path) for name, path in folders(root, Path(scratch)).items()}, videos)
+
+
+def draw(folder: Path) -> Path:
+    """Videos as large as those of UCF101, written with x264's own settings."""
+    source = SyntheticVideos(str(folder), "train", 6, 0, 240, 320, 150, 150, 25, 4.0, 23)
+    folder.mkdir()
+    for index in range(source.num_videos):
+        with av.open(str(folder / f"{index}.mp4"), "w") as container:
+            stream = container.add_stream("libx264", rate=25)
+            stream.height, stream.width, stream.pix_fmt = 240, 320, "yuv420p"
+            for frame_HWC in source.draw(index):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame_HWC, format="rgb24")))
+            container.mux(stream.encode())
+    return folder
+
+
+def usable(root: Path) -> list[Video]:
+    """Videos that every decoder at hand reads rightly."""
+    videos = []
+    for name in video_files(root):
+        try:
+            video = Video(name, probe(root / name).frames)
+        except BadVideo:
+            continue
+        if video.num_frames >= Strided().min_frames and all(
+            exact(root / name, d) for d in decoders(root / name)
+        ):
+            videos.append(video)
+    return videos
+
+
+def decoders(path: Path) -> list[Decoder]:
+    """Decoders that load here."""
+    found: list[Decoder] = ["decord", "pyav"]
+    try:
+        read_frames(path, np.zeros(1, np.int64), "torchcodec")
+    except VsslError as error:
+        print(f"without torchcodec: {error}") if "decoder=torchcodec" in str(error) else None
+        return found
+    return [*found, "torchcodec"]
+
+
+def look() -> Look:
+    return Look(
+        SIZE,
+        **{n: yaml.safe_load((ROOT / "conf/config.yaml").read_text())["prepare"][n] for n in ("crf", "gop")},
+    )
+
+
+def write_jpegs(path: Path, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    to_rgb, count = Converter(), iter(range(1 << 30))
+    probe(path, lambda f: Image.fromarray(to_rgb(f)).save(folder / f"{next(count):05}.jpg", quality=95))
+
+
+def folders(root: Path, scratch: Path) -> dict[str, Path]:
+    return {"original": root, "prepared": scratch / "prepared", "jpeg": scratch / "jpeg"}
+
+
+def loaders(root: Path, scratch: Path, videos: list[Video]) -> dict[str, Callable[[int], object]]:
+    """What makes the clip of a number, by name."""
+    jitter = yaml.safe_load((ROOT / "conf/augmentation/frame_jitter.yaml").read_text())
+    jitter = {**jitter, "resize": SIZE, "crop": CROP}
+    jitter.pop("_target_")
+    classic = Classic(scratch / "jpeg", videos)
+    makers = {"classic": lambda n: classic[0, n]}
+    for files in ("original", "prepared"):
+        for decoder in decoders(root / videos[0].name):
+            source = Files(folders(root, scratch)[files], videos, decoder)
+            data = ClipDataset(source, Strided(), Augmentation(**jitter), 0, 1, replace_bad=False)
+            makers[f"{files}, {decoder}"] = lambda n, data=data: data[0, n]
+    return makers
+
+
+def measure(makers: dict[str, Callable[[int], object]]) -> dict[str, list[float]]:
+    """Clips per second of processor time, per run; the loaders take turns."""
+    rates: dict[str, list[float]] = {name: [] for name in makers}
+    for run in range(RUNS + 1):
+        for name, make in makers.items():
+            started = time.process_time()
+            for n in range(CLIPS):
+                make(run * CLIPS + n)
+            if run:  # the first one warms up
+                rates[name].append(CLIPS / (time.process_time() - started))
+    return rates
+
+
+def report(rates: dict[str, list[float]], megabytes: dict[str, float], videos: list[Video]) -> None:
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    for name, median in medians.items():
+        spread = f"{min(rates[name]):.1f} to {max(rates[name]):.1f}"
+        times = median / medians["classic"]
+        print(f"{name:22} {median:7.1f} clips/s/core ({spread})  {times:5.2f} x classic")
+    best = max(value for name, value in medians.items() if name.startswith("prepared")) / medians["classic"]
+    resized_by = "OpenCV" if cv2 else "PIL"
+    load = os.getloadavg()
+    print(f"sizes: {', '.join(f'{name} {size:.1f} MB' for name, size in megabytes.items())}")
+    print(f"load {load[0]:.1f} on {os.cpu_count()} cores; the classic loader resizes with {resized_by}")
+    print(f"prepared: {best:.2f} x classic, goal {GOAL:g}: {'met' if best >= GOAL else 'not met'}")
+    result = {
+        "clips_per_second_and_core": medians,
+        "runs": rates,
+        "megabytes": megabytes,
+        "best_prepared_over_classic": best,
+        "videos": len(videos),
+        "resized_by": resized_by,
+        "load": load,
+        "machine": platform.processor() or platform.machine(),
+        "torch": torch.__version__,
+    }
+    path = ROOT / "outputs/bench/loader.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    print(path)
+
+
+def size_mb(folder: Path) -> float:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+
+
+if __name__ == "__main__":
+    main()

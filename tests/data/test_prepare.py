@@ -1,0 +1,173 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from conftest import ROOT, composed, environment
+from drawn import cut, numbers, write
+from vssl.commands.prepare import execute
+from vssl.data.decode import read_frames
+from vssl.data.exactness import exact
+from vssl.data.prepare import Look, claimed, copy_lists, transcode, video_files
+from vssl.data.probe import BadVideo, probe
+from vssl.errors import VsslError
+
+LOOK = Look([32, 171], 20, 8)
+FRAMES = 70
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("plain.mp4", {}),
+        ("variable.mp4", {"times": np.random.default_rng(0).integers(2, 20, FRAMES).cumsum()}),
+        ("xvid.avi", {"codec": "mpeg4", "options": {"bf": "2"}}),
+        ("turned.mp4", {"turns": 1}),
+        ("odd.mp4", {"pix_fmt": "yuv444p", "size": (171, 129)}),
+    ],
+)
+def test_frame_i_stays_frame_i_under_the_same_name(tmp_path, name, options):
+    target = tmp_path / "out" / name
+    transcode(write(tmp_path / name, FRAMES, **options), target, LOOK)
+    for decoder in ("decord", "pyav"):
+        assert numbers(read_frames(target, np.arange(FRAMES)[::-1], decoder)) == list(range(FRAMES))[::-1]
+        assert exact(target, decoder)
+    assert [path.name for path in target.parent.iterdir()] == [name]
+
+
+def test_what_a_cut_hides_is_gone(tmp_path):
+    source = cut(write(tmp_path / "whole.mp4", 100, options={"g": "30"}), tmp_path / "cut.mp4", 47)
+    transcode(source, tmp_path / "out.mp4", LOOK)
+    facts = probe(tmp_path / "out.mp4")
+    assert (facts.frames, facts.hidden) == (53, 0)
+    assert numbers(read_frames(tmp_path / "out.mp4", np.array([0, 52]), "decord")) == [47, 99]
+
+
+def test_what_training_reads_fast(tmp_path):
+    transcode(write(tmp_path / "in.mp4", FRAMES, times=np.arange(FRAMES) ** 2), tmp_path / "out.mp4", LOOK)
+    facts = probe(tmp_path / "out.mp4")
+    assert (facts.height, facts.width, facts.codec, facts.variable_rate) == (32, 171, "h264", False)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert len(container.streams) == 1
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    assert [n for n, packet in enumerate(packets) if packet.is_keyframe] == list(range(0, FRAMES, 8))
+    assert all(packet.pts == packet.dts for packet in packets)
+
+
+def test_the_pictures_are_those_that_training_would_have_made(tmp_path):
+    from vssl.data.augmentation import resize
+
+    frames_THWC = (
+        np.random.default_rng(0).integers(0, 256, (3, 3, 4, 3)).repeat(32, 1).repeat(32, 2).astype(np.uint8)
+    )
+    with av.open(str(tmp_path / "in.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(30000, 1001), options={"crf": "5"})
+        stream.height, stream.width, stream.pix_fmt = 96, 128, "yuv444p"
+        for frame_HWC in frames_THWC:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame_HWC, format="rgb24")))
+        container.mux(stream.encode())
+    transcode(tmp_path / "in.mp4", tmp_path / "out.mp4", Look([65, 81], 5, 8))
+    expected_TCHW = resize(read_frames(tmp_path / "in.mp4", np.arange(3), "pyav"), [65, 81]).numpy()
+    given_THWC = read_frames(tmp_path / "out.mp4", np.arange(3), "pyav")
+    assert np.abs(given_THWC.transpose(0, 3, 1, 2) - expected_TCHW.astype(int)).mean() < 4
+    assert probe(tmp_path / "out.mp4").fps == pytest.approx(30000 / 1001)
+
+
+@pytest.mark.parametrize(
+    ("size", "before", "after"),
+    [
+        ([128, 171], (240, 320), [128, 171]),
+        (128, (240, 320), [128, 170]),
+        (128, (400, 225), [228, 128]),
+        (128, (130, 97), [130, 96]),
+    ],
+)
+def test_sides(size, before, after):
+    assert Look(size, 20, 8).sides(*before) == after
+
+
+@pytest.mark.parametrize("size", [[128], [1, 2, 3], "128", [0, 5], 0])
+def test_a_size_that_is_none_is_refused(size):
+    with pytest.raises(VsslError, match=r"prepare.size=.*: give \[height,width\]"):
+        Look(size, 20, 8)
+
+
+def test_a_bad_file_leaves_nothing_behind(tmp_path):
+    whole = write(tmp_path / "whole.avi", FRAMES, codec="mpeg4").read_bytes()
+    (tmp_path / "half.avi").write_bytes(whole[: len(whole) * 3 // 4])
+    with pytest.raises(BadVideo, match=r"half.avi: \d+ frames decode, the header says 70"):
+        transcode(tmp_path / "half.avi", tmp_path / "out" / "half.avi", LOOK)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_videos_and_lists_are_found_below_a_folder(tmp_path):
+    for name in ("b/x.AVI", "a.mp4", "b/.hidden.mp4", "b/list.txt", "notes.md"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_text(name)
+    assert video_files(tmp_path / "in") == ["a.mp4", "b/x.AVI"]
+    copy_lists(tmp_path / "in", tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").rglob("*.*")] == ["list.txt"]
+
+
+def test_one_folder_holds_one_look(tmp_path):
+    with claimed(tmp_path, LOOK):
+        pass
+    with pytest.raises(VsslError, match=r"choose another prepare\.out"), claimed(tmp_path, Look(128, 20, 8)):
+        pass
+
+
+def test_a_killed_prepare_goes_on_where_it_was_and_names_what_failed(tmp_path, capsys):
+    settings = [
+        *("mode=prepare", "source=folder", "prepare.size=[32,128]", "runtime.workers=1"),
+        *(f"source.root={tmp_path / 'in'}", f"prepare.out={tmp_path / 'out'}", f"outputs={tmp_path / 'o'}"),
+    ]
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    write(source / "0.mp4", 30)
+    for n in range(1, 8):
+        (source / f"{n}.mp4").write_bytes((source / "0.mp4").read_bytes())
+    (source / "bad.mp4").write_text("no video")
+    (source / "list.txt").write_text("0.mp4")
+    killed = subprocess.Popen([sys.executable, str(ROOT / "launch.py"), *settings], env=environment())
+    while len(list(out.glob("[0-9].mp4"))) < 2:
+        assert killed.poll() is None
+        time.sleep(0.01)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    (out / ".5.mp4.99999").write_text("half a video")
+    made = {path: path.stat().st_mtime_ns for path in out.glob("[0-9].mp4")}
+    assert len(made) < 8
+
+    with pytest.raises(VsslError, match="1 of 9 files could not be prepared"):
+        execute(composed(*settings))
+    said = capsys.readouterr().out
+    assert f"failed: {source / 'bad.mp4'}: not a video" in said
+    assert "8 videos: " in said
+    assert all(path.stat().st_mtime_ns == then for path, then in made.items())
+    assert sorted(path.name for path in out.iterdir() if path.name[0] != ".") == [
+        *(f"{n}.mp4" for n in range(8)), "list.txt"
+    ]  # fmt: skip
+    assert not (out / ".5.mp4.99999").exists()
+    assert all(numbers(read_frames(out / f"{n}.mp4", np.array([29]), "pyav")) == [29] for n in range(8))
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        ("in/small", "must lie outside of source.root"),
+        (".", "must lie outside"),
+        ("out", "no videos below it"),
+    ],
+)
+def test_prepare_never_writes_into_the_data_set(tmp_path, out, said):
+    (tmp_path / "in").mkdir()
+    cfg = composed("source=folder", f"source.root={tmp_path / 'in'}", f"prepare.out={tmp_path / out}")
+    with pytest.raises(VsslError, match=said):
+        execute(cfg)
+    assert not list((tmp_path / "in").iterdir())

@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+
+from drawn import cut, write
+from vssl.data.probe import BadVideo, probe
+
+
+def test_the_facts_of_a_plain_file(tmp_path):
+    facts = probe(write(tmp_path / "plain.mp4", 60))
+    assert (facts.frames, facts.packets, facts.hidden, facts.header_frames) == (60, 60, 0, 60)
+    assert (facts.width, facts.height, facts.rotation, facts.codec) == (128, 32, 0, "h264")
+    assert (facts.fps, facts.variable_rate) == (25.0, False)
+    assert facts.duration_s == pytest.approx(60 / 25)
+
+
+def test_a_turned_file_has_the_sides_that_a_viewer_sees(tmp_path):
+    facts = probe(write(tmp_path / "turned.mp4", 3, turns=1))
+    assert (facts.width, facts.height, facts.rotation) == (128, 32, 90)
+
+
+def test_the_frames_that_a_cut_hides_are_counted_apart(tmp_path):
+    whole = write(tmp_path / "whole.mp4", 100, options={"g": "30", "bf": "2"})
+    facts = probe(cut(whole, tmp_path / "cut.mp4", 47))
+    assert facts.frames == 100 - 47
+    assert facts.hidden > 0
+    assert facts.packets == facts.frames + facts.hidden
+
+
+@pytest.mark.parametrize(
+    ("steps", "varies"), [([4, 4, 4, 4], False), ([4, 4, 8, 4], True), ([33, 34, 33, 33], False)]
+)
+def test_a_variable_rate_is_more_than_rounding(tmp_path, steps, varies):
+    path = write(tmp_path / "v.mp4", 21, times=np.cumsum([0, *5 * steps]))
+    assert probe(path).variable_rate == varies
+
+
+def test_every_frame_is_shown_in_order(tmp_path):
+    seen = []
+    probe(write(tmp_path / "v.mp4", 30), see=lambda frame: seen.append(frame.pts))
+    assert len(seen) == 30
+    assert seen == sorted(seen)
+
+
+def audio(path):
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.rate = 44100
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def half(path):
+    whole = write(path.with_name("whole.mp4"), 60).read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+
+
+def scratched(path):
+    # the table of frames stays, what it points to goes
+    content = bytearray(write(path, 60).read_bytes())
+    start = content.index(b"mdat") + 800
+    content[start : start + 1000] = b"\xff" * 1000
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("cause", "make"),
+    [
+        ("missing", lambda path: None),
+        ("empty", lambda path: path.touch()),
+        ("not a video", lambda path: path.write_text("words")),
+        ("no video stream", audio),
+        ("truncated", half),
+        ("damaged", scratched),
+    ],
+)
+def test_a_bad_file_is_named_with_cause_and_remedy(tmp_path, cause, make):
+    path = tmp_path / "bad.mp4"
+    make(path)
+    with pytest.raises(BadVideo, match=r"bad.mp4: [^;]+; \w+") as error:
+        probe(path)
+    assert error.value.cause == cause

@@ -1,0 +1,76 @@
+"""Videos whose frames show their own number in black and white, written in the ways that mislead readers."""
+
+import struct
+from fractions import Fraction
+
+import av
+import numpy as np
+
+BITS, BLOCK, HEIGHT = 8, 16, 32
+
+
+def numbered_frame(number):
+    """Picture of a number: one white or black column per bit."""
+    bits = [(number >> bit) & 1 for bit in range(BITS)]
+    row = np.repeat(np.array(bits, np.uint8) * 255, BLOCK)
+    return np.broadcast_to(row[None, :, None], (HEIGHT, len(row), 3)).copy()
+
+
+def numbers(frames_THWC):
+    """Read the numbers back from the middle of every column, whatever the size."""
+    height, width = frames_THWC.shape[1:3]
+    middles = ((np.arange(BITS) + 0.5) * width / BITS).astype(int)
+    return (frames_THWC[:, height // 2, middles, 1] > 127).astype(int).dot(2 ** np.arange(BITS)).tolist()
+
+
+def write(
+    path, num_frames, times=None, codec="libx264", pix_fmt="yuv420p", size=(128, 32), turns=0, options=None
+):
+    """Write a numbered video.
+
+    times: of the frames in 1/100 s; None: 25 a second. size: width and height. turns: quarter turns
+    anticlockwise that the file asks viewers to make.
+    """
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, options=options or {})
+        stream.width, stream.height = size[::-1] if turns % 2 else size
+        stream.pix_fmt, stream.codec_context.time_base = (
+            pix_fmt,
+            Fraction(1, 100 if times is not None else 25),
+        )
+        for number in range(num_frames):
+            frame = av.VideoFrame.from_ndarray(numbered_frame(number), format="rgb24").reformat(*size)
+            lying = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), -turns))
+            frame = av.VideoFrame.from_ndarray(lying, format="rgb24")
+            if times is not None:
+                frame.pts, frame.time_base = int(times[number]), Fraction(1, 100)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    if turns:
+        ask_to_turn(path, turns)
+    return path
+
+
+def ask_to_turn(path, turns):
+    """Write the display matrix of an mp4: 3x3 numbers of 4 bytes, row by row."""
+    cos, sin = [(1, 0), (0, 1), (-1, 0), (0, -1)][turns]
+    matrix = [cos << 16, -sin << 16, 0, sin << 16, cos << 16, 0, 0, 0, 1 << 30]
+    content = path.read_bytes()
+    start = content.index(b"tkhd") + 44
+    path.write_bytes(content[:start] + struct.pack(">9i", *matrix) + content[start + 36 :])
+
+
+def cut(source, path, first):
+    """Copy the packets from the key frame before frame `first` on, and hide those before `first`.
+
+    As `ffmpeg -ss ... -c copy` does it: the file holds more frames than a viewer is shown.
+    """
+    with av.open(str(source)) as whole, av.open(str(path), "w") as part:
+        packets = [packet for packet in whole.demux(video=0) if packet.size]
+        origin = sorted(packet.pts for packet in packets)[first]
+        start = max(n for n, packet in enumerate(packets) if packet.is_keyframe and packet.pts <= origin)
+        stream = part.add_stream_from_template(whole.streams.video[0])
+        for packet in packets[start:]:
+            packet.pts, packet.dts, packet.stream = packet.pts - origin, packet.dts - origin, stream
+            part.mux(packet)
+    return path

@@ -1,0 +1,28 @@
+"""One file per decoder, each with `read(path, frames_T)`: the pictures of rising frame numbers.
+
+The library is imported in that file alone, and late. What all of them promise stands in
+`vssl.data.decode`; here is how they say no.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vssl.errors import VsslError
+
+
+def check_range(path: Path, frames_T: NDArray[np.int64], num_frames: int) -> None:
+    """Raise `VsslError` if a number lies outside of what the decoder finds in the file."""
+    if frames_T[0] < 0 or frames_T[-1] >= num_frames:
+        raise VsslError(
+            f"{path}: frames {frames_T[0]} to {frames_T[-1]} were asked for, but it has {num_frames}; "
+            "the index of this data set is out of date: build it again"
+        )
+
+
+def undecodable(path: Path, cause: str, remedy: str = "re-encode it as H.264") -> VsslError:
+    """The error for a file that the decoder cannot read."""
+    return VsslError(f"{path}: cannot be decoded ({cause}); {remedy} or take it out of the list")

@@ -1,0 +1,42 @@
+"""torchcodec, which is optional: it needs the shared libraries of FFmpeg on the machine."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vssl.data.decoders import check_range, undecodable
+from vssl.errors import VsslError
+
+
+def read(path: Path, frames_T: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Decode frames; see `vssl.data.decode.read_frames`. Raises `VsslError` if the library does not load."""
+    video_decoder = load()
+    try:
+        # Opened per call, as it does not survive a fork; "approximate" gives wrong frames at a variable rate.
+        decoder = video_decoder(str(path), dimension_order="NHWC", seek_mode="exact", num_ffmpeg_threads=1)
+        check_range(path, frames_T, len(decoder))
+        frames_THWC: NDArray[np.uint8] = decoder.get_frames_at(frames_T.tolist()).data.numpy()
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise undecodable(path, _short(error)) from error
+    return frames_THWC
+
+
+def load() -> Any:
+    """The library's decoder class; raises `VsslError` with the library's own reason if it does not load."""
+    try:
+        from torchcodec.decoders import VideoDecoder
+    except (ImportError, OSError, RuntimeError) as error:
+        raise VsslError(
+            f"decoder=torchcodec: {_short(error)}; pip install torchcodec, in a version for this torch, and "
+            "the libraries of FFmpeg (apt-get install ffmpeg), or take decoder=pyav"
+        ) from error
+    return VideoDecoder
+
+
+def _short(error: Exception) -> str:
+    return textwrap.shorten(str(error), 200)
