@@ -6,23 +6,26 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-BASE = {"vssl", "errors", "files"}
+BASE = {"vssl", "errors", "files", "stop"}
 SIBLINGS = {"backbone", "pretext", "auxiliary", "protocol", "data", "engine", "tracking", "report"}
 ALLOWED = {
     "errors": set(),
     "files": BASE,
+    "stop": BASE,
     "types": BASE,
     "nn": BASE | {"types"},
     **{name: BASE | {"types", "nn"} for name in SIBLINGS},
     "stage": BASE | {"types", "nn"} | SIBLINGS,
-    "pipeline": BASE | {"stage"},
+    "pipeline": BASE | {"data", "stage"},
     "dispatch": BASE | {"types", "nn", "stage", "pipeline"} | SIBLINGS,
     "commands": BASE | {"types", "nn", "stage", "pipeline", "dispatch"} | SIBLINGS,
     "cli": BASE,
 }
 ONE_HOME = {
     "mlflow": "vssl/tracking/mlflow.py",
-    "decord": "vssl/data/decode.py",
+    "decord": "vssl/data/decoders/decord.py",
+    "torchcodec": "vssl/data/decoders/torchcodec.py",
+    "av": "vssl/data",
     "rich": "vssl/report",
     "omegaconf": ("vssl/pipeline.py", "vssl/commands", "vssl/cli.py"),
 }

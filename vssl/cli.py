@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from vssl.errors import VsslError, nearest
+from vssl.stop import Stopped
 
 
 def run(main: Callable[[], object]) -> None:
@@ -25,8 +27,10 @@ def run(main: Callable[[], object]) -> None:
 
 def as_hydra_wants_it(words: list[str]) -> list[str]:
     """Command-line words in Hydra's grammar, which takes no flag after the first override, and a `+` only
-    before a group that the defaults list has not: people write `mode=plan -m` and `+experiment=quick`."""
+    before a group that the defaults list has not: people write `mode=plan -m` and `+experiment=quick`. A key
+    of digits is no number."""
     words = [word.removeprefix("+") if word.startswith("+experiment=") else word for word in words]
+    words = [re.sub(r"^stage=(\w+)$", r"stage='\1'", word) for word in words]
     return sorted(words, key=lambda word: word not in ("-m", "--multirun"))
 
 
@@ -46,6 +50,8 @@ def one_line_errors() -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         _stop(f"no space left for {error.filename or 'outputs'}; free some, the same command continues")
+    except Stopped as stopped:
+        _stop(f"{stopped}; the same command continues from the last checkpoint", code=stopped.exit_code)
     except KeyboardInterrupt:
         _stop("interrupted; the same command continues from the last checkpoint", code=130)
 
@@ -66,7 +72,8 @@ def _explain_key(error: BaseException, parent: DictConfig) -> str:
     where, key = getattr(error, "full_key", None) or "", str(getattr(error, "key", ""))
     if "is not in struct" in str(error):
         return f"{where}: no such option; {nearest(key, map(str, parent))}"
-    if "Missing mandatory value" in str(error):
+    if missing := re.search(r"Missing mandatory value: (\S+)", str(error)):
+        where = missing[1] if "." in missing[1] else where  # the value itself, not one that refers to it
         return f"{where}: needs a value, for example {where}=..."
     return f"{where}: {str(error).splitlines()[0]}"
 

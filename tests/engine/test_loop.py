@@ -74,7 +74,7 @@ def make_batches(steps, start, poison=None):
 def make_loop(folder, *, micro_batch=2, log_every=2, recorder=None, dropout=True, epochs=4):
     torch.manual_seed(0)
     training = Training(epochs, 4, micro_batch, False, SGD(1e-4, 0.9, 1e-3), StepDecay(2, 0.1))
-    runtime = Runtime("cpu", 0, None, 0.0, log_every)
+    runtime = Runtime("cpu", 0, None, 0.0, log_every, 0.0, 60.0)
     objective = Regression()
     if not dropout:
         objective.dropout = nn.Identity()
@@ -184,4 +184,4 @@ def test_a_damaged_file_of_weights_is_named(tmp_path):
 def test_a_gpu_that_is_not_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(VsslError, match="no GPU is visible"):
-        Runtime("cuda", 0, None, 0.0, 1).torch_device()
+        Runtime("cuda", 0, None, 0.0, 1, 0.0, 60.0).torch_device()

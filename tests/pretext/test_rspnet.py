@@ -468,7 +468,7 @@ def test_a_stage_gives_its_parents_weights_to_the_key_encoder_only_if_asked_to(k
     for spec in (auxiliary, pretext):
         store.folder(spec).mkdir(parents=True)
     save(store.folder(auxiliary) / "weights.pt", trained)
-    train(pretext, store, Runtime("cpu", 0, 1, 60.0, 1), Silent())
+    train(pretext, store, Runtime("cpu", 0, 1, 60.0, 1, 0.0, 60.0), Silent())
     state = load_checkpoint(store.folder(pretext) / "checkpoint.pt")["objective"]
     expected = initial if key_init == "random" else trained
     for name in ("layers.0.0.weight", "layers.1.0.weight", "layers.1.1.bias"):

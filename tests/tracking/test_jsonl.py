@@ -1,11 +1,11 @@
 from vssl.tracking.jsonl import JsonlTracker
-from vssl.tracking.metrics import MetricsLog, StageFolder
+from vssl.tracking.metrics import Launch, MetricsLog, StageFolder
 
 
 def test_it_takes_every_call_and_writes_nothing(tmp_path):
     MetricsLog(tmp_path, resume_step=0).log({"loss": 1.0}, 1)
     tracker, stage = JsonlTracker(), StageFolder("pretext", "3f2a", tmp_path, {})
-    tracker.begin("launch", "python launch.py")
+    tracker.begin(Launch("1", "launch", "python launch.py"))
     tracker.mirror(stage, "running")
     tracker.mirror(stage, "finished")
     tracker.reuse(stage)

@@ -2,7 +2,6 @@ import json
 import logging
 import multiprocessing
 import os
-import pickle
 import time
 import uuid
 
@@ -10,7 +9,7 @@ import pytest
 import yaml
 
 from vssl.tracking import mlflow as module
-from vssl.tracking.metrics import MetricsLog, StageFolder
+from vssl.tracking.metrics import Launch, MetricsLog, StageFolder
 from vssl.tracking.mlflow import MLflowTracker
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``")  # inside mlflow
@@ -38,7 +37,7 @@ def tracker(outputs, tmp_path, monkeypatch):
     here.mkdir()
     monkeypatch.chdir(here)
     tracker = MLflowTracker(f"sqlite:///{outputs}/mlflow.db", "vssl")
-    tracker.begin("a launch", "python launch.py seed=0,1")
+    tracker.begin(launch("a launch", "python launch.py seed=0,1"))
     yield tracker
     assert not list(here.iterdir())
 
@@ -53,6 +52,10 @@ def client(tracker):
     from mlflow import MlflowClient
 
     return MlflowClient(tracker.uri)
+
+
+def launch(name, command=""):
+    return Launch(uuid.uuid4().hex, name, command)
 
 
 def make_stage(root, key):
@@ -198,7 +201,7 @@ def test_a_resumed_stage_continues_its_run_in_another_launch(tracker, client, st
     assert first.info.status == "FAILED"
 
     later = MLflowTracker(tracker.uri, "vssl")
-    later.begin("second launch", "")
+    later.begin(launch("second launch"))
     write_steps(stage, [], resume_step=20)
     later.mirror(stage, "running")
     again = the_run(client, stage)
@@ -226,7 +229,7 @@ def test_a_reused_stage_is_linked_and_not_logged_again(tracker, client, stage, m
     before = the_run(client, stage)
 
     later = MLflowTracker(tracker.uri, "vssl")
-    later.begin("launch that reuses", "")
+    later.begin(launch("launch that reuses"))
     monkeypatch.setattr(module, "_mirror_metrics", None)
     monkeypatch.setattr(module, "_mirror_files", None)
     later.reuse(stage)
@@ -258,10 +261,15 @@ def test_a_run_that_is_gone_is_made_anew(tracker, client, stage, gone):
     assert [step for step, _ in history(client, run, "loss")] == [10, 20]
 
 
-def test_a_tracker_sent_to_another_process_knows_its_launch(tracker, client, stage):
-    pickle.loads(pickle.dumps(tracker)).mirror(stage, "running")
+def test_a_job_that_begins_the_same_launch_mirrors_under_its_run(tracker, client, stage):
+    shared = launch("a launch of jobs")
+    tracker.begin(shared)
+    job = MLflowTracker(tracker.uri, "vssl")
+    job.begin(shared)
+    job.mirror(stage, "running")
     parent = the_run(client, stage).data.tags["mlflow.parentRunId"]
-    assert client.get_run(parent).info.run_name == "a launch"
+    assert client.get_run(parent).info.run_name == "a launch of jobs"
+    assert len([run for run in client.search_runs(["1"]) if run.info.run_name == "a launch of jobs"]) == 1
 
 
 def test_relative_paths_are_taken_from_the_current_folder(tmp_path, monkeypatch):
@@ -337,7 +345,7 @@ def test_a_tracker_that_is_nowhere_stops_nothing(stage, tmp_path, caplog, monkey
     slept = []
     monkeypatch.setattr("time.sleep", slept.append)  # MLflow would try again for minutes
     tracker = MLflowTracker(uri.format(tmp=tmp_path), "vssl")
-    tracker.begin("a launch", "")
+    tracker.begin(launch("a launch"))
     write_steps(stage, [10])
     for status in ("running", "failed", "finished"):
         tracker.mirror(stage, status)
@@ -355,12 +363,14 @@ def test_a_launch_that_could_not_begin_appears_later(client, outputs, stage, mon
     def fail(*_, **__):
         raise MlflowException("down")
 
-    tracker = MLflowTracker(f"sqlite:///{outputs}/mlflow.db", "vssl")
+    tracker, late = MLflowTracker(f"sqlite:///{outputs}/mlflow.db", "vssl"), launch("late launch")
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, "create_run", fail)
-        tracker.begin("late launch", "")
+        tracker.begin(late)
         tracker.mirror(stage, "finished")
-    pickle.loads(pickle.dumps(tracker)).mirror(stage, "finished")  # in a job
+    job = MLflowTracker(tracker.uri, "vssl")
+    job.begin(late)
+    job.mirror(stage, "finished")
     tracker.end(ok=True)  # at the launcher, which does not know what the job did
     parent = client.get_run(the_run(client, stage).data.tags["mlflow.parentRunId"])
     assert (parent.info.run_name, parent.info.status) == ("late launch", "FINISHED")
@@ -391,7 +401,7 @@ def test_a_moved_database_is_not_fed_artifacts_for_its_old_place(client, outputs
     copy.mkdir()
     (copy / "mlflow.db").write_bytes((outputs / "mlflow.db").read_bytes())
     tracker = MLflowTracker(f"sqlite:///{copy}/mlflow.db", "vssl")
-    tracker.begin("a launch", "")
+    tracker.begin(launch("a launch"))
     tracker.mirror(stage, "finished")
     assert "delete the database" in warnings(caplog)[0].getMessage()
     assert not (stage.folder / "tracking.json").exists()
@@ -405,7 +415,7 @@ def one_of_six(root, key):
     while len(list(root.glob("ready*"))) < 6:
         time.sleep(0.001)
     tracker = MLflowTracker(f"sqlite:///{root}/outputs/mlflow.db", "vssl")
-    tracker.begin(f"launch {key}", "")
+    tracker.begin(launch(f"launch {key}"))
     stage = StageFolder("pretext", key, root / "stages" / "pretext" / key, {})
     tracker.mirror(stage, "running")
     tracker.end(ok=True)

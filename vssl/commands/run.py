@@ -3,41 +3,46 @@
 from __future__ import annotations
 
 import logging
-import socket
 import sys
+import uuid
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from vssl.dispatch.watch import StageWatch
+from vssl import stop
+from vssl.dispatch.job import open_context, watch
 from vssl.errors import VsslError
 from vssl.pipeline import Point, describe, merge
 from vssl.report import table
 from vssl.stage.build import build
-from vssl.stage.provenance import git_commit
-from vssl.stage.run import Context, Outcome, check
+from vssl.stage.run import Outcome, check
 from vssl.stage.spec import StageSpec
 from vssl.stage.store import StageStore
-from vssl.tracking.metrics import Tracker
+from vssl.tracking.metrics import Launch, Tracker
 
 
 def execute(points: Sequence[Point], cfg: DictConfig) -> None:
     """Run what is not done yet; raise `VsslError` at the end if a stage failed."""
     outputs = Path(cfg.outputs)
     outputs.mkdir(parents=True, exist_ok=True)
+    stop.listen()
     _show_warnings()
     store = StageStore(outputs)
     forest = merge(point.chain for point in points)
     for spec in forest:
-        check(spec)
-    tracker: Tracker = _build(cfg, "tracking")
-    tracker.begin(_launch_name(points), " ".join(["python", *sys.argv]))
-    outcomes = _build(cfg, "dispatch").run(forest, _context(store, tracker, cfg))
+        if store.result(spec) is None:
+            check(spec)
+    context, tracker = open_context(_plain(points, cfg))
+    outcomes = _dispatcher(cfg).run(forest, context)
     for outcome in outcomes:
         if outcome.status == "reused":
-            tracker.reuse(_watch(outcome.spec, store, tracker).stage)
+            tracker.reuse(watch(outcome.spec, store, tracker).stage)
+    if any(outcome.status in ("submitted", "queued") for outcome in outcomes):
+        _let_go(outcomes, tracker)
+        return
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     tracker.end(ok=not failed)
     _show(points, outcomes, store)
@@ -55,22 +60,15 @@ def _show_warnings() -> None:
     logging.getLogger("vssl").propagate = False
 
 
-def _build(cfg: DictConfig, group: str) -> Any:
-    return build(OmegaConf.to_container(cfg[group], resolve=True), group)  # type: ignore[arg-type]
+def _plain(points: Sequence[Point], cfg: DictConfig) -> dict[str, Any]:
+    """What `open_context` takes, for this process and for workers in others."""
+    launch = Launch(uuid.uuid4().hex, _launch_name(points), " ".join(["python", *sys.argv]))
+    nodes = {group: OmegaConf.to_container(cfg[group], resolve=True) for group in ("runtime", "tracking")}
+    return {"outputs": cfg.outputs, "launch": asdict(launch), **nodes}
 
 
-def _context(store: StageStore, tracker: Tracker, cfg: DictConfig) -> Context:
-    return Context(
-        store=store,
-        runtime=_build(cfg, "runtime"),
-        observe=lambda spec: _watch(spec, store, tracker),
-        say=print,
-    )
-
-
-def _watch(spec: StageSpec, store: StageStore, tracker: Tracker) -> StageWatch:
-    tags = {"git_commit": git_commit(), "host": socket.gethostname(), "what": describe(spec)}
-    return StageWatch(spec, store.folder(spec), tracker, tags)
+def _dispatcher(cfg: DictConfig) -> Any:
+    return build(OmegaConf.to_container(cfg.dispatch, resolve=True), "dispatch")  # type: ignore[arg-type]
 
 
 def _launch_name(points: Sequence[Point]) -> str:
@@ -84,6 +82,18 @@ def _show(points: Sequence[Point], outcomes: Sequence[Outcome], store: StageStor
     table.result_table(
         [table.Point(point.label, point.seed, _metrics(point.chain[-1], store)) for point in points]
     )
+
+
+def _let_go(outcomes: Sequence[Outcome], tracker: Tracker) -> None:
+    """Show what runs elsewhere from here on."""
+    tracker.end(ok=True)
+    table.job_table(
+        [
+            table.StatusRow(o.spec.name, o.spec.key, describe(o.spec), o.status, o.reason, "", None)
+            for o in outcomes
+        ]
+    )
+    print("\nthe same command with mode=status shows how they stand, mode=cancel takes them back")
 
 
 def _row(outcome: Outcome, store: StageStore) -> table.Outcome:

@@ -1,36 +1,63 @@
-"""Run a forest of stages one after the other in this process."""
+"""Run a forest of stages on this machine: one after the other in this process, or several at once."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from vssl.dispatch.slots import Slots
+from vssl.errors import VsslError
 from vssl.stage.run import Context, Outcome, one_line, run_stage
 from vssl.stage.spec import StageSpec
 
 POLL_S = 1.0
 
 
+@dataclass(frozen=True)
 class LocalDispatcher:
-    """Stages in order; a failed one stops only its descendants; what others are running is waited for."""
+    """Stages in order; a failed one stops only its descendants; what others are running is waited for.
+
+    `slots`: independent stages that run at once. One runs in this process; several run in a process each, so
+    that a crash fails one stage. `gpus_per_stage`: GPUs that each of several slots has for itself (0: all
+    slots see all); it does not matter where there is no GPU.
+    """
+
+    slots: int
+    gpus_per_stage: int
+
+    def __post_init__(self) -> None:
+        if self.slots < 1 or self.gpus_per_stage < 0:
+            raise VsslError(
+                f"dispatch.slots={self.slots}, dispatch.gpus_per_stage={self.gpus_per_stage}: "
+                "at least 1 slot and 0 GPUs"
+            )
 
     def run(self, forest: Sequence[StageSpec], context: Context) -> list[Outcome]:
         """Run what is not done; return one outcome per stage, in the order of the forest."""
         ended = {spec: Outcome(spec, "reused") for spec in forest if context.store.result(spec) is not None}
-        pending = [spec for spec in forest if spec not in ended]
-        waiting = False
-        while pending:
-            outcome = next(filter(None, (_try(spec, ended, context) for spec in pending)), None)
-            if outcome:
-                ended[outcome.spec] = outcome
-                pending.remove(outcome.spec)
-                waiting = False
-                continue
-            if not waiting:
-                context.say(f"{pending[0]}: {context.store.owner(pending[0])} is running it; waiting")
-            waiting = True
-            time.sleep(POLL_S)
+        todo = [spec for spec in forest if spec not in ended]
+        if self.slots == 1:
+            _one_by_one(todo, ended, context)
+        elif todo:
+            Slots(self.slots, self.gpus_per_stage, context).run(todo, ended)
         return [ended[spec] for spec in forest]
+
+
+def _one_by_one(todo: list[StageSpec], ended: dict[StageSpec, Outcome], context: Context) -> None:
+    """Run the stages of `todo` in this process and note their outcomes in `ended`."""
+    pending, waiting = list(todo), False
+    while pending:
+        outcome = next(filter(None, (_try(spec, ended, context) for spec in pending)), None)
+        if outcome:
+            ended[outcome.spec] = outcome
+            pending.remove(outcome.spec)
+            waiting = False
+            continue
+        if not waiting:
+            context.say(f"{pending[0]}: {context.store.owner(pending[0])} is running it; waiting")
+        waiting = True
+        time.sleep(POLL_S)
 
 
 def _try(spec: StageSpec, ended: dict[StageSpec, Outcome], context: Context) -> Outcome | None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import signal
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from vssl.engine.training import Training
 from vssl.errors import VsslError
@@ -17,6 +21,30 @@ SampleAt = tuple[int, int]
 """(epoch, index): with the seed, all that a sample depends on."""
 
 _ORDER = 0x0DE5  # keeps the shuffling apart from the samples' own generators
+
+
+class Samples(Protocol):
+    """A dataset that can say what its readers are at."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, at: SampleAt) -> Batch: ...
+
+    def reading(self) -> list[str]:
+        """Names of the videos that are being read at this moment, in any process."""
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How batches are loaded.
+
+    workers: processes (0: this one). pin_memory: for the way to a GPU. timeout_s: seconds to wait for a batch
+    before the processes are killed and the videos that they hang in are named; it takes workers.
+    """
+
+    workers: int
+    pin_memory: bool
+    timeout_s: float
 
 
 class Steps:
@@ -59,36 +87,33 @@ class _MicroBatches:
             yield from self.steps.micro_batches(step)
 
 
-def training_batches(
-    dataset: Dataset[Batch], steps: Steps, start: int, workers: int, pin_memory: bool
-) -> Iterator[list[Batch]]:
+def training_batches(dataset: Samples, steps: Steps, start: int, loading: Loading) -> Iterator[list[Batch]]:
     """Yield the micro-batches of each step from `start` to the end."""
-    batches = _load(dataset, _MicroBatches(steps, start), workers, pin_memory)
+    batches = _load(dataset, _MicroBatches(steps, start), loading)
     for step in range(start, steps.total):
         yield [next(batches) for _ in steps.micro_batches(step)]
 
 
 def evaluation_batches(
-    dataset: Dataset[Batch], num_samples: int, batch_size: int, workers: int, pin_memory: bool
+    dataset: Samples, num_samples: int, batch_size: int, loading: Loading
 ) -> Iterator[Batch]:
     """Yield every sample once, in order; the last batch may be smaller."""
     at = [(0, index) for index in range(num_samples)]
     chunks = [at[i : i + batch_size] for i in range(0, num_samples, batch_size)]
-    yield from _load(dataset, chunks, workers, pin_memory)
+    yield from _load(dataset, chunks, loading)
 
 
 def _load(
-    dataset: Dataset[Batch],
-    batch_sampler: _MicroBatches | list[list[SampleAt]],
-    workers: int,
-    pin_memory: bool,
+    dataset: Samples, batch_sampler: _MicroBatches | list[list[SampleAt]], loading: Loading
 ) -> Iterator[Batch]:
-    loader = DataLoader(
-        dataset,
+    loader: DataLoader[Batch] = DataLoader(
+        dataset,  # type: ignore[arg-type]  # it is all that torch asks of a Dataset
         batch_sampler=batch_sampler,
-        num_workers=workers,
-        prefetch_factor=4 if workers else None,
-        pin_memory=pin_memory,
+        num_workers=loading.workers,
+        prefetch_factor=4 if loading.workers else None,
+        pin_memory=loading.pin_memory,
+        timeout=loading.timeout_s if loading.workers else 0,
+        worker_init_fn=_outlive_sigterm,
     )
     try:
         yield from loader
@@ -96,3 +121,25 @@ def _load(
         # torch wraps what a worker raised into its whole traceback; the last line is what was said.
         said = str(error).strip().splitlines()[-1]
         raise VsslError(said.removeprefix(f"{VsslError.__module__}.{VsslError.__name__}: ")) from error
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader "):
+            raise
+        lost = _lost(str(error), dataset.reading())
+        for worker in multiprocessing.active_children():
+            worker.kill()  # one that hangs in native code obeys nothing else
+        raise VsslError(lost) from error
+
+
+def _outlive_sigterm(worker: int) -> None:
+    """Schedulers signal every process of a job; the training process needs its workers to finish its step."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _lost(error: str, reading: list[str]) -> str:
+    """What to say when a loader process hangs or has died."""
+    what = " ".join(error.removeprefix("DataLoader ").split()).partition(". ")[0]
+    names = " or ".join(reading) or "no video: it waited for the disk or the processor"
+    return (
+        f"the loader {what} while reading {names}; take the video out of the list, re-encode it with "
+        "mode=prepare, or, if it is only slow, raise runtime.timeout_s"
+    )

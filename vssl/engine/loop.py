@@ -12,8 +12,9 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
+from vssl import stop
 from vssl.engine.checkpoint import load_checkpoint, save_checkpoint
-from vssl.engine.loader import Steps
+from vssl.engine.loader import Loading, Steps
 from vssl.errors import VsslError
 from vssl.types import Batch, Objective
 
@@ -24,7 +25,9 @@ class Runtime:
 
     `workers`: loader processes (0: in the training process; null: one per core, at most 8 for CPU training
     one). `threads`: of the CPU's arithmetic (null: torch's choice). `save_every_s`: seconds between
-    checkpoints (0: every step). `log_every_steps`: steps between two lines of metrics.
+    checkpoints (0: every step). `log_every_steps`: steps between two lines of metrics. `max_bad_share`: of an
+    epoch's samples whose video cannot be read and is replaced; more stop the stage. `timeout_s`: seconds to
+    wait for a batch before the loader is killed and what it hangs in is named (not with workers=0).
     """
 
     device: Literal["auto", "cpu", "cuda"]
@@ -32,6 +35,8 @@ class Runtime:
     threads: int | None
     save_every_s: float
     log_every_steps: int
+    max_bad_share: float
+    timeout_s: float
 
     def torch_device(self) -> torch.device:
         """The device to train on; asking for a GPU that is not there raises `VsslError`."""
@@ -46,6 +51,10 @@ class Runtime:
             return self.workers
         cores = len(os.sched_getaffinity(0))
         return min(cores, 16) if self.torch_device().type == "cuda" else min(cores, 2)
+
+    def loading(self) -> Loading:
+        """How a stage loads its batches."""
+        return Loading(self.num_workers(), self.torch_device().type == "cuda", self.timeout_s)
 
 
 class Observer(Protocol):
@@ -106,16 +115,23 @@ class Loop:
         observer.begin(self.step, self.step / steps.total)
 
     def run(self, batches: Iterator[list[Batch]]) -> None:
-        """Train on `batches`, which must start at `self.step`; save at intervals and at the end."""
+        """Train on `batches`, which must start at `self.step`; save at intervals and at the end.
+
+        A signal to stop (`vssl.stop`) is obeyed after a step, and after saving.
+        """
         saved = started = time.monotonic()
         before = self.seconds
-        for micro_batches in batches:
-            self._train_step(micro_batches)
-            now = time.monotonic()
-            self.seconds = before + now - started
-            if now - saved >= self.runtime.save_every_s or self.step == self.steps.total:
-                self._save()
-                saved = now
+        with stop.deferred():
+            for micro_batches in batches:
+                self._train_step(micro_batches)
+                now = time.monotonic()
+                self.seconds = before + now - started
+                last = self.step == self.steps.total or stop.requested()
+                if last or now - saved >= self.runtime.save_every_s:
+                    self._save()
+                    saved = now
+                if stop.requested():
+                    break
 
     def _train_step(self, micro_batches: Sequence[Batch]) -> None:
         training = self.steps.training

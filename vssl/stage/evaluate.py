@@ -40,9 +40,7 @@ def evaluate(spec: StageSpec, store: StageStore, runtime: Runtime, observer: Obs
     classifier.to(device).eval()
 
     logits, labels = [], []
-    batches = evaluation_batches(
-        dataset, len(dataset), spec.recipe["batch_size"], runtime.num_workers(), device.type == "cuda"
-    )
+    batches = evaluation_batches(dataset, len(dataset), spec.recipe["batch_size"], runtime.loading())
     for host_batch in batches:
         batch = {name: value.to(device, non_blocking=True) for name, value in host_batch.items()}
         logits.append(classifier.logits(dataset.augmentation.apply(batch)).float().cpu())

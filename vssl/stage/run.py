@@ -21,6 +21,7 @@ from vssl.stage.parts import build_task
 from vssl.stage.spec import StageSpec
 from vssl.stage.store import StageStore
 from vssl.stage.train import train
+from vssl.stop import Stopped
 
 log = logging.getLogger("vssl")
 
@@ -28,8 +29,8 @@ log = logging.getLogger("vssl")
 class StageObserver(Observer, Protocol):
     """An observer that is also told how the stage ended."""
 
-    def close(self, status: Literal["finished", "failed"]) -> None:
-        """The stage has ended; nothing follows."""
+    def close(self, status: Literal["finished", "failed", "interrupted"]) -> None:
+        """The stage has ended, or is left for later; nothing follows."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,16 @@ class Context:
     runtime: Runtime
     observe: Callable[[StageSpec], StageObserver]
     say: Callable[[str], None]
+    plain: Mapping[str, Any]
+    """The same as JSON can hold it, for a worker in another process."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a stage of a forest ended, and why."""
+    """What came of a stage of a forest, and why. One that is `submitted` or `queued` runs elsewhere."""
 
     spec: StageSpec
-    status: Literal["done", "reused", "failed", "skipped"]
+    status: Literal["done", "reused", "failed", "skipped", "submitted", "queued"]
     reason: str = ""
     seconds: float = 0.0
 
@@ -56,7 +59,8 @@ def check(spec: StageSpec) -> None:
     """Construct what the recipe names, to find mistakes before anything runs. Reads no data."""
     build_task(spec)
     build(spec.recipe["augmentation"], f"{spec.name}.augmentation")
-    build(spec.recipe["backbone"], "backbone")
+    with torch.device("meta"):  # no memory, no random weights
+        build(spec.recipe["backbone"], "backbone")
     if "training" in spec.recipe:
         build(spec.recipe["training"], f"{spec.name}.training")
 
@@ -80,6 +84,10 @@ def run_stage(spec: StageSpec, context: Context) -> dict[str, Any]:
             with suppress(OSError):  # the disk may be what failed
                 store.fail(spec, one_line(error))
             observer.close("failed")
+            raise
+        except (KeyboardInterrupt, Stopped) as interruption:
+            log.info("%s: interrupted (%s)", spec, one_line(interruption))
+            observer.close("interrupted")
             raise
         log.info("%s: done, %s", spec, _short(result["metrics"]))
     observer.close("finished")

@@ -72,13 +72,22 @@ class StageStore:
             (folder / "failed.json").unlink(missing_ok=True)
             yield True
 
+    def is_claimed(self, spec: StageSpec) -> bool:
+        """Whether another process owns the stage now; not for the process that does (see `claim`)."""
+        return is_claimed(self.folder(spec))
+
     def owner(self, spec: StageSpec) -> str:
         """Who claimed the stage last, for messages."""
+        owner = self.note(spec, "owner.json")
+        return f"process {owner['pid']} on {owner['host']}" if owner else "another process"
+
+    def note(self, spec: StageSpec, name: str) -> dict[str, Any] | None:
+        """What stands in `owner.json`, `failed.json` or `progress.json` of the stage, if it is there."""
         try:
-            owner = json.loads((self.folder(spec) / "owner.json").read_text())
+            note: dict[str, Any] = json.loads((self.folder(spec) / name).read_text())
         except FileNotFoundError:
-            return "another process"
-        return f"process {owner['pid']} on {owner['host']}"
+            return None
+        return note
 
     def fail(self, spec: StageSpec, reason: str) -> None:
         """Note why the stage stopped; the next claim removes the note."""
@@ -90,6 +99,18 @@ class StageStore:
         whole = {"format": FORMAT, "stage": spec.name, "key": spec.key, **result}
         write_atomically(self.folder(spec) / "result.json", json.dumps(whole, indent=2) + "\n")
         return whole
+
+
+def is_claimed(folder: Path) -> bool:
+    """Whether another process owns the stage of this folder now."""
+    try:
+        with open(folder / "claim") as file:
+            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except (BlockingIOError, PermissionError):
+        return True
+    return False
 
 
 def describe(spec: StageSpec) -> dict[str, Any]:

@@ -6,14 +6,15 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from vssl.engine.bad_videos import BadVideos
 from vssl.engine.checkpoint import save
 from vssl.engine.loader import Steps, training_batches
 from vssl.engine.loop import Loop, Observer, Runtime
 from vssl.stage.build import build
-from vssl.stage.parts import build_backbone, build_dataset, build_task, load_backbone, name_of, num_parameters
+from vssl.stage.parts import build_backbone, build_dataset, build_task, load_backbone, num_parameters
 from vssl.stage.preview import leave_preview
 from vssl.stage.provenance import provenance
-from vssl.stage.spec import StageSpec
+from vssl.stage.spec import StageSpec, class_name
 from vssl.stage.store import StageStore
 from vssl.types import Backbone
 
@@ -45,13 +46,15 @@ def train(spec: StageSpec, store: StageStore, runtime: Runtime, observer: Observ
         load_backbone(backbone, start)
     steps = Steps(len(dataset), training, recipe["seed"])
     loop = Loop(objective, steps, dataset.augmentation.apply, folder, runtime, observer)
-    on_gpu = loop.device.type == "cuda"
-    loop.run(training_batches(dataset, steps, loop.step, runtime.num_workers(), pin_memory=on_gpu))
+    bad_videos = BadVideos(folder, dataset.videos, steps, loop.step, runtime.max_bad_share)
+    batches = training_batches(dataset, steps, loop.step, runtime.loading())
+    loop.run(bad_videos.watch(batches))
     save(folder / "weights.pt", {k: v.cpu() for k, v in objective.backbone.state_dict().items()})
     videos = training.batch_size * steps.total if training.drop_last else len(dataset) * training.epochs
     return {
         "metrics": {},
         "protocol": _protocol(spec, backbone, dataset.excluded, len(dataset)),
+        "bad_videos": bad_videos.summary(),
         "cost": {"seconds": loop.seconds, "steps": steps.total, "videos": videos},
         "provenance": provenance(str(loop.device)),
     }
@@ -67,9 +70,9 @@ def _protocol(spec: StageSpec, backbone: Backbone, excluded: int, samples: int) 
     """What a reader has to know beside a number that rests on this stage."""
     recipe = spec.recipe
     return {
-        "backbone": name_of(recipe["backbone"]),
+        "backbone": class_name(recipe["backbone"]),
         "backbone_parameters": num_parameters(backbone),
-        "task": name_of(recipe["task"]),
+        "task": class_name(recipe["task"]),
         "trained": "backbone and heads",
         "start": str(spec.parent or ("file" if recipe["init"] else "random")),
         "data": dict(recipe["data"]),

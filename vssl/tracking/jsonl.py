@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vssl.tracking.metrics import FILE_NAME, StageFolder, Status
+from vssl.tracking.metrics import FILE_NAME, Launch, StageFolder, Status
 
 
 @dataclass(frozen=True)
 class JsonlTracker:
     """Mirrors nothing; see `vssl.tracking.metrics.Tracker` for the methods."""
 
-    def begin(self, name: str, command: str) -> None:
+    def begin(self, launch: Launch) -> None:
         """Do nothing."""
 
     def mirror(self, stage: StageFolder, status: Status) -> None:

@@ -19,6 +19,16 @@ Status = Literal["running", "finished", "failed"]
 
 
 @dataclass(frozen=True)
+class Launch:
+    """One command as a tracker sees it: an id that finds it again from any process, a name for people, and
+    the command as it was typed."""
+
+    id: str
+    name: str
+    command: str
+
+
+@dataclass(frozen=True)
 class StageFolder:
     """A stage as a tracker sees it: its name and key, its folder, and tags such as commit, host, version."""
 
@@ -31,8 +41,8 @@ class StageFolder:
 class Tracker(Protocol):
     """A mirror of stage folders. A failure of it never reaches the caller; a later `mirror` catches up."""
 
-    def begin(self, name: str, command: str) -> None:
-        """Open a launch, once and before any stage: `name` for people, `command` as it was typed."""
+    def begin(self, launch: Launch) -> None:
+        """Open a launch before any stage; again in each other process that runs stages of it."""
 
     def mirror(self, stage: StageFolder, status: Status) -> None:
         """Pass on what the folder holds that was not passed on yet. Idempotent; resumes where it stopped."""

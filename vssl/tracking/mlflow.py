@@ -11,7 +11,6 @@ import re
 import shlex
 import sqlite3
 import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -21,7 +20,7 @@ from urllib.parse import unquote, urlparse
 
 from vssl.errors import VsslError
 from vssl.files import write_atomically
-from vssl.tracking.metrics import RESERVED, StageFolder, Status, read
+from vssl.tracking.metrics import RESERVED, Launch, StageFolder, Status, read
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -52,22 +51,22 @@ class MLflowTracker:
 
     Implements `vssl.tracking.metrics.Tracker`. `uri` is a database (`sqlite:///file`) or a server
     (`http://host:port`). With sqlite, artifacts lie in `mlartifacts` beside the file. What goes wrong is
-    reported once per launch and not raised. Pickles, so that jobs elsewhere mirror under the same launch;
-    at any time one process only may mirror a given stage.
+    reported once per launch and not raised. Jobs elsewhere begin the same launch and mirror under it; at any
+    time one process only may mirror a given stage.
     """
 
     def __init__(self, uri: str, experiment: str) -> None:
         self.uri = _with_absolute_path(uri)
         self.experiment = experiment
-        self._launch: _Launch | None = None
+        self._launch: Launch | None = None
         self._launch_run_id: str | None = None
         self._linked: set[str] = set()
         self._warned = False
         self._quiet_until = 0.0
 
-    def begin(self, name: str, command: str) -> None:
+    def begin(self, launch: Launch) -> None:
         """Create database, experiment and the run of this launch where they are missing."""
-        self._launch = _Launch(uuid.uuid4().hex, name, command)
+        self._launch = launch
         with self._tolerating():
             self._parent(*_connect(self.uri, self.experiment))
 
@@ -154,15 +153,6 @@ class MLflowTracker:
                 _log.warning("tracking: %s; training goes on, metrics.jsonl is complete", cause)
             self._warned = True
             self._quiet_until = time.time() + _RETRY_AFTER_S
-
-
-@dataclass(frozen=True)
-class _Launch:
-    """A launch; its id is chosen here, so that its run can be found again from any process."""
-
-    id: str
-    name: str
-    command: str
 
 
 @dataclass(frozen=True)
@@ -267,7 +257,7 @@ def _artifacts(uri: str) -> Path | None:
 # --- runs -------------------------------------------------------------------------------------------------
 
 
-def _launch_run(client: MlflowClient, experiment_id: str, launch: _Launch) -> str:
+def _launch_run(client: MlflowClient, experiment_id: str, launch: Launch) -> str:
     found = client.search_runs([experiment_id], f"tags.launch = '{launch.id}'", max_results=1)
     if found:
         return str(found[0].info.run_id)

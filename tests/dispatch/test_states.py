@@ -1,0 +1,189 @@
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from conftest import ROOT
+from vssl.dispatch.cluster import Job
+from vssl.dispatch.records import JobRecords, Record
+from vssl.dispatch.states import eta, gpu_hours, share, states
+from vssl.stage.spec import StageSpec
+from vssl.stage.store import StageStore
+
+
+class FakeCluster:
+    def __init__(self):
+        self.queue = {}
+        self.asked = 0
+
+    def jobs(self):
+        self.asked += 1
+        return self.queue
+
+
+PARENT = StageSpec("pretext", {"number": 1})
+CHILD = StageSpec("finetune", {"number": 1}, PARENT)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return StageStore(tmp_path)
+
+
+@pytest.fixture
+def records(store):
+    return JobRecords(store.root.parent)
+
+
+@pytest.fixture
+def cluster():
+    return FakeCluster()
+
+
+def finish(store, spec, device="cpu", seconds=1.0):
+    store.folder(spec).mkdir(parents=True, exist_ok=True)
+    result = {"metrics": {}, "cost": {"seconds": seconds}, "provenance": {"device": device}}
+    return store.finish(spec, result)
+
+
+def submitted(records, cluster, spec, job, state=None, reason="None", node="", restarts=0):
+    records.write(spec.key, Record(job))
+    if state:
+        cluster.queue[job] = Job(job, state, reason, node, restarts)
+
+
+def only(spec, store, cluster):
+    return states(spec.chain, store, cluster)[-1]
+
+
+def test_without_jobs_slurm_is_not_asked(store, cluster):
+    finish(store, PARENT)
+    assert [state.status for state in states([PARENT, CHILD], store, cluster)] == ["done", "to do"]
+    assert cluster.asked == 0
+
+
+def test_a_waiting_job_tells_its_reason(store, records, cluster):
+    submitted(records, cluster, PARENT, "7_0", "PENDING", "Resources")
+    state = only(PARENT, store, cluster)
+    assert (state.status, state.job, state.detail) == ("queued", "7_0", "Resources")
+    submitted(records, cluster, PARENT, "7_0", "PENDING", "BeginTime", restarts=2)
+    assert only(PARENT, store, cluster).detail == "BeginTime, requeue 2"
+
+
+def test_a_running_stage_tells_how_far_it_is_and_where(store, records, cluster):
+    submitted(records, cluster, PARENT, "7_0", "RUNNING", node="node3")
+    code = """
+import sys, time
+from vssl.stage.spec import StageSpec
+from vssl.stage.store import StageStore
+from pathlib import Path
+with StageStore(Path(sys.argv[1])).claim(StageSpec("pretext", {"number": 1})) as mine:
+    print(mine, flush=True)
+    time.sleep(60)
+"""
+    owner = subprocess.Popen(
+        [sys.executable, "-c", code, str(store.root.parent)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert owner.stdout.readline() == "True\n"
+        progress = {"step": 40, "done": 400, "total": 1000, "rate": 2.0, "time": time.time()}
+        (store.folder(PARENT) / "progress.json").write_text(json.dumps(progress))
+        state = only(PARENT, store, cluster)
+        assert state.status == "running"
+        assert state.detail in ("step 40, 40%, ETA 5:00, node3", "step 40, 40%, ETA 4:59, node3")
+    finally:
+        owner.kill()
+        owner.wait()
+    submitted(records, cluster, PARENT, "7_0", "RUNNING", node="node3")
+    assert only(PARENT, store, cluster).detail == "running on node3"  # its process has not begun again
+
+
+def test_progress_in_words():
+    now = time.time()
+    assert share({"done": 999, "total": 1000}) == "99%"
+    assert share({"done": 0, "total": 0}) == "0%"
+    assert eta({"done": 0, "total": 10, "rate": 0.0, "time": now}) == "ETA ?"
+    assert eta({"done": 0, "total": 10, "rate": 1.0, "time": now - 60}) == "ETA 0:00"
+
+
+def test_a_failure_tells_cause_and_log(store, records, cluster):
+    submitted(records, cluster, PARENT, "7_0", "FAILED")
+    store.folder(PARENT).mkdir(parents=True)
+    store.fail(PARENT, "the loss is nan")
+    log = store.folder(PARENT) / "log.txt"
+    log.touch()
+    state = only(PARENT, store, cluster)
+    assert (state.status, state.detail, state.log) == ("failed", "the loss is nan", log)
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "detail"),
+    [
+        ("OUT_OF_MEMORY", "failed", "its job ended as OUT_OF_MEMORY and left no result"),
+        ("CANCELLED", "cancelled", "its job was cancelled"),
+        (None, "failed", "its job is no longer in the queue and left no result"),
+    ],
+)
+def test_a_job_that_ended_without_a_word(store, records, cluster, state, status, detail):
+    submitted(records, cluster, PARENT, "7_0", state)
+    log = records.log("7_0")
+    log.touch()
+    found = only(PARENT, store, cluster)
+    assert (found.status, found.detail, found.log) == (status, detail, log)
+
+
+@pytest.mark.parametrize("state", ["CANCELLED", None])
+def test_the_children_of_a_failed_stage_say_so(store, records, cluster, state):
+    submitted(records, cluster, PARENT, "7_0", "TIMEOUT")
+    submitted(records, cluster, CHILD, "8_0", state)
+    found = only(CHILD, store, cluster)
+    assert (found.status, found.detail) == ("cancelled", f"{PARENT} failed")
+
+
+def test_a_job_that_was_taken_back_is_no_failure(store, records, cluster):
+    records.write(PARENT.key, Record("7_0", cancelled=True))
+    assert only(PARENT, store, cluster).status == "cancelled"
+
+
+def test_a_killed_process_leaves_a_stale_stage(store, cluster):
+    store.folder(PARENT).mkdir(parents=True)
+    (store.folder(PARENT) / "owner.json").write_text(json.dumps({"pid": 12, "host": "here"}))
+    (store.folder(PARENT) / "progress.json").write_text(json.dumps({"step": 30}))
+    found = only(PARENT, store, cluster)
+    assert found.status == "stale"
+    assert found.detail == "step 30, left by process 12 on here; the same command continues"
+
+
+def test_gpu_hours_count_only_gpus(store):
+    assert gpu_hours(finish(store, PARENT, device="cuda", seconds=7200.0)) == 2.0
+    assert gpu_hours(finish(store, PARENT, device="cpu", seconds=7200.0)) == 0.0
+
+
+def test_a_thousand_stages_are_read_without_torch(tmp_path):
+    """Importing torch alone would take longer than all of it."""
+    code = """
+import sys
+from pathlib import Path
+from vssl.dispatch.records import JobRecords, Record
+from vssl.dispatch.states import states
+from vssl.stage.spec import StageSpec
+from vssl.stage.store import StageStore
+import vssl.commands.status
+class Queue:
+    calls = 0
+    def jobs(self):
+        self.calls += 1
+        return {}
+store, queue = StageStore(Path(sys.argv[1])), Queue()
+forest = [StageSpec("pretext", {"number": i}) for i in range(1000)]
+for spec in forest:
+    JobRecords(store.root.parent).write(spec.key, Record("1_0"))
+found = states(forest, store, queue)
+print(len(found), queue.calls, sorted({"torch", "mlflow"} & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "1000 1 []\n"

@@ -1,0 +1,93 @@
+"""A training that meets bad videos."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import SMALL, composed
+from vssl.engine.checkpoint import load
+from vssl.engine.loop import Runtime
+from vssl.errors import VsslError
+from vssl.pipeline import plan
+from vssl.stage.parts import build_dataset, build_task
+from vssl.stage.run import Context, run_stage
+from vssl.stage.store import StageStore
+
+RUNTIME = Runtime(
+    device="cpu",
+    workers=0,
+    threads=1,
+    save_every_s=60.0,
+    log_every_steps=1,
+    max_bad_share=0.2,
+    timeout_s=60.0,
+)
+
+
+class Nobody:
+    """An observer that does not listen."""
+
+    def __init__(self, spec):
+        pass
+
+    def begin(self, step, share):
+        pass
+
+    def advance(self, clips, **shown):
+        pass
+
+    def log(self, metrics, step):
+        pass
+
+    def close(self, status):
+        pass
+
+
+@pytest.fixture
+def damaged(tmp_path, data):
+    """The pretext stage of a small pipeline, over videos of which two are no videos any more."""
+    overrides = (*SMALL, *data, "auxiliary=none")
+    [pretext, *_] = plan(composed(*overrides))
+    source = build_dataset(pretext, build_task(pretext)).source
+    shutil.copytree(source.folder, tmp_path / source.folder.name)
+    names = [source.videos[at].name for at in (2, 9)]
+    for name in names:
+        (tmp_path / source.folder.name / name).write_text("no video")
+    return replace(pretext, paths={**pretext.paths, **moved(pretext.paths, tmp_path)}), names
+
+
+def moved(paths, root):
+    """The paths with the root of the videos elsewhere, whatever its key is called."""
+    return {name: str(root) for name in paths}
+
+
+def run(spec, outputs, runtime=RUNTIME):
+    store = StageStore(outputs)
+    folder = store.folder(spec)
+    folder.mkdir(parents=True)
+    context = Context(store=store, runtime=runtime, observe=Nobody, say=print, plain={})
+    return run_stage(spec, context), folder
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_bad_videos_are_replaced_named_and_counted_whatever_the_workers(damaged, tmp_path):
+    spec, names = damaged
+    weights = []
+    for workers in (0, 1, 3):
+        result, folder = run(spec, tmp_path / str(workers), replace(RUNTIME, workers=workers))
+        assert result["bad_videos"] == {"per_epoch": {"1": 2, "2": 2}, "names": names}
+        log = Path(folder / "log.txt").read_text()
+        assert all(f"{name}: cannot be decoded" in log for name in names)
+        weights.append(load(folder / "weights.pt"))
+    for name, values in weights[0].items():
+        assert torch.equal(values, weights[1][name])
+        assert torch.equal(values, weights[2][name])
+
+
+def test_too_many_bad_videos_fail_the_stage_with_their_names(damaged, tmp_path):
+    spec, names = damaged
+    with pytest.raises(VsslError, match=rf"2 of the 16 samples of epoch 1 .*: {names[0]}, {names[1]}; "):
+        run(spec, tmp_path, replace(RUNTIME, max_bad_share=0.1))

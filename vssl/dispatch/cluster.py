@@ -1,0 +1,106 @@
+"""What vssl asks of Slurm. No accounting (sacct): squeue and the stage folders are enough."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from vssl.errors import VsslError
+
+TIMEOUT_S = 60
+_COLUMNS = ("JobArrayID:40", "State:20", "Reason:60", "NodeList:80", "RestartCnt:10")
+_AT_ONCE = 500  # job ids on one command line
+WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
+ACTIVE = ("RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as Slurm knows it: `id` is 12_3 for task 3 of array 12; `reason` says why it waits."""
+
+    id: str
+    state: str
+    reason: str
+    node: str
+    restarts: int
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has yet to start, or to start again."""
+        return self.state in WAITING
+
+    @property
+    def alive(self) -> bool:
+        """Whether it waits or runs."""
+        return self.waits or self.state in ACTIVE
+
+
+class Cluster(Protocol):
+    """What vssl asks of a scheduler."""
+
+    def submit(self, script: str, options: Sequence[str]) -> str:
+        """Submit a batch script as a job array; return the array's id."""
+
+    def jobs(self) -> dict[str, Job]:
+        """This user's jobs by id: all that wait or run, and what is remembered of others."""
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        """Cancel jobs; those that ended meanwhile do not matter."""
+
+    def max_array_size(self) -> int:
+        """Number of tasks that one array may have."""
+
+
+class Slurm:
+    """The cluster whose commands are in PATH. A command that fails raises `VsslError` with what it said."""
+
+    def submit(self, script: str, options: Sequence[str]) -> str:
+        """See `Cluster`."""
+        return _run("sbatch", "--parsable", *options, stdin=script).strip().split(";")[0]
+
+    def jobs(self) -> dict[str, Job]:
+        """See `Cluster`."""
+        columns = ",".join(f"{column}|" for column in _COLUMNS)
+        lines = _run("squeue", "--me", "--noheader", "--array", "--states=all", f"--Format={columns}")
+        jobs = [_job(line) for line in lines.splitlines() if line.strip()]
+        return {job.id: job for job in jobs}
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        """See `Cluster`."""
+        for start in range(0, len(ids), _AT_ONCE):
+            _run("scancel", "--quiet", *ids[start : start + _AT_ONCE])
+
+    def max_array_size(self) -> int:
+        """See `Cluster`."""
+        settings = dict(line.partition("=")[::2] for line in _run("scontrol", "show", "config").splitlines())
+        return int({name.strip(): value for name, value in settings.items()}["MaxArraySize"])
+
+    def state(self, job: str) -> str:
+        """The state of one job, such as RUNNING or COMPLETING; empty if Slurm does not know it."""
+        return _run("squeue", "--noheader", f"--jobs={job}", "--Format=State:20").strip()
+
+    def requeue(self, job: str) -> None:
+        """Put a running job back into the queue; Slurm ends it."""
+        _run("scontrol", "requeue", job)
+
+
+def _job(line: str) -> Job:
+    number, state, reason, node, restarts = [cell.strip() for cell in line.split("|")[: len(_COLUMNS)]]
+    return Job(number, state, reason, node, int(restarts))
+
+
+def _run(*words: str, stdin: str | None = None) -> str:
+    try:
+        done = subprocess.run(
+            words, input=stdin, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        )
+    except FileNotFoundError as error:
+        raise VsslError(f"{words[0]}: no such command; dispatch=slurm needs Slurm on this machine") from error
+    except subprocess.TimeoutExpired as error:
+        raise VsslError(f"{words[0]}: no answer within {TIMEOUT_S} s; is Slurm up? try again") from error
+    if done.returncode:
+        said = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
+        raise VsslError(f"{words[0]} failed: {said}")
+    return done.stdout

@@ -1,0 +1,212 @@
+"""Submit a forest to Slurm and let go: one job per stage that is not done, each waiting for its own parent.
+
+sbatch is called directly and not through submitit, which submits a pickled call per job, needs sacct to know
+how jobs are, ignores SIGTERM, does not split arrays at the cluster's limit, and knows no dependencies. What a
+job runs here is a file of plain data that the same code reads back (`vssl.dispatch.worker`).
+
+Stages of one kind go out as job arrays of three shapes, so that a stage waits for its parent and nothing
+else: those that can start at once; the children of one parent (`afterok` on its task); and only children,
+whose array has the task numbers of their parents' array (`aftercorr`: task 3 waits for task 3). With
+kill-on-invalid-dep a stage whose parent failed or was cancelled leaves the queue.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from vssl.dispatch.cluster import Cluster, Job, Slurm
+from vssl.dispatch.job import python_path, worker_command, write_job
+from vssl.dispatch.records import JobRecords, Record
+from vssl.stage.run import Context, Outcome
+from vssl.stage.spec import StageSpec
+
+SIGNAL = "USR2"
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a job asks for; None: nothing is said, and the cluster's own default holds.
+
+    `gpus`, `cpus` and `memory` (4G, 512M) are per job, `time` is Slurm's (minutes, h:mm:ss, d-h), `extra` are
+    further arguments of sbatch.
+    """
+
+    partition: str | None
+    account: str | None
+    qos: str | None
+    constraint: str | None
+    gpus: int | None
+    cpus: int | None
+    memory: str | int | None
+    time: str | int | None
+    extra: list[str] | None
+
+    def over(self, default: Resources) -> Resources:
+        """These values, and those of `default` where nothing is said."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Resources(**{k: getattr(default, k) if v is None else v for k, v in values.items()})
+
+    def options(self) -> list[str]:
+        """Arguments of sbatch."""
+        named = {
+            "partition": self.partition,
+            "account": self.account,
+            "qos": self.qos,
+            "constraint": self.constraint,
+            "gres": f"gpu:{self.gpus}" if self.gpus else None,
+            "cpus-per-task": self.cpus,
+            "mem": self.memory,
+            "time": self.time,
+        }
+        return [f"--{name}={value}" for name, value in named.items() if value is not None] + (
+            self.extra or []
+        )
+
+
+@dataclass(frozen=True)
+class SlurmDispatcher:
+    """Submits what is neither done nor in the queue, and returns at once.
+
+    `max_parallel`: tasks of one array that run at once (None: as many as fit). `max_requeues`: how often a
+    stage may go back into the queue. `signal_s`: seconds before its time limit at which a stage saves and
+    goes back. `default` and the resources of each kind of stage, where None means as in `default`.
+    """
+
+    max_parallel: int | None
+    max_requeues: int
+    signal_s: int
+    default: Resources
+    auxiliary: Resources
+    pretext: Resources
+    finetune: Resources
+    test: Resources
+
+    def run(self, forest: Sequence[StageSpec], context: Context) -> list[Outcome]:
+        """Submit; return one outcome per stage, in the order of the forest."""
+        return Submission(self, context, Slurm()).submit(forest)
+
+    def resources(self, stage: str) -> Resources:
+        """What a stage of this name asks for."""
+        kinds = {
+            "auxiliary": self.auxiliary,
+            "pretext": self.pretext,
+            "finetune": self.finetune,
+            "test": self.test,
+        }
+        return kinds[stage].over(self.default) if stage in kinds else self.default
+
+
+@dataclass(frozen=True)
+class _Array:
+    """Stages of one kind with the task number of each, and what they wait for."""
+
+    stage: str
+    dependency: str | None
+    tasks: dict[int, StageSpec]
+
+
+class Submission:
+    """One launch that sends what is missing to a cluster."""
+
+    def __init__(self, dispatcher: SlurmDispatcher, context: Context, cluster: Cluster) -> None:
+        self.dispatcher, self.context, self.cluster = dispatcher, context, cluster
+        self.records = JobRecords(Path(context.plain["outputs"]))
+        self.placed: dict[StageSpec, str] = {}
+        self.outcomes: dict[StageSpec, Outcome] = {}
+
+    def submit(self, forest: Sequence[StageSpec]) -> list[Outcome]:
+        """Submit what is missing; return one outcome per stage."""
+        jobs = self.cluster.jobs()
+        todo = [spec for spec in forest if not self._is_settled(spec, jobs)]
+        limit = self.cluster.max_array_size() if todo else 0
+        while todo:
+            missing = set(todo)
+            ready = [spec for spec in todo if spec.parent not in missing]
+            for array in _arrays(ready, self.placed, limit):
+                self._send(array)
+            todo = [spec for spec in todo if spec not in self.placed]
+        return [self.outcomes[spec] for spec in forest]
+
+    def _is_settled(self, spec: StageSpec, jobs: dict[str, Job]) -> bool:
+        """Whether the stage is done or has a job that waits for nothing that is to be submitted again."""
+        if self.context.store.result(spec) is not None:
+            self.outcomes[spec] = Outcome(spec, "reused")
+            return True
+        job = self.records.job(spec.key, jobs)
+        if job is None or not job.alive:
+            return False
+        if spec.parent and spec.parent not in self.outcomes:
+            self.cluster.cancel([job.id])  # it waits for a job of its parent that has failed
+            return False
+        self.placed[spec] = job.id
+        self.outcomes[spec] = Outcome(spec, "queued", f"job {job.id} {job.state.lower()}")
+        return True
+
+    def _send(self, array: _Array) -> None:
+        number = self.cluster.submit(self._script(array), self._options(array))
+        for index, spec in array.tasks.items():
+            job = f"{number}_{index}"
+            self.records.write(spec.key, Record(job))
+            self.placed[spec] = job
+            after = f", after {self.placed[spec.parent]}" if spec.parent in self.placed else ""
+            self.outcomes[spec] = Outcome(spec, "submitted", f"job {job}{after}")
+
+    def _options(self, array: _Array) -> list[str]:
+        at_once = f"%{self.dispatcher.max_parallel}" if self.dispatcher.max_parallel else ""
+        waits = [f"--dependency={array.dependency}", "--kill-on-invalid-dep=yes"] if array.dependency else []
+        return [
+            f"--job-name=vssl-{array.stage}",
+            f"--array={','.join(map(str, array.tasks))}{at_once}",
+            f"--output={self.records.log('%A_%a')}",
+            "--open-mode=append",  # a requeued job goes on in the same file
+            "--requeue",
+            f"--signal={SIGNAL}@{self.dispatcher.signal_s}",
+            "--ntasks=1",
+            *waits,
+            *self.dispatcher.resources(array.stage).options(),
+        ]
+
+    def _script(self, array: _Array) -> str:
+        """The batch script: picks the job file of its task, and runs a worker in a step, where signals go."""
+        files = {index: write_job(spec, self.context.plain) for index, spec in array.tasks.items()}
+        table = " ".join(f"[{index}]={shlex.quote(str(file))}" for index, file in files.items())
+        worker = shlex.join(worker_command("JOB")).removesuffix("JOB")
+        return f"""#!/bin/bash
+export PYTHONPATH={shlex.quote(python_path())}
+jobs=({table})
+exec srun --kill-on-bad-exit=1 ${{SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK}} \\
+    {worker}"${{jobs[$SLURM_ARRAY_TASK_ID]}}" {self.dispatcher.max_requeues}
+"""
+
+
+def _arrays(ready: Sequence[StageSpec], placed: Mapping[StageSpec, str], limit: int) -> Iterator[_Array]:
+    """Pack stages whose parents are done or placed into arrays of at most `limit` tasks."""
+    children = Counter((spec.name, spec.parent) for spec in ready)
+    groups: dict[tuple[str, str | None], list[StageSpec]] = defaultdict(list)
+    for spec in ready:
+        job = placed.get(spec.parent) if spec.parent else None
+        dependency = job and _dependency(job, alone=children[spec.name, spec.parent] == 1)
+        groups[spec.name, dependency].append(spec)
+    for (stage, dependency), specs in groups.items():
+        for start in range(0, len(specs), limit):
+            chunk = specs[start : start + limit]
+            yield _Array(
+                stage, dependency, dict(zip(_numbers(dependency, chunk, placed), chunk, strict=True))
+            )
+
+
+def _dependency(parent_job: str, alone: bool) -> str:
+    return f"aftercorr:{parent_job.partition('_')[0]}" if alone else f"afterok:{parent_job}"
+
+
+def _numbers(
+    dependency: str | None, specs: Sequence[StageSpec], placed: Mapping[StageSpec, str]
+) -> list[int]:
+    """Task numbers: those of the parents where tasks correspond, else from 0 on."""
+    if dependency is None or not dependency.startswith("aftercorr"):
+        return list(range(len(specs)))
+    return [int(placed[spec.parent].partition("_")[2]) for spec in specs if spec.parent]

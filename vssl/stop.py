@@ -1,0 +1,63 @@
+"""Stopping on request: a signal asks, training saves its state first.
+
+SIGTERM is what schedulers and people send; SIGUSR2 is what Slurm sends ahead of a time limit or a preemption.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
+
+
+class Stopped(BaseException):
+    """A signal asked this process to stop. Nothing failed, so this is no `Exception`, as Ctrl-C is none."""
+
+    def __init__(self, signum: signal.Signals) -> None:
+        super().__init__(f"stopped by {signum.name}")
+        self.signum = signum
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell reports of a process that a signal ended."""
+        return 128 + self.signum
+
+
+class _Request:
+    """What was asked of this process; signals belong to a process, so there is one."""
+
+    signum: signal.Signals | None = None
+    deferred = False
+
+
+def listen() -> None:
+    """From now on, raise `Stopped` on `SIGNALS`. Handlers that others have installed stay."""
+    for signum in SIGNALS:
+        if signal.getsignal(signum) is signal.SIG_DFL:
+            signal.signal(signum, _on_signal)
+
+
+def requested() -> bool:
+    """Whether a signal has asked to stop."""
+    return _Request.signum is not None
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Hold `Stopped` back until the end of the block, which looks at `requested` where it can be left."""
+    _Request.deferred = True
+    try:
+        yield
+    finally:
+        _Request.deferred = False
+    if _Request.signum is not None:
+        raise Stopped(_Request.signum)
+
+
+def _on_signal(signum: int, frame: FrameType | None) -> None:
+    _Request.signum = signal.Signals(signum)
+    if not _Request.deferred:
+        raise Stopped(_Request.signum)
