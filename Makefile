@@ -3,7 +3,7 @@ PYTHON ?= python3
 RUN    := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: help install run test lint clean
+.PHONY: help install run test test-slurm bench lint clean
 
 help:            ## what can be made
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -13,8 +13,14 @@ install: $(STAMP)  ## set up .venv with the tested versions
 run: $(STAMP)    ## the quick start: three methods, three seeds, one table
 	$(RUN) launch.py -m +sweeps=quickstart
 
-test: $(STAMP)   ## all tests
+test: $(STAMP)   ## all tests but those on a real Slurm
 	$(RUN) -m pytest
+
+test-slurm: $(STAMP)  ## tests on a real Slurm, started in a folder; skipped where it is not installed
+	$(RUN) -m pytest -m slurm -rs
+
+bench: $(STAMP)  ## clips per second of the loaders; VIDEOS=DIR: on these videos
+	$(RUN) tests/benchmarks/loader.py $(VIDEOS)
 
 lint: $(STAMP)   ## style and types
 	$(RUN) -m ruff check .

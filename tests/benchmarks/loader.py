@@ -2,10 +2,10 @@
 
     python tests/benchmarks/loader.py [FOLDER OF VIDEOS]
 
-The classic loader is that of auxSKD's released code: frames as JPEG files, resized by OpenCV, jittered one by
-one through PIL. All read the same frames in one thread, in turns, and make what a loader process sends: the
-classic one finished clips, vssl's cropped bytes and the numbers of the augmentation, which the device applies.
-Processor time is counted, so that other work on the machine disturbs little. Writes outputs/bench/loader.json.
+The classic loader is that of auxSKD's released code: frames as JPEG files, resized by OpenCV, jittered one
+by one through PIL. All read the same frames in one thread, in turns, and make what a loader process sends:
+the classic one finished clips, vssl cropped bytes and the numbers of the augmentation, which the device
+applies. Processor time is counted, so that other work disturbs little. Writes outputs/bench/loader.json.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import av
@@ -32,6 +33,7 @@ from torchvision.transforms import ColorJitter
 from vssl.data.augmentation import Augmentation
 from vssl.data.dataset import ClipDataset
 from vssl.data.decode import Decoder, read_frames
+from vssl.data.decoders import torchcodec
 from vssl.data.decoders.pyav import Converter
 from vssl.data.exactness import exact
 from vssl.data.prepare import Look, transcode, video_files
@@ -152,22 +154,20 @@ def usable(root: Path) -> list[Video]:
             video = Video(name, probe(root / name).frames)
         except BadVideo:
             continue
-        if video.num_frames >= Strided().min_frames and all(
-            exact(root / name, d) for d in decoders(root / name)
-        ):
+        if video.num_frames >= Strided().min_frames and all(exact(root / name, d) for d in decoders()):
             videos.append(video)
     return videos
 
 
-def decoders(path: Path) -> list[Decoder]:
+@cache
+def decoders() -> list[Decoder]:
     """Decoders that load here."""
-    found: list[Decoder] = ["decord", "pyav"]
     try:
-        read_frames(path, np.zeros(1, np.int64), "torchcodec")
+        torchcodec.load()
     except VsslError as error:
-        print(f"without torchcodec: {error}") if "decoder=torchcodec" in str(error) else None
-        return found
-    return [*found, "torchcodec"]
+        print(f"without {error}")
+        return ["decord", "pyav"]
+    return ["decord", "pyav", "torchcodec"]
 
 
 def look() -> Look:
@@ -195,7 +195,7 @@ def loaders(root: Path, scratch: Path, videos: list[Video]) -> dict[str, Callabl
     classic = Classic(scratch / "jpeg", videos)
     makers = {"classic": lambda n: classic[0, n]}
     for files in ("original", "prepared"):
-        for decoder in decoders(root / videos[0].name):
+        for decoder in decoders():
             source = Files(folders(root, scratch)[files], videos, decoder)
             data = ClipDataset(source, Strided(), Augmentation(**jitter), 0, 1, replace_bad=False)
             makers[f"{files}, {decoder}"] = lambda n, data=data: data[0, n]

@@ -215,7 +215,9 @@ def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.filterwarnings(
+    "ignore:This DataLoader will create", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 @pytest.mark.parametrize(
     ("harm", "what"), [(spin, r"timed out after 1\.?0? seconds"), (die, r"worker .*(exited|killed)")]
 )

@@ -27,7 +27,7 @@ LONG = [
     "auxiliary=none",
     "pretext.training.epochs=100",
 ]  # and no checkpoint before the last step, unless asked
-PATIENCE_S = 300
+PATIENCE_S = 600
 
 
 class RealSlurm:

@@ -194,10 +194,14 @@ def _check_crop_area(area: list[float], random_crop: bool) -> None:
 
 
 def resize(frames_THWC: NDArray[np.uint8], size: list[int]) -> Tensor:
-    """Frames as [T,C,h,w]. Pixels are squares: the corners of the image stay where they are."""
+    """Frames as [T,C,h,w]. Pixels are squares: the corners of the image stay where they are.
+
+    One row or column too many is cut off: prepared videos of an odd size have it, as they need even sides.
+    """
     frames_TCHW = torch.from_numpy(frames_THWC).permute(0, 3, 1, 2)
-    if list(frames_TCHW.shape[-2:]) == list(size):
-        return frames_TCHW
+    height, width = size
+    if frames_TCHW.shape[-2] - height in (0, 1) and frames_TCHW.shape[-1] - width in (0, 1):
+        return frames_TCHW[..., :height, :width]
     return interpolate(frames_TCHW, list(size), mode="bilinear", align_corners=False, antialias=False)
 
 

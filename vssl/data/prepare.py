@@ -35,7 +35,8 @@ WHOLE = 0.95
 class Look:
     """What prepared videos are like.
 
-    size: height and width in pixels; or the short side, if it is longer than that.
+    size: height and width in pixels; or the short side, if it is longer than that. H.264 needs even sides:
+        an odd one is made so by repeating the last row or column, which training cuts off again.
     crf: constant rate factor of x264 (0 lossless, 51 worst). gop: frames from one key frame to the next.
     """
 
@@ -49,7 +50,7 @@ class Look:
             raise VsslError(f"prepare.size={self.size}: give [height,width], or a number for the short side")
 
     def sides(self, height: int, width: int) -> list[int]:
-        """Height and width of a video that now has these. A short side makes both even."""
+        """Height and width of the pictures of a video that now has these; a short side makes both even."""
         if not isinstance(self.size, int):
             return list(self.size)
         scale = min(1.0, self.size / min(height, width))
@@ -116,15 +117,17 @@ class _Writer:
         speed = {"preset": "medium", "tune": "fastdecode", "bf": "0", "sc_threshold": "0", "threads": "1"}
         options = {**speed, "crf": str(self.look.crf), "g": gop, "keyint_min": gop}
         stream = self.container.add_stream("libx264", rate=_rate(self.source), options=options)
-        stream.height, stream.width = self.sides
-        # Colours at half the resolution need even sides.
-        stream.pix_fmt = "yuv444p" if any(side % 2 for side in self.sides) else "yuv420p"
+        stream.height, stream.width = (side + side % 2 for side in self.sides)
+        stream.pix_fmt = "yuv420p"
         return stream
 
 
 def _resized(picture_HWC: NDArray[np.uint8], sides: list[int]) -> NDArray[np.uint8]:
+    """Resized as in training, then made even."""
     frames_THWC = np.ascontiguousarray(picture_HWC)[None]
-    return resize(frames_THWC, sides)[0].permute(1, 2, 0).contiguous().numpy()
+    small_HWC = resize(frames_THWC, sides)[0].permute(1, 2, 0).numpy()
+    odd_rows, odd_columns = (side % 2 for side in sides)
+    return np.pad(small_HWC, ((0, odd_rows), (0, odd_columns), (0, 0)), mode="edge")
 
 
 def _rate(path: Path) -> Fraction:

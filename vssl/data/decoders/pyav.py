@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
@@ -26,16 +27,23 @@ SKIPS = ("h264", "hevc")
 def read(path: Path, frames_T: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Decode frames; see `vssl.data.decode.read_frames`."""
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
-            if not container.streams.video:
-                raise undecodable(path, "it has no video stream", "find another copy")
-            container.streams.video[0].codec_context.thread_count = 1
-            if not container.format.name.startswith(TIMED):
-                return _count(path, container, frames_T)
-            table = _indexed(container) or _demuxed(container)
-            return _look_up(path, container, table, frames_T) if table else _count(path, container, frames_T)
+        for tabulate in (_indexed, _demuxed):
+            with _open(path) as container:
+                if table := tabulate(container):
+                    return np.stack(_look_up(path, container, table, frames_T))
+        with _open(path) as container:
+            return np.stack(_counted(path, container, frames_T))
     except FFmpegError as error:
         raise undecodable(path, str(error.strerror)) from error
+
+
+def _open(path: Path) -> av.container.InputContainer:
+    container = av.open(str(path), metadata_errors="replace")
+    if not container.streams.video:
+        container.close()
+        raise undecodable(path, "it has no video stream", "find another copy")
+    container.streams.video[0].codec_context.thread_count = 1
+    return container
 
 
 class Converter:
@@ -52,38 +60,105 @@ class Converter:
         return np.rot90(picture_HWC, round(frame.rotation / 90)) if frame.rotation else picture_HWC
 
 
-Packets = Iterable[av.Packet | None]
-
-
+@dataclass(frozen=True)
 class _Table:
     """When each frame is shown, and where decoding has to start for it.
 
-    times: of all frames, rising; frame i is shown at the i-th. keys: times of the key frames, rising.
-    packets: gives all packets from the key frame of a number on, and None at the end.
-
-    For a frame, decoding starts at the last key frame that is shown no later: what refers to pictures
-    before a key frame is also shown before it.
+    times: of all frames, rising; frame i is shown at the i-th. keys: of the key frames, rising.
+    packets: the packets from the key frame of a number on, to the end of the file. may_skip: whether there
+    may be pictures that no other picture needs.
     """
 
-    def __init__(self, times: list[int], keys: list[int], packets: Callable[[int], Packets]) -> None:
-        self.times, self.keys, self.packets = times, keys, packets
+    times: list[int]
+    keys: list[int]
+    packets: Callable[[int], Iterable[av.Packet]]
+    may_skip: bool
 
     def key_of(self, time: int) -> int:
-        """Number of the key frame at which decoding starts for the frame of a time."""
+        """Number of the last key frame that is shown no later: what refers to pictures before a key frame
+        is also shown before it."""
         return max(0, bisect_right(self.keys, time) - 1)
 
 
 def _indexed(container: av.container.InputContainer) -> _Table | None:
-    """From the index of the file, without reading its packets; None if pictures are not shown as they are coded."""
+    """From the index of an mp4 or mov file, which knows times of decoding only; None if others are shown."""
     stream = container.streams.video[0]
-    entries = list(stream.index_entries)
-    if not entries or stream.codec_context.has_b_frames or any(entry.is_discard for entry in entries):
-        return None
+    entries = list(stream.index_entries) if container.format.name.startswith("mov") else []
     times = [entry.timestamp for entry in entries]
     keys = [entry.timestamp for entry in entries if entry.is_keyframe]
+    if not keys or keys[0] != times[0] or len(set(times)) < len(times) or any(e.is_discard for e in entries):
+        return None
+    # A first picture that is shown as soon as it is decoded leaves no time to put others in order.
+    first = next(container.demux(stream))
+    if not first.pts == first.dts == times[0]:
+        return None
 
-    def packets(key: int) -> Packets:
+    def packets(key: int) -> Iterator[av.Packet]:
         container.seek(keys[key], stream=stream)
-        return container.demux(stream)
+        yield from container.demux(stream)
 
-    return _Table(times, keys, packets) if keys[:1] == times[:1] else None
+    return _Table(times, keys, packets, may_skip=False)
+
+
+def _demuxed(container: av.container.InputContainer) -> _Table | None:
+    """From all packets of a file; None if they have no usable times."""
+    if not container.format.name.startswith(TIMED):
+        return None
+    stream = container.streams.video[0]
+    packets = list(container.demux(stream))
+    filled = [packet for packet in packets if packet.size]
+    times = sorted(packet.pts for packet in filled if packet.pts is not None and not packet.is_discard)
+    if any(packet.pts is None for packet in filled) or len(set(times)) < len(times):
+        return None
+    keys = sorted((packet.pts, at) for at, packet in enumerate(filled) if packet.is_keyframe)
+    starts = [at for _, at in keys] or [0]
+    may_skip = stream.codec_context.codec.name in SKIPS
+    return _Table(times, [time for time, _ in keys], lambda key: packets[starts[key] :], may_skip)
+
+
+def _look_up(
+    path: Path, container: av.container.InputContainer, table: _Table, frames_T: NDArray[np.int64]
+) -> list[NDArray[np.uint8]]:
+    check_range(path, frames_T, len(table.times))
+    context, to_rgb = container.streams.video[0].codec_context, Converter()
+    pictures: list[NDArray[np.uint8]] = []
+    for key, group in groupby([table.times[number] for number in frames_T.tolist()], table.key_of):
+        times = list(group)
+        context.flush_buffers()
+        found = {frame.pts: to_rgb(frame) for frame in _decoded(times, context, table, key)}
+        if len(found) < len(times):
+            raise undecodable(path, f"{len(times) - len(found)} of its frames are damaged")
+        pictures += [found[time] for time in times]
+    return pictures
+
+
+def _decoded(
+    times: list[int], context: av.VideoCodecContext, table: _Table, key: int
+) -> Iterator[av.VideoFrame]:
+    """The frames that are shown at these times, decoding from a key frame on."""
+    left = len(times)
+    for packet in table.packets(key):
+        if table.may_skip and packet.size:
+            # A picture that nobody wants and no other picture needs is not decoded.
+            context.skip_frame = "DEFAULT" if packet.pts in times else "NONREF"
+        for frame in context.decode(packet):
+            if frame.pts in times:
+                left -= 1
+                yield frame
+        if not left:
+            return
+
+
+def _counted(
+    path: Path, container: av.container.InputContainer, frames_T: NDArray[np.int64]
+) -> list[NDArray[np.uint8]]:
+    """The pictures of these numbers, decoding from the first packet on."""
+    wanted, found, to_rgb, count = set(frames_T.tolist()), [], Converter(), 0
+    for frame in container.decode(video=0):
+        if count in wanted:
+            found.append(to_rgb(frame))
+        count += 1
+        if len(found) == len(wanted):
+            return found
+    check_range(path, frames_T, count)
+    raise AssertionError("numbers below the count have been found")
