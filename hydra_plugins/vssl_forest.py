@@ -6,12 +6,16 @@ all points to vssl as one forest, in which no stage stands twice. Hydra looks fo
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import IConfigRepository
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
@@ -40,6 +44,7 @@ class ForestLauncher(Launcher):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what is needed to compose the points."""
         self.context, self.config = hydra_context, config
+        self.chosen: dict[tuple[str, ...], DictConfig] = {}
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Compose every point, then run the mode on all of them at once."""
@@ -50,10 +55,25 @@ class ForestLauncher(Launcher):
         return [JobReturn(overrides=list(o), status=JobStatus.COMPLETED) for o in job_overrides]
 
     def _compose(self, overrides: list[str]) -> DictConfig:
-        config = self.context.config_loader.load_sweep_config(self.config, overrides)
-        with open_dict(config):
-            del config["hydra"]
+        """The config of one point. Composing takes Hydra a tenth of a second, setting values next to nothing:
+        points with the same choices of groups are composed once."""
+        loader = self.context.config_loader
+        parsed = OverridesParser.create(config_loader=loader).parse_overrides(overrides)
+        is_choice = [_is_choice(override, loader.repository) for override in parsed]  # type: ignore[attr-defined]
+        choices = tuple(line for line, choice in zip(overrides, is_choice, strict=True) if choice)
+        if choices not in self.chosen:
+            self.chosen[choices] = loader.load_sweep_config(self.config, list(choices))
+            with open_dict(self.chosen[choices]) as config:
+                del config["hydra"]
+        config = copy.deepcopy(self.chosen[choices])
+        values = [override for override, choice in zip(parsed, is_choice, strict=True) if not choice]
+        ConfigLoaderImpl._apply_overrides_to_config(values, config)
         return config
+
+
+def _is_choice(override: Override, repository: IConfigRepository) -> bool:
+    """Whether an override chooses from a group, by Hydra's own rule."""
+    return repository.group_exists(override.key_or_group) and not isinstance(override.value(), dict)
 
 
 def _row_overrides(row: DictConfig | dict[str, Any]) -> list[str]:

@@ -228,7 +228,8 @@ def test_an_unreadable_video_is_named(launch, tmp_path, workers):
         video.write_bytes(b"not a video")
     done = launch(*small, "seed=1", f"runtime.workers={workers}")
     assert done.returncode == 1
-    assert re.search(r"finetune \w+ failed: /\S+/0000\d\.mp4: .+; .+\n", done.stdout), done.stdout
+    assert re.search(r"finetune \w+ failed: \d of the 16 samples .+: 0000\d\.mp4.*; .+\n", done.stdout)
+    assert re.search(r"a bad one: /\S+/0000\d\.mp4: cannot be decoded .+; .+\n", done.stdout)
     assert "Traceback" not in done.stdout
 
 

@@ -23,8 +23,9 @@ from vssl.types import Batch, Objective
 class Runtime:
     """Where and how a stage runs; nothing here changes the weights on one machine.
 
-    `workers`: loader processes (0: in the training process; null: one per core, at most 8 for CPU training
-    one). `threads`: of the CPU's arithmetic (null: torch's choice). `save_every_s`: seconds between
+    `workers`: loader processes (0: in the training process; null: one per core, at most 2 for training on a
+    CPU and 16 for a GPU). `threads`: of the CPU's arithmetic (null: the cores that the loader leaves, at least
+    1; another number may change the last bits of a sum). `save_every_s`: seconds between
     checkpoints (0: every step). `log_every_steps`: steps between two lines of metrics. `max_bad_share`: of an
     epoch's samples whose video cannot be read and is replaced; more stop the stage. `timeout_s`: seconds to
     wait for a batch before the loader is killed and what it hangs in is named (not with workers=0).
@@ -51,6 +52,10 @@ class Runtime:
             return self.workers
         cores = len(os.sched_getaffinity(0))
         return min(cores, 16) if self.torch_device().type == "cuda" else min(cores, 2)
+
+    def num_threads(self) -> int:
+        """Threads of the CPU's arithmetic: by default the cores that loader processes leave."""
+        return self.threads or max(1, len(os.sched_getaffinity(0)) - self.num_workers())
 
     def loading(self) -> Loading:
         """How a stage loads its batches."""

@@ -71,8 +71,7 @@ def run_stage(spec: StageSpec, context: Context) -> dict[str, Any]:
     Whatever goes wrong is noted in the stage's folder, with the traceback in `log.txt`, and raised again.
     """
     store, runtime = context.store, context.runtime
-    if runtime.threads:
-        torch.set_num_threads(runtime.threads)
+    torch.set_num_threads(runtime.num_threads())
     body = evaluate if spec.name == "test" else train
     observer = context.observe(spec)
     with _logging_to(store.folder(spec) / "log.txt"):
