@@ -11,7 +11,6 @@ def test_the_points_of_a_sweep_have_the_keys_of_single_runs(launch, data):
         "seed=0,1",
         "protocol.training.epochs=3,4",
         "source={num_videos: 24}",
-        "backbone=r2plus1d_10",
     ]
     done = launch("-m", "mode=plan", *sweep)
     assert done.returncode == 0, done.stderr

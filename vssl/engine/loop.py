@@ -24,8 +24,8 @@ class Runtime:
     """Where and how a stage runs; nothing here changes the weights on one machine.
 
     `workers`: loader processes (0: in the training process; null: one per core, at most 2 for training on a
-    CPU and 16 for a GPU). `threads`: of the CPU's arithmetic (null: the cores that the loader leaves, at least
-    1; another number may change the last bits of a sum). `save_every_s`: seconds between
+    CPU and 16 for a GPU). `threads`: of the CPU's arithmetic (null: the cores that the loader leaves, or 1;
+    another number may change the last bits of a sum). `save_every_s`: seconds between
     checkpoints (0: every step). `log_every_steps`: steps between two lines of metrics. `max_bad_share`: of an
     epoch's samples whose video cannot be read and is replaced; more stop the stage. `timeout_s`: seconds to
     wait for a batch before the loader is killed and what it hangs in is named (not with workers=0).
