@@ -126,7 +126,9 @@ def test_a_failing_stage_stops_only_its_descendants(launch, tmp_path):
 
 @pytest.mark.parametrize("launcher", ["basic", "submitit_local"])
 def test_other_hydra_launchers_work(launch, tmp_path, launcher):
-    done = launch("-m", f"hydra/launcher={launcher}", "auxiliary=none", "pretext=none", "seed=0,1")
+    # submitit's own folder is named by the process that it has just started, which may look for it too early.
+    folder = [f"hydra.launcher.submitit_folder={tmp_path / 'submitit'}"] if launcher != "basic" else []
+    done = launch("-m", f"hydra/launcher={launcher}", *folder, "auxiliary=none", "pretext=none", "seed=0,1")
     assert done.returncode == 0, done.stderr
     assert len(stage_folders(tmp_path, "test")) == 2
 
