@@ -3,7 +3,7 @@ PYTHON ?= python3
 RUN    := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: help install run test test-slurm bench lint clean
+.PHONY: help install run test test-slow test-slurm bench lint clean
 
 help:            ## what can be made
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -15,6 +15,9 @@ run: $(STAMP)    ## the quick start: three methods, three seeds, one table
 
 test: $(STAMP)   ## all tests but those on a real Slurm
 	$(RUN) -m pytest
+
+test-slow: $(STAMP)  ## more whole pipelines: checks of data, several slots
+	$(RUN) -m pytest -m slow
 
 test-slurm: $(STAMP)  ## tests on a real Slurm, started in a folder; skipped where it is not installed
 	$(RUN) -m pytest -m slurm -rs

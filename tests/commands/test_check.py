@@ -13,6 +13,8 @@ from conftest import ROOT, command, environment
 from drawn import write
 from vssl.data.index import load
 
+pytestmark = pytest.mark.slow  # whole pipelines in processes of their own: `make test-slow`
+
 UT = ROOT.parent / "shared" / "videos" / "ut_interaction"
 QUICK = [f"{stage}.training.epochs=1" for stage in ("pretext", "protocol")]
 

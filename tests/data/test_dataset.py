@@ -219,12 +219,12 @@ def die():
     "ignore:This DataLoader will create", "ignore::pytest.PytestUnraisableExceptionWarning"
 )
 @pytest.mark.parametrize(
-    ("harm", "what"), [(spin, r"timed out after 1\.?0? seconds"), (die, r"worker .*(exited|killed)")]
+    ("harm", "what"), [(spin, r"timed out after 5\.?0? seconds"), (die, r"worker .*(exited|killed)")]
 )
 def test_a_video_that_hangs_or_kills_its_reader_is_named_and_the_processes_end(harm, what, monkeypatch):
     monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.5)
     source = Bad((30, 40, 50, 60), "2", harm=harm)
-    loading = Loading(workers=2, pin_memory=False, timeout_s=1)
+    loading = Loading(workers=2, pin_memory=False, timeout_s=5)
     before = set(multiprocessing.active_children())
     with pytest.raises(VsslError, match=rf"the loader {what}.* while reading .*\b2\b.*; take"):
         list(evaluation_batches(dataset(source=source, repeat=1), 4, 1, loading))

@@ -10,6 +10,8 @@ from conftest import ROOT, command, environment
 from vssl.dispatch.slots import cause_of_death, shares, visible_gpus
 from vssl.errors import VsslError
 
+pytestmark = pytest.mark.slow  # whole pipelines in processes of their own: `make test-slow`
+
 
 def test_each_slot_has_its_own_gpus():
     gpus = [
