@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-BASE = {"vssl", "errors", "files", "stop"}
+BASE = {"vssl", "errors", "files", "ranks", "stop"}
 SIBLINGS = {"backbone", "pretext", "auxiliary", "protocol", "data", "engine", "tracking", "report"}
 ALLOWED = {
     "errors": set(),
     "files": BASE,
     "stop": BASE,
+    "ranks": BASE,
     "types": BASE,
     "nn": BASE | {"types"},
     **{name: BASE | {"types", "nn"} for name in SIBLINGS},

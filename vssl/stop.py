@@ -45,6 +45,11 @@ def requested() -> bool:
     return _Request.signum is not None
 
 
+def ask() -> None:
+    """Stop as if a signal had come; another process of the same stage has had one."""
+    _Request.signum = _Request.signum or signal.SIGTERM
+
+
 @contextmanager
 def deferred() -> Iterator[None]:
     """Hold `Stopped` back until the end of the block, which looks at `requested` where it can be left."""

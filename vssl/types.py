@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vssl.errors import VsslError
+
 Batch = dict[str, Tensor]
 """A collated batch: `clips` (uint8 from the loader, float after augmentation) [B,K,C,T,H,W],
 `label` int64 [B] (-1 where a video has none), one int64 [B] per target of the sampler, and the numbers
@@ -37,6 +39,13 @@ class Backbone(nn.Module, ABC):
     def forward(self, clips_BCTHW: Tensor) -> Tensor:
         """Return globally pooled features [B, feature_dim]."""
 
+    def feature_map(self, clips_BCTHW: Tensor) -> Tensor:
+        """Return the last feature map [B, feature_dim, t, h, w], before global pooling.
+
+        A backbone that has none need not define it, and raises `VsslError`.
+        """
+        raise VsslError(f"{type(self).__name__} has no feature map; choose features.feature=pooled")
+
 
 class Objective(nn.Module, ABC):
     """A backbone with heads and a loss. `state_dict()` holds all that training has to remember."""
@@ -47,8 +56,8 @@ class Objective(nn.Module, ABC):
     def forward(self, batch: Batch) -> StepOutput:
         """Return loss and metrics of one (micro-)batch whose clips are augmented floats."""
 
-    def after_step(self, progress: float) -> None:
-        """Run after each optimiser step; `progress` in (0, 1] is the share of training that is done."""
+    def after_step(self) -> None:
+        """Run after each optimiser step."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +132,10 @@ class VideoSource(Protocol):
     @property
     def videos(self) -> Sequence[Video]:
         """All videos, in a fixed order."""
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Names of the classes that the labels number."""
 
     def prepare(self) -> None:
         """Make the data ready to read (write synthetic videos, load an index); idempotent."""

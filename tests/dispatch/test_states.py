@@ -42,9 +42,9 @@ def cluster():
     return FakeCluster()
 
 
-def finish(store, spec, device="cpu", seconds=1.0):
+def finish(store, spec, gpus=0, seconds=1.0):
     store.folder(spec).mkdir(parents=True, exist_ok=True)
-    result = {"metrics": {}, "cost": {"seconds": seconds}, "provenance": {"device": device}}
+    result = {"metrics": {}, "cost": {"seconds": seconds, "gpus": gpus}}
     return store.finish(spec, result)
 
 
@@ -157,8 +157,8 @@ def test_a_killed_process_leaves_a_stale_stage(store, cluster):
 
 
 def test_gpu_hours_count_only_gpus(store):
-    assert gpu_hours(finish(store, PARENT, device="cuda", seconds=7200.0)) == 2.0
-    assert gpu_hours(finish(store, PARENT, device="cpu", seconds=7200.0)) == 0.0
+    assert gpu_hours(finish(store, PARENT, gpus=2, seconds=7200.0)) == 4.0
+    assert gpu_hours(finish(store, PARENT, gpus=0, seconds=7200.0)) == 0.0
 
 
 def test_a_thousand_stages_are_read_without_torch(tmp_path):

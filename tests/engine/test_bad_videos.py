@@ -12,7 +12,7 @@ from vssl.errors import VsslError
 from vssl.types import Video
 
 VIDEOS = [Video(f"v{n}.mp4", 10) for n in range(10)]
-STEPS = Steps(10, Training(3, 4, 2, False, SGD(0.1, 0.9, 0.0), StepDecay(1, 1.0)), seed=0)
+STEPS = Steps(10, Training(3, 4, 2, False, False, "float32", SGD(0.1, 0.9, 0.0), StepDecay(1, 1.0)), seed=0)
 
 
 def batches(bad, start=0):

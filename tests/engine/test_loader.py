@@ -8,7 +8,9 @@ from vssl.errors import VsslError
 
 
 def steps(num_samples=10, batch_size=4, micro_batch=2, drop_last=False, seed=0):
-    training = Training(3, batch_size, micro_batch, drop_last, SGD(0.1, 0.9, 0.0), StepDecay(1, 1.0))
+    training = Training(
+        3, batch_size, micro_batch, drop_last, False, "float32", SGD(0.1, 0.9, 0.0), StepDecay(1, 1.0)
+    )
     return Steps(num_samples, training, seed)
 
 

@@ -8,7 +8,8 @@ from torch import nn
 
 from vssl.engine.checkpoint import load_checkpoint, save, save_checkpoint
 from vssl.engine.loader import Steps
-from vssl.engine.loop import Loop, Runtime
+from vssl.engine.loop import Loop
+from vssl.engine.runtime import Runtime
 from vssl.engine.training import SGD, StepDecay, Training
 from vssl.errors import VsslError
 from vssl.types import Backbone, Objective, StepOutput
@@ -39,8 +40,8 @@ class Regression(Objective):
         loss = (error**2).mean()
         return StepOutput(loss, {"error": error.abs().mean()})
 
-    def after_step(self, progress):
-        self.seen += progress
+    def after_step(self):
+        self.seen += 1
 
 
 class Recorder:
@@ -73,8 +74,10 @@ def make_batches(steps, start, poison=None):
 
 def make_loop(folder, *, micro_batch=2, log_every=2, recorder=None, dropout=True, epochs=4):
     torch.manual_seed(0)
-    training = Training(epochs, 4, micro_batch, False, SGD(1e-4, 0.9, 1e-3), StepDecay(2, 0.1))
-    runtime = Runtime("cpu", 0, None, 0.0, log_every, 0.0, 60.0)
+    training = Training(
+        epochs, 4, micro_batch, False, False, "float32", SGD(1e-4, 0.9, 1e-3), StepDecay(2, 0.1)
+    )
+    runtime = Runtime("cpu", 0, None, False, False, 0.0, log_every, 0.0, 60.0)
     objective = Regression()
     if not dropout:
         objective.dropout = nn.Identity()
@@ -184,4 +187,4 @@ def test_a_damaged_file_of_weights_is_named(tmp_path):
 def test_a_gpu_that_is_not_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(VsslError, match="no GPU is visible"):
-        Runtime("cuda", 0, None, 0.0, 1, 0.0, 60.0).torch_device()
+        Runtime("cuda", 0, None, False, False, 0.0, 1, 0.0, 60.0).torch_device()

@@ -12,6 +12,8 @@ def recipe(**changes):
         "batch_size": 30,
         "micro_batch": 30,
         "drop_last": True,
+        "sync_bn": False,
+        "precision": "float32",
         "optimizer": SGD(1e-3, 0.9, 5e-4),
         "schedule": StepDecay(6, 0.1),
     }

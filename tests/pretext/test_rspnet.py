@@ -12,7 +12,7 @@ from torch import nn
 from conftest import composed
 from vssl.backbone.tiny import Tiny
 from vssl.engine.checkpoint import load_checkpoint, save
-from vssl.engine.loop import Runtime
+from vssl.engine.runtime import Runtime
 from vssl.errors import VsslError
 from vssl.pipeline import plan
 from vssl.pretext.rspnet import RSPNet, RSPNetSampler
@@ -174,6 +174,7 @@ def task(**changes):
         "motion_weight": 1.0,
         "enqueue": "other_speed",
         "key_init": "random",
+        "shuffle_bn": False,
     }
     return RSPNet(**{**settings, **changes})
 
@@ -290,7 +291,7 @@ def train_step(net, optimizer, *batches, seed=0):
     losses = [net(data).loss for data in batches]
     sum(losses).backward()
     optimizer.step()
-    net.after_step(0.5)
+    net.after_step()
     return losses[-1].item()
 
 
@@ -341,7 +342,7 @@ def test_the_key_encoder_follows_the_updated_query_parameters_but_not_its_buffer
         assert not torch.equal(parameter, before[name])
         torch.testing.assert_close(parameter, 0.9 * before[name] + 0.1 * query[name], rtol=0, atol=1e-12)
     buffers = copy.deepcopy(dict(net.key_encoder.named_buffers()))
-    net.after_step(1.0)
+    net.after_step()
     assert all(torch.equal(buffers[name], value) for name, value in net.key_encoder.named_buffers())
 
 
@@ -353,10 +354,10 @@ def test_appearance_keys_join_the_queue_after_the_step(enqueue, which):
     torch.manual_seed(3)
     net(data)
     assert torch.equal(net.queue.keys, before)
-    net.after_step(0.5)
+    net.after_step()
     torch.testing.assert_close(net.queue.keys[:4], keys_A)
     assert torch.equal(net.queue.keys[4:], before[4:])
-    net.after_step(1.0)
+    net.after_step()
     assert net.queue.pointer == 4
 
 
@@ -378,7 +379,7 @@ def test_the_queue_is_read_before_the_batch_joins_it():
     first = net(data).loss
     torch.manual_seed(3)
     assert net(data).loss == first
-    net.after_step(0.5)
+    net.after_step()
     torch.manual_seed(3)
     assert net(data).loss != first
 
@@ -405,7 +406,7 @@ def test_evaluation_changes_neither_queue_nor_the_mode_of_the_key_encoder():
     assert all(module.training for module in net.key_encoder.modules())
     assert torch.isfinite(net(batch(1)).loss)
     net.train()
-    net.after_step(0.5)
+    net.after_step()
     assert torch.equal(net.queue.keys, before)
 
 
@@ -468,7 +469,7 @@ def test_a_stage_gives_its_parents_weights_to_the_key_encoder_only_if_asked_to(k
     for spec in (auxiliary, pretext):
         store.folder(spec).mkdir(parents=True)
     save(store.folder(auxiliary) / "weights.pt", trained)
-    train(pretext, store, Runtime("cpu", 0, 1, 60.0, 1, 0.0, 60.0), Silent())
+    train(pretext, store, Runtime("cpu", 0, 1, False, False, 60.0, 1, 0.0, 60.0), Silent())
     state = load_checkpoint(store.folder(pretext) / "checkpoint.pt")["objective"]
     expected = initial if key_init == "random" else trained
     for name in ("layers.0.0.weight", "layers.1.0.weight", "layers.1.1.bias"):

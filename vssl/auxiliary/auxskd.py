@@ -9,6 +9,7 @@ import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vssl.errors import VsslError
+from vssl.nn.batch_norm import in_shuffled_order
 from vssl.nn.checks import check_at_least
 from vssl.nn.ema import update_ema
 from vssl.nn.queue import KeyQueue, QueueInit
@@ -56,6 +58,8 @@ class AuxSKD(Task):
     queue_init: what the queue starts with, see `KeyQueue`.
     momentum: m of the teacher's update.
     teacher_temperature, student_temperature: gamma in Eq. 1 and 2.
+    shuffle_bn: several processes exchange the teacher's clips, so that its batch norm sees others than the
+        student's (released code). It takes several.
     """
 
     sampler: PairSampler
@@ -66,6 +70,7 @@ class AuxSKD(Task):
     momentum: float
     teacher_temperature: float
     student_temperature: float
+    shuffle_bn: bool
 
     def __post_init__(self) -> None:
         check_at_least("projection_dim", self.projection_dim, 1)
@@ -86,8 +91,7 @@ class AuxSKDObjective(Objective):
 
     The teacher starts as a copy of the student and follows it by momentum, parameters only. It always
     normalises with the statistics of its own batch, whatever mode the student is in, and so its BatchNorm
-    buffers have no effect. The released code also shuffles the teacher's batch between two devices; that
-    changes nothing on one device, and is left out.
+    buffers have no effect.
     """
 
     def __init__(self, backbone: Backbone, task: AuxSKD) -> None:
@@ -110,7 +114,8 @@ class AuxSKDObjective(Objective):
         clips_BKCTHW = batch["clips"]
         student_BD = F.normalize(self.predictor(self._student()(clips_BKCTHW[:, 0])))
         with torch.no_grad():
-            teacher_BD = F.normalize(self.teacher(clips_BKCTHW[:, 1]))
+            encode = partial(in_shuffled_order, self.teacher) if self.task.shuffle_bn else self.teacher
+            teacher_BD = F.normalize(encode(clips_BKCTHW[:, 1]))
         if self.training:
             self._pending.append(teacher_BD)
         anchors_HD = self.queue.keys
@@ -123,15 +128,13 @@ class AuxSKDObjective(Objective):
         }
         return StepOutput(kl_divergence(teacher_BH, student_BH), metrics)
 
-    def after_step(self, progress: float) -> None:
-        """Move the teacher, then enqueue the keys of this step's forwards in their order.
+    def after_step(self) -> None:
+        """Move the teacher, then enqueue the keys of this step's forwards, of all ranks in their order.
 
         The paper moves the teacher within the next step, before that step's optimiser update: the same.
         """
         update_ema(self.teacher, self._student(), self.task.momentum)
-        for keys_BD in self._pending:
-            self.queue.enqueue(keys_BD)
-        self._pending.clear()
+        self.queue.enqueue_all(self._pending)
 
     def train(self, mode: bool = True) -> AuxSKDObjective:
         super().train(mode)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import vssl
+from vssl import ranks
 from vssl.dispatch.watch import StageWatch
 from vssl.files import write_atomically
 from vssl.pipeline import describe
@@ -29,7 +30,8 @@ def open_context(plain: Mapping[str, Any]) -> tuple[Context, Tracker]:
     """
     store = StageStore(Path(plain["outputs"]))
     tracker: Tracker = build(plain["tracking"], "tracking")
-    tracker.begin(Launch(**plain["launch"]))
+    if ranks.rank() == 0:
+        tracker.begin(Launch(**plain["launch"]))
     return Context(
         store=store,
         runtime=build(plain["runtime"], "runtime"),

@@ -19,28 +19,32 @@ class LocalDispatcher:
     """Stages in order; a failed one stops only its descendants; what others are running is waited for.
 
     `slots`: independent stages that run at once. One runs in this process; several run in a process each, so
-    that a crash fails one stage. `gpus_per_stage`: GPUs that each of several slots has for itself (0: all
-    slots see all); it does not matter where there is no GPU.
+    that a crash fails one stage. `gpus_per_stage`: GPUs that each slot has for itself (0: all slots see all);
+    it does not matter where there is no GPU. `processes_per_stage` that train a stage together (None: one for
+    each of its GPUs).
     """
 
     slots: int
     gpus_per_stage: int
+    processes_per_stage: int | None
 
     def __post_init__(self) -> None:
-        if self.slots < 1 or self.gpus_per_stage < 0:
+        if self.slots < 1 or self.gpus_per_stage < 0 or (self.processes_per_stage or 1) < 1:
             raise VsslError(
-                f"dispatch.slots={self.slots}, dispatch.gpus_per_stage={self.gpus_per_stage}: "
-                "at least 1 slot and 0 GPUs"
+                f"dispatch.slots={self.slots}, dispatch.gpus_per_stage={self.gpus_per_stage}, "
+                f"dispatch.processes_per_stage={self.processes_per_stage}: at least 1, 0 and 1"
             )
 
     def run(self, forest: Sequence[StageSpec], context: Context) -> list[Outcome]:
         """Run what is not done; return one outcome per stage, in the order of the forest."""
         ended = {spec: Outcome(spec, "reused") for spec in forest if context.store.result(spec) is not None}
         todo = [spec for spec in forest if spec not in ended]
-        if self.slots == 1:
+        on_gpus = context.runtime.torch_device().type == "cuda"
+        processes = self.processes_per_stage or (max(1, self.gpus_per_stage) if on_gpus else 1)
+        if self.slots == processes == 1:
             _one_by_one(todo, ended, context)
         elif todo:
-            Slots(self.slots, self.gpus_per_stage, context).run(todo, ended)
+            Slots(self.slots, self.gpus_per_stage, processes, context).run(todo, ended)
         return [ended[spec] for spec in forest]
 
 
@@ -62,12 +66,10 @@ def _one_by_one(todo: list[StageSpec], ended: dict[StageSpec, Outcome], context:
 
 def _try(spec: StageSpec, ended: dict[StageSpec, Outcome], context: Context) -> Outcome | None:
     """The outcome of a stage, running it if need be; None if it has to wait for another one."""
-    if spec.parent:
-        parent = ended.get(spec.parent)
-        if parent is None:
-            return None
-        if parent.status in ("failed", "skipped"):
-            return Outcome(spec, "skipped", f"{spec.parent} {parent.status}")
+    if not all(other in ended for other in spec.waits_for):
+        return None
+    if spec.parent and ended[spec.parent].status in ("failed", "skipped"):
+        return Outcome(spec, "skipped", f"{spec.parent} {ended[spec.parent].status}")
     with context.store.claim(spec) as mine:
         if not mine:
             return None

@@ -1,9 +1,10 @@
-"""Several stages at once, each in a process of its own, each with its own GPUs where there are some."""
+"""Several stages at once, each in processes of its own, with its own GPUs where there are some."""
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Mapping
@@ -11,27 +12,49 @@ from dataclasses import dataclass
 
 import torch
 
+from vssl import ranks
 from vssl.dispatch.job import python_path, worker_command, write_job
 from vssl.errors import VsslError
 from vssl.stage.run import Context, Outcome
 from vssl.stage.spec import StageSpec
 
 POLL_S = 0.1
+GRACE_S = 20.0
+"""Seconds from the end of one process of a stage until the others, which miss it, are killed."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Running:
     spec: StageSpec
-    process: subprocess.Popen[bytes]
+    processes: list[subprocess.Popen[bytes]]
     started: float
     slot: int
+    cause: str | None = None
+    """What the first process that failed died of, if it could not say so itself."""
+    deadline: float | None = None
+
+    def is_over(self) -> bool:
+        """Whether all processes have ended. Once one has failed, the others have little time."""
+        codes = [process.poll() for process in self.processes]
+        failed = min((code for code in codes if code), default=None)  # signals are negative
+        if failed and self.deadline is None:
+            self.deadline = time.monotonic() + GRACE_S
+            self.cause = cause_of_death(failed)
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            self.signal(signal.SIGKILL)
+        return None not in codes
+
+    def signal(self, signum: signal.Signals) -> None:
+        """Send a signal to the processes that still run."""
+        for process in self.processes:
+            process.send_signal(signum)
 
 
 class Slots:
-    """Runs stages whose parents are done in `slots` worker processes."""
+    """Runs stages whose parents are done, `slots` at a time, each training in `processes` processes."""
 
-    def __init__(self, slots: int, gpus_per_stage: int, context: Context) -> None:
-        self.context = context
+    def __init__(self, slots: int, gpus_per_stage: int, processes: int, context: Context) -> None:
+        self.context, self.processes = context, processes
         gpus = [] if context.runtime.device == "cpu" else visible_gpus(os.environ, torch.cuda.device_count())
         self.environments = [
             {**os.environ, **own, "PYTHONPATH": python_path()} for own in shares(gpus, slots, gpus_per_stage)
@@ -53,20 +76,19 @@ class Slots:
 
     def _collect(self) -> list[Outcome]:
         """The outcomes of workers that have ended."""
-        over = [one for one in self.running if one.process.poll() is not None]
+        over = [one for one in self.running if one.is_over()]
         self.running = [one for one in self.running if one not in over]
         return [self._outcome(one) for one in over]
 
     def _outcome(self, one: _Running) -> Outcome:
         seconds = time.monotonic() - one.started
-        if one.process.returncode == 0:
+        if one.cause is None:
             return Outcome(one.spec, "done", "", seconds)
         note = self.context.store.note(one.spec, "failed.json")
-        if note is None:  # it had no time to say why
-            note = {"reason": cause_of_death(one.process.returncode)}
-            self.context.store.fail(one.spec, note["reason"])
-        self.context.say(f"{one.spec}: failed: {note['reason']}")
-        return Outcome(one.spec, "failed", note["reason"], seconds)
+        reason: str = note["reason"] if note and not one.cause.startswith("killed") else one.cause
+        self.context.store.fail(one.spec, reason)
+        self.context.say(f"{one.spec}: failed: {reason}")
+        return Outcome(one.spec, "failed", reason, seconds)
 
     def _skip_orphans(self, pending: list[StageSpec], ended: dict[StageSpec, Outcome]) -> None:
         """Give up the stages below a failed one; `pending` has parents before children."""
@@ -78,22 +100,26 @@ class Slots:
 
     def _start(self, pending: list[StageSpec], ended: Mapping[StageSpec, Outcome]) -> None:
         """Fill the free slots with stages that can start; those that nobody else runs come first."""
-        ready = [spec for spec in pending if spec.parent is None or spec.parent in ended]
+        ready = [spec for spec in pending if all(other in ended for other in spec.waits_for)]
         free = sorted(set(range(len(self.environments))) - {one.slot for one in self.running})
         if free and ready:
             ready.sort(key=self.context.store.is_claimed)
         for slot, spec in zip(free, ready, strict=False):
             command = worker_command(write_job(spec, self.context.plain))
-            process = subprocess.Popen(command, env=self.environments[slot])
-            self.running.append(_Running(spec, process, time.monotonic(), slot))
+            together = rank_variables(self.processes if "training" in spec.recipe else 1)
+            processes = [
+                subprocess.Popen(command, env={**self.environments[slot], **own}) for own in together
+            ]
+            self.running.append(_Running(spec, processes, time.monotonic(), slot))
             pending.remove(spec)
 
     def _stop(self) -> None:
         """Ask the workers that still run to save and stop, and wait for them."""
         for one in self.running:
-            one.process.terminate()
+            one.signal(signal.SIGTERM)
         for one in self.running:
-            one.process.wait()
+            for process in one.processes:
+                process.wait()
 
 
 def visible_gpus(environment: Mapping[str, str], count: int) -> list[str]:
@@ -117,6 +143,16 @@ def shares(gpus: list[str], slots: int, gpus_per_stage: int) -> list[dict[str, s
         )
     own = [gpus[slot * gpus_per_stage : (slot + 1) * gpus_per_stage] for slot in range(slots)]
     return [{**common, "CUDA_VISIBLE_DEVICES": ",".join(names)} for names in own]
+
+
+def rank_variables(processes: int) -> list[dict[str, str]]:
+    """What tells each of so many processes on this machine who it is, and where to meet the others."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    count = str(processes)
+    values = [(str(rank), count, str(rank), count, "127.0.0.1", str(port)) for rank in range(processes)]
+    return [dict(zip(ranks.VARIABLES, own, strict=True)) for own in values]
 
 
 def cause_of_death(returncode: int) -> str:

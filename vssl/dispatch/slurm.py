@@ -31,14 +31,17 @@ SIGNAL = "USR2"
 class Resources:
     """What a job asks for; None: nothing is said, and the cluster's own default holds.
 
-    `gpus`, `cpus` and `memory` (4G, 512M) are per job, `time` is Slurm's (minutes, h:mm:ss, d-h), `extra` are
-    further arguments of sbatch.
+    `gpus` and `memory` (4G, 512M) are per node, `cpus` per process, `time` is Slurm's (minutes, h:mm:ss, d-h).
+    `processes` train a stage together (None: one for each GPU of all its nodes). `extra` are further
+    arguments of sbatch.
     """
 
     partition: str | None
     account: str | None
     qos: str | None
     constraint: str | None
+    nodes: int | None
+    processes: int | None
     gpus: int | None
     cpus: int | None
     memory: str | int | None
@@ -50,6 +53,10 @@ class Resources:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return Resources(**{k: getattr(default, k) if v is None else v for k, v in values.items()})
 
+    def tasks(self) -> int:
+        """How many processes train a stage."""
+        return self.processes or max(1, self.gpus or 0) * (self.nodes or 1)
+
     def options(self) -> list[str]:
         """Arguments of sbatch."""
         named = {
@@ -57,6 +64,7 @@ class Resources:
             "account": self.account,
             "qos": self.qos,
             "constraint": self.constraint,
+            "nodes": self.nodes,
             "gres": f"gpu:{self.gpus}" if self.gpus else None,
             "cpus-per-task": self.cpus,
             "mem": self.memory,
@@ -95,6 +103,9 @@ class SlurmDispatcher:
             "auxiliary": self.auxiliary,
             "pretext": self.pretext,
             "finetune": self.finetune,
+            "linear": self.finetune,
+            "gallery": self.test,
+            "queries": self.test,
             "test": self.test,
         }
         return kinds[stage].over(self.default) if stage in kinds else self.default
@@ -125,7 +136,7 @@ class Submission:
         limit = self.cluster.max_array_size() if todo else 0
         while todo:
             missing = set(todo)
-            ready = [spec for spec in todo if spec.parent not in missing]
+            ready = [spec for spec in todo if not missing.intersection(spec.waits_for)]
             for array in _arrays(ready, self.placed, limit):
                 self._send(array)
             todo = [spec for spec in todo if spec not in self.placed]
@@ -157,6 +168,8 @@ class Submission:
 
     def _options(self, array: _Array) -> list[str]:
         at_once = f"%{self.dispatcher.max_parallel}" if self.dispatcher.max_parallel else ""
+        resources = self.dispatcher.resources(array.stage)
+        trains = any("training" in spec.recipe for spec in array.tasks.values())
         waits = [f"--dependency={array.dependency}", "--kill-on-invalid-dep=yes"] if array.dependency else []
         return [
             f"--job-name=vssl-{array.stage}",
@@ -165,20 +178,25 @@ class Submission:
             "--open-mode=append",  # a requeued job goes on in the same file
             "--requeue",
             f"--signal={SIGNAL}@{self.dispatcher.signal_s}",
-            "--ntasks=1",
+            f"--ntasks={resources.tasks() if trains else 1}",
             *waits,
-            *self.dispatcher.resources(array.stage).options(),
+            *resources.options(),
         ]
 
     def _script(self, array: _Array) -> str:
-        """The batch script: picks the job file of its task, and runs a worker in a step, where signals go."""
+        """The batch script: picks the job file of its task, and runs workers in a step, where signals go.
+
+        It runs on the first node, where rank 0 is; each worker learns from Slurm which one it is.
+        """
         files = {index: write_job(spec, self.context.plain) for index, spec in array.tasks.items()}
         table = " ".join(f"[{index}]={shlex.quote(str(file))}" for index, file in files.items())
         worker = shlex.join(worker_command("JOB")).removesuffix("JOB")
         return f"""#!/bin/bash
 export PYTHONPATH={shlex.quote(python_path())}
+export MASTER_ADDR=$(hostname) MASTER_PORT=$((20000 + SLURM_JOB_ID % 30000))
 jobs=({table})
 exec srun --kill-on-bad-exit=1 ${{SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK}} \\
+    bash -c 'export RANK=$SLURM_PROCID WORLD_SIZE=$SLURM_NTASKS LOCAL_RANK=$SLURM_LOCALID; exec "$@"' rank \\
     {worker}"${{jobs[$SLURM_ARRAY_TASK_ID]}}" {self.dispatcher.max_requeues}
 """
 
@@ -188,8 +206,7 @@ def _arrays(ready: Sequence[StageSpec], placed: Mapping[StageSpec, str], limit: 
     children = Counter((spec.name, spec.parent) for spec in ready)
     groups: dict[tuple[str, str | None], list[StageSpec]] = defaultdict(list)
     for spec in ready:
-        job = placed.get(spec.parent) if spec.parent else None
-        dependency = job and _dependency(job, alone=children[spec.name, spec.parent] == 1)
+        dependency = _dependency(spec, placed, alone=children[spec.name, spec.parent] == 1)
         groups[spec.name, dependency].append(spec)
     for (stage, dependency), specs in groups.items():
         for start in range(0, len(specs), limit):
@@ -199,8 +216,14 @@ def _arrays(ready: Sequence[StageSpec], placed: Mapping[StageSpec, str], limit: 
             )
 
 
-def _dependency(parent_job: str, alone: bool) -> str:
-    return f"aftercorr:{parent_job.partition('_')[0]}" if alone else f"afterok:{parent_job}"
+def _dependency(spec: StageSpec, placed: Mapping[StageSpec, str], alone: bool) -> str | None:
+    """What the stage waits for; `alone` if its parent has no other child of this kind."""
+    parent, shorter = (placed.get(other) if other else None for other in (spec.parent, spec.continues))
+    if parent and alone and not shorter:
+        return f"aftercorr:{parent.partition('_')[0]}"
+    # Whatever comes of the shorter training, this one can do without it.
+    waits = [f"afterok:{parent}"] * bool(parent) + [f"afterany:{shorter}"] * bool(shorter)
+    return ",".join(waits) or None
 
 
 def _numbers(

@@ -113,8 +113,7 @@ def eta(progress: Mapping[str, float]) -> str:
 
 def gpu_hours(result: Mapping[str, Any]) -> float:
     """Hours of GPUs that a finished stage took; none on a CPU."""
-    on_gpu = str(result["provenance"]["device"]).startswith("cuda")
-    return float(result["cost"]["seconds"]) / 3600 if on_gpu else 0.0
+    return float(result["cost"]["seconds"]) / 3600 * int(result["cost"].get("gpus", 0))
 
 
 def _with_restarts(text: str, job: Job | None) -> str:

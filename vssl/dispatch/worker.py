@@ -1,11 +1,13 @@
 """Run one stage in this process: `python -m vssl.dispatch.worker JOB.json [MAX_REQUEUES]`.
 
-Exits with 0 if the stage is done (now, or before), with 1 if it failed, and with 128 + the signal if it was
-asked to stop. With MAX_REQUEUES it is a Slurm job, which then goes back into the queue (see `requeue`).
+Several processes run a stage together if each has the variables of `vssl.ranks.VARIABLES`. Exits with 0 if
+the stage is done (now, or before), with 1 if it failed, and with 128 + the signal if it was asked to stop.
+With MAX_REQUEUES it is a Slurm job, which then goes back into the queue (see `requeue`).
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from vssl.stage.spec import StageSpec
 
 POLL_S = 1.0
+MEETING_S = 600.0
+"""Seconds that a process waits for the others to come, and to take part in an exchange."""
 
 
 def main(path: Path, max_requeues: int | None) -> None:
@@ -36,34 +40,52 @@ def main(path: Path, max_requeues: int | None) -> None:
 
 
 def _run_job(path: Path) -> None:
+    from vssl import ranks
     from vssl.dispatch.job import open_context, read_job
 
     spec, plain = read_job(path)
-    context, _ = open_context(plain)
     waiting = False
-    while not _done(spec, context):
-        if not waiting:
-            print(f"{spec}: {context.store.owner(spec)} is running it; waiting", flush=True)
-        waiting = True
-        time.sleep(POLL_S)
+    with ranks.joined(os.environ, MEETING_S):
+        context, _ = open_context(plain)
+        while not _done(spec, context):
+            if not waiting and ranks.rank() == 0:
+                print(f"{spec}: {context.store.owner(spec)} is running it; waiting", flush=True)
+            waiting = True
+            time.sleep(POLL_S)
 
 
 def _done(spec: StageSpec, context: Context) -> bool:
-    """Run the stage unless it is done; False if another process owns it."""
+    """Run the stage unless it is done; False if another launch owns it. Rank 0 claims it for all."""
+    from vssl import ranks
+
+    if ranks.rank() > 0:
+        mine, to_do = ranks.from_rank_0((False, False))
+        return _run(spec, context) if to_do else mine
+    with context.store.claim(spec) as mine:
+        to_do = mine and context.store.result(spec) is None
+        ranks.from_rank_0((mine, to_do))
+        return _run(spec, context) if to_do else mine
+
+
+def _run(spec: StageSpec, context: Context) -> bool:
+    from vssl import ranks
     from vssl.stage.run import one_line, run_stage
 
-    with context.store.claim(spec) as mine:
-        if mine and context.store.result(spec) is None:
-            try:
-                run_stage(spec, context)
-            except Exception as error:  # the stage's log has the traceback
-                sys.exit(f"{spec}: {one_line(error)}")
-        return mine
+    try:
+        run_stage(spec, context)
+    except Exception as error:  # the stage's log has the traceback
+        if ranks.world_size() == 1:
+            sys.exit(f"{spec}: {one_line(error)}")
+        print(f"{spec}, process {ranks.rank()}: {one_line(error)}", file=sys.stderr, flush=True)
+        os._exit(1)  # at once: an orderly end would wait for processes that are gone
+    return True
 
 
 def _leave(path: Path, stopped: stop.Stopped, max_requeues: int | None) -> None:
     for signum in stop.SIGNALS:
         signal.signal(signum, signal.SIG_IGN)  # Slurm sends more of them to a job that it requeues
+    if os.environ.get("RANK", "0") != "0":
+        sys.exit(stopped.exit_code)
     try:
         print(f"{path.stem[:8]}: {stopped}; {requeue.after(stopped, max_requeues)}", flush=True)
     except VsslError as error:

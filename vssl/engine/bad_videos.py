@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from vssl import ranks
 from vssl.engine.loader import Steps
 from vssl.errors import VsslError
 from vssl.files import write_atomically
@@ -36,15 +37,16 @@ class BadVideos:
         self.found: list[Found] = [(step, index, name) for step, index, name in kept if step < start]
 
     def watch(self, batches: Iterator[list[Batch]]) -> Iterator[list[Batch]]:
-        """Pass on the batches of all steps from `start`.
+        """Pass on this rank's batches of all steps from `start`; what is bad on any rank counts.
 
         Raises `VsslError` with the videos once more than `max_share` of an epoch's samples had a bad one.
         """
         for step, micro_batches in enumerate(batches, self.start):
             found = [at for batch in micro_batches for at in self._bad(batch, step)]
-            if found:
-                self.found += found
-                write_atomically(self.path, json.dumps(self.found, indent=1))
+            if ranks.any_rank(bool(found))[0]:
+                self.found += [at for others in ranks.gather(found) for at in others]
+                if ranks.rank() == 0:
+                    write_atomically(self.path, json.dumps(self.found, indent=1))
                 self._check(self._epoch(step))
             yield micro_batches
 

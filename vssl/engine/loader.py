@@ -7,16 +7,18 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
+from vssl import ranks
 from vssl.engine.training import Training
 from vssl.errors import VsslError
 from vssl.types import Batch
 
+Item = TypeVar("Item")
 SampleAt = tuple[int, int]
 """(epoch, index): with the seed, all that a sample depends on."""
 
@@ -62,36 +64,69 @@ class Steps:
                 "lower training.batch_size"
             )
         self.total = self.per_epoch * training.epochs
+        training.check_ranks(ranks.world_size(), len(self.micro_batches(0)))
+
+    def samples_in(self, step: int) -> int:
+        """Samples of one step (0-based over the whole training), those of all ranks together."""
+        return len(self._samples(step))
 
     def micro_batches(self, step: int) -> list[list[SampleAt]]:
-        """The samples of one step (0-based over the whole training)."""
-        epoch, within = divmod(step, self.per_epoch)
-        size, micro = self.training.batch_size, self.training.micro_batch
-        chosen = self._order(epoch)[within * size : (within + 1) * size]
-        samples = [(epoch, int(index)) for index in chosen]
+        """All samples of one step, as batch norm sees them."""
+        samples, micro = self._samples(step), self.training.micro_batch
         return [samples[i : i + micro] for i in range(0, len(samples), micro)]
+
+    def mine(self, step: int) -> list[list[SampleAt]]:
+        """What this rank sees of a step: some of the micro-batches; with synchronised batch norm, its part
+        of each of them. Ranks one after the other are the order of `micro_batches`."""
+        whole, rank, world = self.micro_batches(step), ranks.rank(), ranks.world_size()
+        if self.training.sync_bn:
+            return [_part(micro_batch, rank, world) for micro_batch in whole]
+        return _part(whole, rank, world)
+
+    def seeds(self, step: int) -> list[int]:
+        """A seed for what is drawn in the forward of each micro-batch in `mine`, whichever rank sees it."""
+        count, rank, world = len(self.micro_batches(step)), ranks.rank(), ranks.world_size()
+        if self.training.sync_bn:
+            numbers = [number * world + rank for number in range(count)]
+        else:
+            numbers = _part(list(range(count)), rank, world)
+        sequences = (np.random.SeedSequence([self.seed, step, number]) for number in numbers)
+        return [int(sequence.generate_state(1, np.uint64)[0]) for sequence in sequences]
+
+    def _samples(self, step: int) -> list[SampleAt]:
+        epoch, within = divmod(step, self.per_epoch)
+        size = self.training.batch_size
+        chosen = self._order(epoch)[within * size : (within + 1) * size]
+        return [(epoch, index) for index in chosen.tolist()]
 
     @lru_cache(maxsize=2)  # noqa: B019  lives as long as one training
     def _order(self, epoch: int) -> NDArray[np.int64]:
         return np.random.default_rng([_ORDER, self.seed, epoch]).permutation(self.num_samples)
 
 
+def _part(items: list[Item], rank: int, world: int) -> list[Item]:
+    """A rank's part of a list: as equal as can be, and the first ranks have more."""
+    size = -(-len(items) // world)
+    return items[rank * size : (rank + 1) * size]
+
+
 class _MicroBatches:
-    """Batch sampler over all steps from `start` on; one loader serves all epochs without a pause."""
+    """Batch sampler over this rank's part of all steps from `start` on; one loader serves all epochs without
+    a pause."""
 
     def __init__(self, steps: Steps, start: int) -> None:
         self.steps, self.start = steps, start
 
     def __iter__(self) -> Iterator[list[SampleAt]]:
         for step in range(self.start, self.steps.total):
-            yield from self.steps.micro_batches(step)
+            yield from self.steps.mine(step)
 
 
 def training_batches(dataset: Samples, steps: Steps, start: int, loading: Loading) -> Iterator[list[Batch]]:
-    """Yield the micro-batches of each step from `start` to the end."""
+    """Yield this rank's micro-batches of each step from `start` to the end."""
     batches = _load(dataset, _MicroBatches(steps, start), loading)
     for step in range(start, steps.total):
-        yield [next(batches) for _ in steps.micro_batches(step)]
+        yield [next(batches) for _ in steps.mine(step)]
 
 
 def evaluation_batches(

@@ -2,64 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from vssl import stop
+from vssl import ranks, stop
 from vssl.engine.checkpoint import load_checkpoint, save_checkpoint
-from vssl.engine.loader import Loading, Steps
+from vssl.engine.cost import CostMeter, together
+from vssl.engine.loader import Steps
+from vssl.engine.meter import FiniteCheck, Meter
+from vssl.engine.precision import arithmetic
+from vssl.engine.runtime import Runtime
 from vssl.errors import VsslError
-from vssl.types import Batch, Objective
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """Where and how a stage runs; nothing here changes the weights on one machine.
-
-    `workers`: loader processes (0: in the training process; null: one per core, at most 2 for training on a
-    CPU and 16 for a GPU). `threads`: of the CPU's arithmetic (null: the cores that the loader leaves, or 1;
-    another number may change the last bits of a sum). `save_every_s`: seconds between
-    checkpoints (0: every step). `log_every_steps`: steps between two lines of metrics. `max_bad_share`: of an
-    epoch's samples whose video cannot be read and is replaced; more stop the stage. `timeout_s`: seconds to
-    wait for a batch before the loader is killed and what it hangs in is named (not with workers=0).
-    """
-
-    device: Literal["auto", "cpu", "cuda"]
-    workers: int | None
-    threads: int | None
-    save_every_s: float
-    log_every_steps: int
-    max_bad_share: float
-    timeout_s: float
-
-    def torch_device(self) -> torch.device:
-        """The device to train on; asking for a GPU that is not there raises `VsslError`."""
-        has_gpu = torch.cuda.is_available()
-        if self.device == "cuda" and not has_gpu:
-            raise VsslError("runtime.device=cuda: no GPU is visible to torch; use runtime.device=cpu")
-        return torch.device("cuda" if has_gpu and self.device != "cpu" else "cpu")
-
-    def num_workers(self) -> int:
-        """Loader processes to start."""
-        if self.workers is not None:
-            return self.workers
-        cores = len(os.sched_getaffinity(0))
-        return min(cores, 16) if self.torch_device().type == "cuda" else min(cores, 2)
-
-    def num_threads(self) -> int:
-        """Threads of the CPU's arithmetic: by default the cores that loader processes leave."""
-        return self.threads or max(1, len(os.sched_getaffinity(0)) - self.num_workers())
-
-    def loading(self) -> Loading:
-        """How a stage loads its batches."""
-        return Loading(self.num_workers(), self.torch_device().type == "cuda", self.timeout_s)
+from vssl.nn.batch_norm import average_statistics, synchronise
+from vssl.types import Backbone, Batch, Objective
 
 
 class Observer(Protocol):
@@ -75,28 +35,14 @@ class Observer(Protocol):
         """Work begins after `step` steps, `share` of the whole; forget what was logged past that."""
 
 
-@dataclass
-class Meter:
-    """Means of metrics since the last reading; part of a checkpoint, so that a resumed run logs the same."""
-
-    sums: dict[str, float] = field(default_factory=dict)
-    steps: int = 0
-
-    def add(self, metrics: Mapping[str, float]) -> None:
-        """Count one step."""
-        self.steps += 1
-        for name, value in metrics.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-
-    def read(self) -> dict[str, float]:
-        """Return the means and start over."""
-        means = {name: total / self.steps for name, total in self.sums.items()}
-        self.sums, self.steps = {}, 0
-        return means
-
-
 class Loop:
-    """One training from its first or its last saved step to the end."""
+    """One training from its first or its last saved step to the end, by one process or by several.
+
+    Several processes (ranks) see different samples of each step and add up their gradients, so that all of
+    them hold the same weights, optimiser and queues after it. torch's DistributedDataParallel is not used: it
+    expects as many forwards on every rank, which the last step of an epoch does not have. The sum over ranks
+    here costs one exchange per step, of tens of megabytes.
+    """
 
     def __init__(
         self,
@@ -108,95 +54,148 @@ class Loop:
         observer: Observer,
     ) -> None:
         self.device = runtime.torch_device()
-        self.objective = objective.to(self.device).train()
         self.steps, self.augment, self.runtime, self.observer = steps, augment, runtime, observer
+        self.objective = _placed(objective, self.device, runtime, steps.training.sync_bn)
         self.optimizer = steps.training.optimizer.build(objective.parameters())
         self.path = folder / "checkpoint.pt"
-        self.meter = Meter()
+        self.cost = CostMeter(self.device)
+        self.meter, self.finite = Meter(), FiniteCheck()
+        self.shown: dict[str, float] = {}
         self.step = 0
-        self.seconds = 0.0
         if self.path.exists():
             self._resume()
         observer.begin(self.step, self.step / steps.total)
 
     def run(self, batches: Iterator[list[Batch]]) -> None:
-        """Train on `batches`, which must start at `self.step`; save at intervals and at the end.
+        """Train on this rank's `batches`, which must start at `self.step`; save at intervals and at the end.
 
-        A signal to stop (`vssl.stop`) is obeyed after a step, and after saving.
+        A signal to stop (`vssl.stop`) on any rank is obeyed by all after the same step, and after saving.
         """
-        saved = started = time.monotonic()
-        before = self.seconds
-        with stop.deferred():
+        saved = time.monotonic()
+        with stop.deferred(), arithmetic(self.steps.training.precision):
             for micro_batches in batches:
                 self._train_step(micro_batches)
-                now = time.monotonic()
-                self.seconds = before + now - started
-                last = self.step == self.steps.total or stop.requested()
-                if last or now - saved >= self.runtime.save_every_s:
+                is_due = time.monotonic() - saved >= self.runtime.save_every_s
+                stopping, saving = ranks.any_rank(stop.requested(), is_due and ranks.rank() == 0)
+                if stopping or saving or self.step == self.steps.total:
                     self._save()
-                    saved = now
-                if stop.requested():
+                    saved = time.monotonic()
+                if stopping:
+                    stop.ask()
                     break
 
     def _train_step(self, micro_batches: Sequence[Batch]) -> None:
         training = self.steps.training
-        # Dropout draws from torch's generator; seeding each step leaves no state to save.
-        torch.manual_seed((self.steps.seed << 32) + self.step)
         epoch = self.step // self.steps.per_epoch
         lr = training.optimizer.lr * training.schedule.factor_at(epoch, training.epochs)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         metrics = self._backward(micro_batches)
+        if self.device.type == "cpu":
+            self._check_finite()
+        self._add_up_gradients(bool(micro_batches))
         self.optimizer.step()
+        average_statistics(self.objective)
         self.step += 1
-        self.objective.after_step(self.step / self.steps.total)
-        self._report(
-            metrics, lr, epoch, sum(b["clips"].shape[0] * b["clips"].shape[1] for b in micro_batches)
-        )
+        self.objective.after_step()
+        self._report(metrics, lr, epoch)
 
-    def _backward(self, micro_batches: Sequence[Batch]) -> dict[str, float]:
-        """Accumulate the gradient of the mean loss over the effective batch; return its mean metrics."""
+    def _backward(self, micro_batches: Sequence[Batch]) -> dict[str, Tensor]:
+        """Accumulate this rank's part of the gradient of the mean loss over the effective batch; return its
+        part of the mean metrics."""
+        if self.device.type != "cpu":
+            self._check_finite()  # of the step before
         self.optimizer.zero_grad(set_to_none=True)
-        samples = sum(len(batch["clips"]) for batch in micro_batches)
-        means: dict[str, float] = {}
-        for host_batch in micro_batches:
+        samples = self.steps.samples_in(self.step)
+        means: dict[str, Tensor] = {}
+        for host_batch, seed in zip(micro_batches, self.steps.seeds(self.step), strict=True):
+            torch.manual_seed(seed)  # of dropout and the like; seeding each time leaves no state to save
+            self.clips_per_sample = host_batch["clips"].shape[1]
             batch = {name: value.to(self.device, non_blocking=True) for name, value in host_batch.items()}
             batch["clips"] = self.augment(batch)
-            loss, metrics = self.objective(batch)
+            if self.runtime.channels_last:
+                batch["clips"] = _channels_last(batch["clips"])
+            with torch.autocast(
+                self.device.type, torch.bfloat16, self.steps.training.precision == "bfloat16"
+            ):
+                loss, metrics = self.objective(batch)
             share = len(batch["clips"]) / samples
-            if not torch.isfinite(loss):
-                raise VsslError(
-                    f"the loss is {loss.item()} at step {self.step + 1} of {self.steps.total}; lower the "
-                    "learning rate (training.optimizer.lr) or look at the videos of this batch: indices "
-                    f"{host_batch['index'].tolist()}"
-                )
+            self.finite.note(self.step, host_batch["index"].tolist(), loss)
             (loss * share).backward()
             for name, value in {"loss": loss, **metrics}.items():
-                means[name] = means.get(name, 0.0) + share * float(value.detach())
+                part = share * value.detach().double()
+                means[name] = means[name] + part if name in means else part
         return means
 
-    def _report(self, metrics: Mapping[str, float], lr: float, epoch: int, clips: int) -> None:
+    def _check_finite(self) -> None:
+        if bad := self.finite.first_bad():
+            step, indices, loss = bad
+            raise VsslError(
+                f"the loss is {loss} at step {step + 1} of {self.steps.total}; lower the learning rate "
+                f"(training.optimizer.lr) or look at the videos of this batch: indices {indices}"
+            )
+
+    def _add_up_gradients(self, has_samples: bool) -> None:
+        """Sum the gradients of all ranks, in one exchange."""
+        if ranks.world_size() == 1:
+            return
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        if has_samples:
+            self.unused = {i for i, p in enumerate(parameters) if p.grad is None}
+        whole = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
+        parts = torch.split(ranks.sum_over_ranks(whole), [p.numel() for p in parameters])
+        for i, (parameter, part) in enumerate(zip(parameters, parts, strict=True)):
+            parameter.grad = None if i in self.unused else part.view_as(parameter)
+
+    def _report(self, metrics: Mapping[str, Tensor], lr: float, epoch: int) -> None:
         self.meter.add(metrics)
-        self.observer.advance(clips, loss=metrics["loss"], lr=lr)
         if self.step % self.runtime.log_every_steps == 0 or self.step == self.steps.total:
             line = {**self.meter.read(), "lr": lr, "epoch": float(epoch + 1)}
+            self.shown = {"loss": line["loss"], "lr": lr}
             self.observer.log(line, self.step)
+        self.observer.advance(self.steps.samples_in(self.step - 1) * self.clips_per_sample, **self.shown)
+
+    def costs(self) -> dict[str, Any]:
+        """What the stage has cost so far, all ranks and earlier runs included."""
+        return together(ranks.gather(self.cost.read()))
 
     def _save(self) -> None:
-        save_checkpoint(
-            self.path,
-            {
-                "step": self.step,
-                "seconds": self.seconds,
-                "objective": self.objective.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "meter": {"sums": self.meter.sums, "steps": self.meter.steps},
-            },
-        )
+        self._check_finite()
+        state = {
+            "step": self.step,
+            "cost": self.costs(),
+            "objective": self.objective.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "meter": self.meter.state(),
+        }
+        if ranks.rank() == 0:
+            save_checkpoint(self.path, state)
+        ranks.wait_for_all()
 
     def _resume(self) -> None:
         saved: dict[str, Any] = load_checkpoint(self.path, self.device)
         self.objective.load_state_dict(saved["objective"])
         self.optimizer.load_state_dict(saved["optimizer"])
-        self.step, self.seconds = saved["step"], saved["seconds"]
-        self.meter = Meter(**saved["meter"])
+        self.step = saved["step"]
+        self.meter.load(saved["meter"])
+        if ranks.rank() == 0:
+            self.cost.before = saved["cost"]
+
+
+def _placed(objective: Objective, device: torch.device, runtime: Runtime, sync_bn: bool) -> Objective:
+    """The objective on the device, as runtime and recipe want it to be computed."""
+    if sync_bn:
+        synchronise(objective)
+    objective = objective.to(device).train()
+    if runtime.channels_last:
+        objective = objective.to(memory_format=torch.channels_last_3d)
+    if runtime.compile:
+        for module in objective.modules():
+            if isinstance(module, Backbone):
+                module.compile()
+    return objective
+
+
+def _channels_last(clips_BKCTHW: Tensor) -> Tensor:
+    clips_CTHW = clips_BKCTHW.flatten(0, 1).contiguous(memory_format=torch.channels_last_3d)
+    return clips_CTHW.view(clips_BKCTHW.shape)

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
@@ -24,8 +25,14 @@ class SGD:
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Make the optimiser for the parameters that need a gradient."""
         trained = [p for p in parameters if p.requires_grad]
+        on_gpu = all(p.is_cuda for p in trained)
         return torch.optim.SGD(
-            trained, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, foreach=True
+            trained,
+            lr=self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            fused=on_gpu,
+            foreach=not on_gpu,
         )
 
 
@@ -35,6 +42,11 @@ class Schedule(ABC):
     @abstractmethod
     def factor_at(self, epoch: int, epochs: int) -> float:
         """Factor during `epoch` (0-based) of `epochs`; it changes between epochs only."""
+
+    @property
+    @abstractmethod
+    def depends_on_length(self) -> bool:
+        """Whether `epochs` matters. If not, a long training passes through the end of a shorter one."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,10 @@ class StepDecay(Schedule):
     def factor_at(self, epoch: int, epochs: int) -> float:
         return self.factor ** (epoch // self.every_epochs)
 
+    @property
+    def depends_on_length(self) -> bool:
+        return False
+
 
 @dataclass(frozen=True)
 class Cosine(Schedule):
@@ -58,20 +74,29 @@ class Cosine(Schedule):
         cosine = (1 + math.cos(math.pi * epoch / epochs)) / 2
         return self.final_factor + (1 - self.final_factor) * cosine
 
+    @property
+    def depends_on_length(self) -> bool:
+        return True
+
 
 @dataclass(frozen=True)
 class Training:
     """A training recipe.
 
     `batch_size` is the effective batch, the videos behind one optimiser step. `micro_batch` is how many go
-    through the network at once: it divides `batch_size`, the rest is gradient accumulation. BatchNorm
-    sees micro-batches, so both belong to the recipe.
+    through the network at once: it divides `batch_size`, the rest is dealt to the processes of the stage and,
+    within one of them, gradient accumulation. BatchNorm sees micro-batches, so both belong to the recipe.
+    With `sync_bn` it is each micro-batch that is dealt to the processes, and batch norm still sees it whole.
+    `precision` of the arithmetic: `tf32` rounds the factors of products on a GPU to 10 bits, `bfloat16` is
+    torch's mixed precision.
     """
 
     epochs: int
     batch_size: int
     micro_batch: int
     drop_last: bool
+    sync_bn: bool
+    precision: Literal["float32", "tf32", "bfloat16"]
     optimizer: SGD
     schedule: Schedule
 
@@ -83,3 +108,25 @@ class Training:
                 f"batch_size={self.batch_size} is not a multiple of micro_batch={self.micro_batch}; "
                 f"try micro_batch={math.gcd(self.batch_size, self.micro_batch)}"
             )
+
+    def check_ranks(self, processes: int, micro_batches: int) -> None:
+        """Raise `VsslError` if a step of so many micro-batches cannot be dealt to the processes evenly."""
+        if self.sync_bn:
+            if processes > 1 and (self.micro_batch % processes or not self.drop_last):
+                raise VsslError(
+                    f"sync_bn=true with {processes} processes needs a micro_batch that is a multiple of them "
+                    f"(it is {self.micro_batch}) and drop_last=true"
+                )
+        elif self.batch_size // self.micro_batch % processes or micro_batches < processes:
+            raise VsslError(
+                f"{processes} processes cannot share {micro_batches} micro-batches evenly (batch_size="
+                f"{self.batch_size}, micro_batch={self.micro_batch}, which is what batch norm sees); say "
+                f"training.micro_batch={max(1, self.batch_size // processes)} or less, or sync_bn=true"
+            )
+
+    def shared_out(self, processes: int) -> str:
+        """How a step is computed, in words."""
+        micro_batches = self.batch_size // self.micro_batch
+        if self.sync_bn and processes > 1:
+            return f"{processes} processes x {self.micro_batch // processes} videos, {micro_batches} times"
+        return f"{processes} processes x {micro_batches // processes} micro-batches of {self.micro_batch}"

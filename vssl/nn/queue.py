@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vssl import ranks
 from vssl.errors import VsslError
 
 QueueInit = Literal["rows", "columns"]
@@ -39,5 +40,11 @@ class KeyQueue(nn.Module):
             raise VsslError(f"queue_size={size} cannot hold a batch of {batch}: choose {batch} or more")
         # The pointer stays on the device: reading it here would wait for the device in every step.
         rows_B = (self.pointer + torch.arange(batch, device=keys_BD.device)) % size
-        self.keys[rows_B] = keys_BD
+        self.keys[rows_B] = keys_BD.to(self.keys.dtype)
         self.pointer.copy_((self.pointer + batch) % size)
+
+    def enqueue_all(self, pending: list[Tensor]) -> None:
+        """Enqueue the keys [B,dim] of one step's forwards, those of all ranks in order, and forget them."""
+        none = self.keys.new_zeros(0, self.keys.shape[1])
+        self.enqueue(ranks.gather_rows(torch.cat([none, *pending])))
+        pending.clear()

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vssl.errors import VsslError
+from vssl.nn.batch_norm import in_shuffled_order
 from vssl.nn.checks import check_at_least
 from vssl.nn.ema import update_ema
 from vssl.nn.frames import Short, keep_inside
@@ -80,6 +81,8 @@ class RSPNet(Task):
     key_init: what the key encoder starts from if the stage starts from an auxiliary one: `random` is the
         auxSKD paper's sentence, that its weights reach the query encoder alone; `query` gives them to the
         key encoder too. Without an auxiliary stage the two are the same.
+    shuffle_bn: several processes exchange the clips of the key encoder, so that its batch norm sees others
+        than the query's (released code). It takes several.
     """
 
     sampler: RSPNetSampler
@@ -92,6 +95,7 @@ class RSPNet(Task):
     motion_weight: float
     enqueue: Literal["other_speed", "positive"]
     key_init: Literal["random", "query"]
+    shuffle_bn: bool
 
     def __post_init__(self) -> None:
         check_at_least("embedding_dim", self.embedding_dim, 1)
@@ -126,8 +130,7 @@ class RSPNetObjective(Objective):
     into the backbone after that, and with `key_init: random` they do not reach it. It follows by momentum,
     parameters only, and always normalises with the statistics of its own batch.
 
-    Deviations: no shuffling of the keys between devices, which changes nothing on one (a micro-batch is
-    normalised as a whole in any order); the queue need not be a multiple of the batch.
+    Deviation: the queue need not be a multiple of the batch.
     """
 
     def __init__(self, backbone: Backbone, task: RSPNet) -> None:
@@ -147,8 +150,8 @@ class RSPNetObjective(Objective):
         natural_B = _half(len(clips_BKCTHW)).to(clips_BKCTHW.device, non_blocking=True)
         query_A, query_M = self._query_encoder()(self._play(clips_BKCTHW[:, 0], natural_B))
         with torch.no_grad():
-            other_A, other_M = self.key_encoder(self._play(clips_BKCTHW[:, 1], ~natural_B))
-            positive_A, positive_M = self.key_encoder(self._play(clips_BKCTHW[:, 1], natural_B))
+            other_A, other_M = self._keys(self._play(clips_BKCTHW[:, 1], ~natural_B))
+            positive_A, positive_M = self._keys(self._play(clips_BKCTHW[:, 1], natural_B))
         if self.training:
             self._pending.append(other_A if self.task.enqueue == "other_speed" else positive_A)
         negatives_BH = query_A @ self.queue.keys.T / self.task.temperature
@@ -165,16 +168,14 @@ class RSPNetObjective(Objective):
         }
         return StepOutput(loss, metrics)
 
-    def after_step(self, progress: float) -> None:
-        """Move the key encoder, then enqueue the keys of this step's forwards in their order.
+    def after_step(self) -> None:
+        """Move the key encoder, then enqueue the keys of this step's forwards, of all ranks in their order.
 
         The released code moves the key encoder at the beginning of each forward: the same, except that
         before the first step there is an update more, of 1 - m towards weights that were loaded.
         """
         update_ema(self.key_encoder, self._query_encoder(), self.task.momentum)
-        for keys_BD in self._pending:
-            self.queue.enqueue(keys_BD)
-        self._pending.clear()
+        self.queue.enqueue_all(self._pending)
 
     def train(self, mode: bool = True) -> RSPNetObjective:
         super().train(mode)
@@ -183,6 +184,15 @@ class RSPNetObjective(Objective):
 
     def _query_encoder(self) -> nn.Sequential:
         return nn.Sequential(self.backbone, self.heads)
+
+    def _keys(self, clips_BCTHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Appearance and motion keys of clips."""
+        if self.task.shuffle_bn:
+            both_BE = in_shuffled_order(lambda clips: torch.cat(self.key_encoder(clips), dim=1), clips_BCTHW)
+        else:
+            both_BE = torch.cat(self.key_encoder(clips_BCTHW), dim=1)
+        appearance_BD, motion_BD = both_BE.chunk(2, dim=1)
+        return appearance_BD, motion_BD
 
     def _copy_query(self, *_: object) -> None:
         self.key_encoder.load_state_dict(self._query_encoder().state_dict())

@@ -1,0 +1,262 @@
+"""Several processes that train one stage: what they exchange, and that together they do what one does."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from together import run_together
+from vssl import ranks
+from vssl.engine.checkpoint import load_checkpoint
+from vssl.engine.loader import Steps
+from vssl.engine.loop import Loop
+from vssl.engine.runtime import Runtime
+from vssl.engine.training import SGD, StepDecay, Training
+from vssl.errors import VsslError
+from vssl.nn.batch_norm import in_shuffled_order
+from vssl.nn.queue import KeyQueue
+from vssl.types import Backbone, Objective, StepOutput
+
+PARTS = [torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), torch.tensor([[7.0, 8.0]])]
+
+
+def exchanges():
+    mine = PARTS[ranks.rank()]
+    return {
+        "rows": ranks.gather_rows(mine).tolist(),
+        "any": ranks.any_rank(ranks.rank() == 1, False),
+        "first": ranks.from_rank_0(f"from {ranks.rank()}"),
+        "all": ranks.gather(ranks.rank() * 10),
+        "sum": ranks.sum_over_ranks(torch.tensor([1.0, ranks.rank()])).tolist(),
+    }
+
+
+def test_what_ranks_exchange_is_the_same_on_all():
+    one, two = run_together(exchanges)
+    assert one == two
+    assert one == {
+        "rows": [[1, 2], [3, 4], [5, 6], [7, 8]],
+        "any": [True, False],
+        "first": "from 0",
+        "all": [0, 10],
+        "sum": [2, 1],
+    }
+
+
+def test_one_process_alone_exchanges_with_itself():
+    assert ranks.gather_rows(PARTS[0]) is PARTS[0]
+    assert (ranks.rank(), ranks.world_size(), ranks.from_rank_0(3), ranks.gather(4)) == (0, 1, 3, [4])
+    assert ranks.any_rank(True, False) == [True, False]
+
+
+class Net(Backbone):
+    """A convolution and a linear layer; between them batch norm, if asked for."""
+
+    feature_dim = 3
+
+    def __init__(self, norm):
+        super().__init__()
+        self.conv = nn.Conv3d(3, 4, 2)
+        self.norm = nn.BatchNorm3d(4) if norm else nn.Identity()
+        self.linear = nn.Linear(4, 3)
+
+    def forward(self, clips_BCTHW):
+        return self.linear(self.norm(self.conv(clips_BCTHW)).relu().mean(dim=(2, 3, 4)))
+
+
+class WithQueue(Objective):
+    """A loss with dropout, a queue, and a parameter that is never used."""
+
+    def __init__(self, norm, dropout):
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.backbone = Net(norm)
+        self.unused = nn.Parameter(torch.ones(2))
+        self.queue = KeyQueue(10, 3, "rows")
+        self.pending = []
+
+    def forward(self, batch):
+        features_BD = self.backbone(batch["clips"][:, 0])
+        self.pending.append(features_BD.detach())
+        loss = self.dropout(features_BD).square().mean() + (features_BD @ self.queue.keys.T).mean()
+        return StepOutput(loss, {"mean": features_BD.mean()})
+
+    def after_step(self):
+        self.queue.enqueue_all(self.pending)
+
+
+class Lines:
+    def __init__(self):
+        self.lines, self.clips = {}, 0
+
+    def begin(self, step, share):
+        pass
+
+    def advance(self, clips, **shown):
+        self.clips += clips
+
+    def log(self, metrics, step):
+        self.lines[step] = dict(metrics)
+
+
+def clip(index):
+    return torch.rand(1, 3, 3, 4, 4, generator=torch.Generator().manual_seed(index), dtype=torch.float64)
+
+
+def batches(steps, start):
+    for step in range(start, steps.total):
+        yield [
+            {
+                "clips": torch.stack([clip(at[1]) for at in micro]),
+                "index": torch.tensor([at[1] for at in micro]),
+            }
+            for micro in steps.mine(step)
+        ]
+
+
+def train(folder, recipe, norm=False, dropout=0.3, stop_after=None):
+    """Train the small net; returns its state, the lines of metrics, and the clips that were counted."""
+    torch.manual_seed(0)
+    training = Training(**{
+        "epochs": 3, "batch_size": 4, "micro_batch": 2, "drop_last": False, "sync_bn": False,
+        "precision": "float32", "optimizer": SGD(0.05, 0.9, 1e-2), "schedule": StepDecay(2, 0.1), **recipe,
+    })  # fmt: skip
+    steps = Steps(11, training, seed=3)
+    lines = Lines()
+    runtime = Runtime("cpu", 0, 1, False, False, 0.0, 2, 0.0, 60.0)
+    objective = WithQueue(norm, dropout).double()
+    loop = Loop(objective, steps, lambda batch: batch["clips"], folder, runtime, lines)
+    stream = batches(steps, loop.step)
+    loop.run(stream if stop_after is None else (next(stream) for _ in range(stop_after)))
+    return {k: v.clone() for k, v in objective.state_dict().items()}, lines.lines, lines.clips
+
+
+def close(one, two, **tolerance):
+    assert one.keys() == two.keys()
+    for name in one:
+        torch.testing.assert_close(
+            one[name], two[name], **tolerance, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+@pytest.mark.parametrize("recipe", [{}, {"drop_last": True}, {"micro_batch": 1}])
+def test_two_ranks_do_what_one_does_with_accumulation(tmp_path, recipe):
+    """Also with 11 samples in batches of 4, where the last step of an epoch is not full and not even."""
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    alone = train(tmp_path / "one", recipe)
+    together = run_together(train, tmp_path / "two", recipe)
+    close(together[0][0], together[1][0], rtol=0, atol=0)
+    close(together[0][0], alone[0], rtol=1e-9, atol=1e-12)
+    assert together[0][1].keys() == alone[1].keys()
+    for step, line in alone[1].items():
+        assert together[0][1][step] == pytest.approx(line, rel=1e-9)
+    assert together[0][2] == alone[2]
+
+
+def test_synchronised_batch_norm_sees_the_whole_micro_batch(tmp_path):
+    recipe = {"sync_bn": True, "drop_last": True, "micro_batch": 4, "epochs": 4}
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    # No dropout: its masks are drawn for each part of a micro-batch.
+    alone = train(tmp_path / "one", recipe, True, 0.0)
+    one, two = run_together(train, tmp_path / "two", recipe, True, 0.0)
+    close(one[0], two[0], rtol=0, atol=0)
+    close(one[0], alone[0], rtol=1e-7, atol=1e-9)
+
+
+def test_without_it_ranks_agree_on_running_statistics(tmp_path):
+    one, two = run_together(train, tmp_path, {"drop_last": True}, True)
+    close(one[0], two[0], rtol=0, atol=0)
+    assert not torch.equal(one[0]["backbone.norm.running_mean"], torch.zeros(4, dtype=torch.float64))
+
+
+def stopped_and_resumed(folder, recipe):
+    train(folder, recipe, norm=True, stop_after=3)
+    assert load_checkpoint(folder / "checkpoint.pt")["step"] == 3
+    return train(folder, recipe, norm=True)
+
+
+def test_two_ranks_that_stop_continue_bit_for_bit(tmp_path):
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    whole = run_together(train, tmp_path / "whole", {"drop_last": True}, True)
+    parts = run_together(stopped_and_resumed, tmp_path / "parts", {"drop_last": True})
+    for one, two in zip(whole, parts, strict=True):
+        close(one[0], two[0], rtol=0, atol=0)
+        for step in (4, 6):
+            assert two[1][step] == pytest.approx(one[1][step], rel=1e-12)
+
+
+def shuffled():
+    mine = torch.arange(4.0)[:, None] + 4 * ranks.rank()
+    torch.manual_seed(ranks.rank())
+    seen = []
+
+    def encode(rows):
+        seen.extend(rows[:, 0].tolist())
+        return rows * 10
+
+    return in_shuffled_order(encode, mine)[:, 0].tolist(), seen
+
+
+def test_shuffled_clips_come_back_to_their_own_rank_in_order():
+    (one, seen_one), (two, seen_two) = run_together(shuffled)
+    assert (one, two) == ([0, 10, 20, 30], [40, 50, 60, 70])
+    assert sorted(seen_one + seen_two) == list(range(8))
+    assert set(seen_one) != set(range(4))
+
+
+def test_alone_nothing_can_be_shuffled():
+    with pytest.raises(VsslError, match=r"shuffle_bn=true takes several .* shuffle_bn=false"):
+        in_shuffled_order(nn.Identity(), torch.ones(2, 1))
+
+
+def steps_of(recipe):
+    training = Training(
+        **{"epochs": 1, "batch_size": 8, "micro_batch": 8, "drop_last": True, "sync_bn": False, **recipe},
+        precision="float32", optimizer=SGD(0.1, 0.9, 0.0), schedule=StepDecay(1, 1.0),
+    )  # fmt: skip
+    try:
+        steps = Steps(20, training, seed=0)
+    except VsslError as error:
+        return str(error)
+    return [[at[1] for at in micro] for micro in steps.mine(0)], steps.seeds(0)
+
+
+def test_ranks_share_micro_batches_or_say_how_they_could():
+    alone, seeds = steps_of({"micro_batch": 2})
+    one, two = run_together(steps_of, {"micro_batch": 2})
+    assert one[0] + two[0] == alone
+    assert one[1] + two[1] == seeds
+    assert len(set(seeds)) == 4
+    refused = run_together(steps_of, {})
+    assert refused[0] == refused[1]
+    assert "training.micro_batch=4 or less, or sync_bn=true" in refused[0]
+    split = run_together(steps_of, {"sync_bn": True})
+    assert split[0][0][0] + split[1][0][0] == steps_of({})[0][0]
+    assert "micro_batch that is a multiple" in run_together(steps_of, {"sync_bn": True, "micro_batch": 1})[0]
+
+
+def lost():
+    if ranks.rank() == 1:
+        raise RuntimeError("of its own")
+    try:
+        ranks.wait_for_all()
+    except ranks.LostRank as error:
+        return str(error)
+    return "nothing happened"
+
+
+def test_a_rank_that_is_gone_is_an_error_on_the_others():
+    with pytest.raises(AssertionError, match="of its own"):
+        run_together(lost)
+
+
+def test_the_words_for_a_step_count_its_samples():
+    training = Training(1, 12, 2, True, False, "float32", SGD(0.1, 0.9, 0.0), StepDecay(1, 1.0))
+    assert training.shared_out(2) == "2 processes x 3 micro-batches of 2"
+    assert dataclasses.replace(training, sync_bn=True).shared_out(2) == "2 processes x 1 videos, 6 times"
+    assert math.prod([1, 6, 2]) == training.batch_size

@@ -1,0 +1,81 @@
+"""What a stage costs: time, memory, and energy where a GPU's meter can be read."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one process, or of all processes of a stage.
+
+    `seconds` of wall time. `gpus`: 0 on a CPU. `peak_memory_bytes`: the most that tensors took on one GPU, or
+    that the process took on a CPU. `energy_joules`: of the GPUs; None where there is no meter.
+    """
+
+    seconds: float
+    gpus: int
+    peak_memory_bytes: int
+    energy_joules: float | None
+
+
+class CostMeter:
+    """Counts from its construction on, on top of what earlier runs of the stage have cost."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.before: Mapping[str, Any] | None = None
+        self._energy_mj = _energy_mj(device)
+        self._began = time.monotonic()
+
+    def read(self) -> Cost:
+        """What was spent so far."""
+        before = self.before or {"seconds": 0.0, "peak_memory_bytes": 0, "energy_joules": 0.0}
+        joules, now_mj = None, _energy_mj(self.device)
+        if now_mj is not None and self._energy_mj is not None and before["energy_joules"] is not None:
+            joules = before["energy_joules"] + (now_mj - self._energy_mj) / 1000
+        return Cost(
+            before["seconds"] + time.monotonic() - self._began,
+            int(self.device.type == "cuda"),
+            max(before["peak_memory_bytes"], _peak_memory(self.device)),
+            joules,
+        )
+
+
+def together(costs: Sequence[Cost]) -> dict[str, Any]:
+    """The cost of processes that ran side by side, as plain data."""
+    joules = [cost.energy_joules for cost in costs]
+    whole = Cost(
+        max(cost.seconds for cost in costs),
+        sum(cost.gpus for cost in costs),
+        max(cost.peak_memory_bytes for cost in costs),
+        None if None in joules else sum(value for value in joules if value is not None),
+    )
+    return asdict(whole)
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _energy_mj(device: torch.device) -> int | None:
+    """The GPU's meter in millijoules; None without a GPU, a driver library, or a meter in the GPU."""
+    if device.type != "cuda":
+        return None
+    import pynvml
+
+    uuid = str(torch.cuda.get_device_properties(device).uuid)
+    try:
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
+        return int(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle))
+    except pynvml.NVMLError:
+        return None

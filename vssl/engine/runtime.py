@@ -1,0 +1,64 @@
+"""Where and how a stage runs."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from vssl import ranks
+from vssl.engine.loader import Loading
+from vssl.errors import VsslError
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where and how a stage runs; nothing here changes the weights on one machine, but for last bits.
+
+    `workers`: loader processes (0: in the training process; null: one per core, at most 2 for training on a
+    CPU and 16 for a GPU). `threads`: of the CPU's arithmetic (null: the cores that the loader leaves, or 1;
+    another number may change the last bits of a sum). `channels_last`, `compile`: how convolutions lie in
+    memory, and torch.compile for the backbones; both may change last bits. `save_every_s`: seconds between
+    checkpoints (0: every step). `log_every_steps`: steps between two lines of metrics. `max_bad_share`: of an
+    epoch's samples whose video cannot be read and is replaced; more stop the stage. `timeout_s`: seconds to
+    wait for a batch before the loader is killed and what it hangs in is named (not with workers=0).
+    """
+
+    device: Literal["auto", "cpu", "cuda"]
+    workers: int | None
+    threads: int | None
+    channels_last: bool
+    compile: bool
+    save_every_s: float
+    log_every_steps: int
+    max_bad_share: float
+    timeout_s: float
+
+    def torch_device(self) -> torch.device:
+        """The device to train on; asking for a GPU that is not there raises `VsslError`."""
+        has_gpu = torch.cuda.is_available()
+        if self.device == "cuda" and not has_gpu:
+            raise VsslError("runtime.device=cuda: no GPU is visible to torch; use runtime.device=cpu")
+        if not has_gpu or self.device == "cpu":
+            return torch.device("cpu")
+        return torch.device("cuda", ranks.local_rank() % torch.cuda.device_count())
+
+    def num_workers(self) -> int:
+        """Loader processes to start."""
+        if self.workers is not None:
+            return self.workers
+        return min(self._cores(), 16 if self.torch_device().type == "cuda" else 2)
+
+    def num_threads(self) -> int:
+        """Threads of the CPU's arithmetic: by default the cores that loader processes leave."""
+        return self.threads or max(1, self._cores() - self.num_workers())
+
+    def loading(self) -> Loading:
+        """How a stage loads its batches."""
+        return Loading(self.num_workers(), self.torch_device().type == "cuda", self.timeout_s)
+
+    def _cores(self) -> int:
+        """Cores for this process: its share of those that it may use."""
+        return max(1, len(os.sched_getaffinity(0)) // ranks.local_world_size())

@@ -1,0 +1,137 @@
+"""The processes that train one stage together, numbered by rank. A process on its own is rank 0 of 1.
+
+All functions here are called by all ranks in the same order. Tensors are exchanged where they lie (gloo on a
+CPU, NCCL on GPUs), everything else through gloo.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from vssl.errors import VsslError
+
+Value = TypeVar("Value")
+
+VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""How processes find one another: torch's own names of environment variables."""
+
+
+@contextmanager
+def joined(environment: Mapping[str, str], timeout_s: float) -> Iterator[None]:
+    """Be one of WORLD_SIZE processes while the block runs; alone if that is 1 or unset.
+
+    A rank that waits longer than `timeout_s` for the others raises `VsslError`.
+    """
+    if int(environment.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    _exchange(
+        lambda: dist.init_process_group(
+            backend,
+            rank=int(environment["RANK"]),
+            world_size=int(environment["WORLD_SIZE"]),
+            timeout=timedelta(seconds=timeout_s),
+        )
+    )
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local_rank() % torch.cuda.device_count())
+    yield
+    # Not after an error: that would wait for ranks that may be gone.
+    dist.destroy_process_group()
+
+
+def rank() -> int:
+    """Number of this process; rank 0 writes the files."""
+    return dist.get_rank() if _together() else 0
+
+
+def world_size() -> int:
+    """How many processes train this stage."""
+    return dist.get_world_size() if _together() else 1
+
+
+def local_rank() -> int:
+    """Number of this process among those on this machine: the number of its GPU."""
+    return int(os.environ.get("LOCAL_RANK", "0")) if _together() else 0
+
+
+def local_world_size() -> int:
+    """How many of the processes share this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if _together() else 1
+
+
+def sum_over_ranks(tensor: Tensor) -> Tensor:
+    """Add up a tensor of the same shape on all ranks, in place; no gradient."""
+    if _together():
+        _exchange(lambda: dist.all_reduce(tensor))
+    return tensor
+
+
+def any_rank(*flags: bool) -> list[bool]:
+    """Of each flag, whether it is set on any rank."""
+    counts: list[int] = sum_over_ranks(torch.tensor(flags, dtype=torch.int32)).tolist()
+    return [count > 0 for count in counts]
+
+
+def from_rank_0(value: Value) -> Value:
+    """Rank 0's value, everywhere."""
+    box = [value]
+    if _together():
+        _exchange(lambda: dist.broadcast_object_list(box, src=0))
+    return box[0]
+
+
+def gather(value: Value) -> list[Value]:
+    """The values of all ranks, in order."""
+    values: list[Any] = [value] * world_size()
+    if _together():
+        _exchange(lambda: dist.all_gather_object(values, value))
+    return values
+
+
+@torch.no_grad()
+def gather_rows(rows: Tensor) -> Tensor:
+    """The rows [n,...] of all ranks, one rank after the other; n may differ. No gradient."""
+    if not _together():
+        return rows
+    counts = torch.zeros(world_size(), dtype=torch.int64)
+    counts[rank()] = len(rows)
+    numbers: list[int] = sum_over_ranks(counts).tolist()
+    padded = rows.new_zeros(max(numbers), *rows.shape[1:])
+    padded[: len(rows)] = rows
+    parts = [torch.empty_like(padded) for _ in numbers]
+    _exchange(lambda: dist.all_gather(parts, padded))
+    return torch.cat([part[:number] for part, number in zip(parts, numbers, strict=True)])
+
+
+def wait_for_all() -> None:
+    """Go on when all ranks have come this far."""
+    any_rank(False)
+
+
+def _together() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def _exchange(exchange: Callable[[], object]) -> None:
+    """Run one exchange; a rank that is gone, or that does not come, raises `VsslError` on the others."""
+    try:
+        exchange()
+    except RuntimeError as error:  # all that torch.distributed raises; it has no narrower class on a CPU
+        reason = str(error).strip().splitlines()[0]
+        raise LostRank(
+            f"another process of this stage is gone or does not answer ({reason}); log.txt has its own error"
+        ) from error
+
+
+class LostRank(VsslError):
+    """Another process has ended; what it died of says more than this."""
