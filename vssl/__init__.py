@@ -1,3 +1,25 @@
 """vssl: experiments in self-supervised video representation learning."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vssl.types import Backbone
+
 __version__ = "0.1.0"
+
+
+def load_backbone(where: str | Path, outputs: str | Path = "outputs") -> Backbone:
+    """A trained backbone as a torch module, in evaluation mode, on the CPU.
+
+    where: the beginning of the key of any stage in `outputs` (one that trains nothing gives the backbone
+    it used), or the folder of a stage, or one that mode=export has written.
+    It takes clips [B, 3, T, H, W], RGB in the range that it was trained on (`augmentation` in the stage's
+    recipe.yaml, `input` in an exported config.json), and gives features [B, feature_dim].
+    Raises `vssl.errors.VsslError` if there is no such stage, or none with weights.
+    """
+    from vssl.stage.saved import load_saved  # imports torch, which a plan does without
+
+    return load_saved(where, Path(outputs))

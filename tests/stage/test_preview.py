@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from conftest import SMALL, composed
-from vssl.engine.loop import Runtime
+from vssl.engine.runtime import Runtime
 from vssl.pipeline import plan
 from vssl.stage import preview as module
 from vssl.stage import train as training
@@ -19,6 +19,8 @@ RUNTIME = Runtime(
     device="cpu",
     workers=0,
     threads=1,
+    channels_last=False,
+    compile=False,
     save_every_s=60.0,
     log_every_steps=1,
     max_bad_share=0.0,

@@ -9,7 +9,7 @@ import torch
 
 from conftest import SMALL, composed
 from vssl.engine.checkpoint import load
-from vssl.engine.loop import Runtime
+from vssl.engine.runtime import Runtime
 from vssl.errors import VsslError
 from vssl.pipeline import plan
 from vssl.stage.parts import build_dataset, build_task
@@ -20,6 +20,8 @@ RUNTIME = Runtime(
     device="cpu",
     workers=0,
     threads=1,
+    channels_last=False,
+    compile=False,
     save_every_s=60.0,
     log_every_steps=1,
     max_bad_share=0.2,

@@ -44,6 +44,11 @@ class ListedVideos:
         index = load(Path(self.index))
         return _Videos(index, self._rows(index))
 
+    @property
+    def class_names(self) -> Sequence[str]:
+        """All classes of the data set, also those without a video in the subset."""
+        return load(Path(self.index)).classes
+
     def prepare(self) -> None:
         """See that the index is what the plan was made with; raises VsslError if it is not."""
         index = load(Path(self.index))

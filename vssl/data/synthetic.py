@@ -90,6 +90,10 @@ class SyntheticVideos:
         return len(MOTIONS)
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        return MOTIONS
+
+    @property
     def folder(self) -> Path:
         """Where the videos lie: <number>.mp4 and index.json."""
         look = {name: value for name, value in asdict(self).items() if name != "root"} | {

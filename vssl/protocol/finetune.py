@@ -91,5 +91,10 @@ class Classifier(Objective):
 
     def logits(self, clips_BKCTHW: Tensor) -> Tensor:
         """Return the class scores [B,K,N] of every clip."""
-        logits: Tensor = self.head(self.backbone(clips_BKCTHW.flatten(0, 1)))
+        logits: Tensor = self.head(self.features(clips_BKCTHW.flatten(0, 1)))
         return logits.reshape(*clips_BKCTHW.shape[:2], -1)
+
+    def features(self, clips_BCTHW: Tensor) -> Tensor:
+        """Return what the head sees of each clip [B,D]."""
+        features_BD: Tensor = self.backbone(clips_BCTHW)
+        return features_BD

@@ -1,67 +1,90 @@
-"""The body of the test stage: several clips of every video, averaged."""
+"""The body of the test stage: how good is what was trained, or are the features."""
 
 from __future__ import annotations
 
-import io
-import time
+from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from vssl.data.dataset import ClipDataset
 from vssl.engine.checkpoint import load_checkpoint
+from vssl.engine.cost import CostMeter
 from vssl.engine.loader import evaluation_batches
-from vssl.engine.loop import Observer, Runtime
+from vssl.engine.loop import Observer
+from vssl.engine.runtime import Runtime
 from vssl.errors import VsslError
-from vssl.files import write_atomically
-from vssl.protocol.accuracy import accuracies
+from vssl.protocol.accuracy import accuracies, video_scores
 from vssl.protocol.finetune import Classifier
-from vssl.stage.parts import build_backbone, build_dataset, build_task
+from vssl.protocol.neighbours import Neighbours
+from vssl.stage.compare import check_labels, compare
+from vssl.stage.parts import build_backbone, build_dataset, build_task, write_arrays
 from vssl.stage.provenance import provenance
 from vssl.stage.spec import StageSpec
 from vssl.stage.store import StageStore
+from vssl.types import Task
 
 
-@torch.inference_mode()
 def evaluate(spec: StageSpec, store: StageStore, runtime: Runtime, observer: Observer) -> dict[str, Any]:
-    """Test the parent's classifier on all test videos, once; write `predictions.npz`; return the result."""
-    if spec.parent is None:
-        raise VsslError("test: needs a trained classifier before it; choose a protocol that trains one")
-    started = time.monotonic()
+    """Test the classifier before it, or compare the features of gallery and queries; return the result."""
+    meter = CostMeter(runtime.torch_device())
     observer.begin(0, 0.0)
     task = build_task(spec)
+    if isinstance(task, Neighbours):
+        result = compare(spec, store, task)
+    else:
+        result = classify(spec, store, task, runtime, observer)
+    observer.log(result["metrics"], 0)
+    return {
+        "metrics": result["metrics"],
+        "protocol": result["protocol"],
+        "cost": {**asdict(meter.read()), "videos": result["videos"], "clips": spec.clips},
+        "provenance": provenance(str(runtime.torch_device())),
+    }
+
+
+def classify(
+    spec: StageSpec, store: StageStore, task: Task, runtime: Runtime, observer: Observer
+) -> dict[str, Any]:
+    """Show several clips of every test video to the parent's classifier, and average what it says.
+
+    Writes `predictions.npz`; returns metrics, protocol and the number of videos.
+    """
+    if spec.parent is None:
+        raise VsslError("test: needs a trained classifier before it; choose a protocol that trains one")
     dataset = build_dataset(spec, task)
-    device = runtime.torch_device()
     classifier = task.objective(build_backbone(spec))
     assert isinstance(classifier, Classifier)
     checkpoint = load_checkpoint(store.folder(spec.parent) / "checkpoint.pt")
     classifier.load_state_dict(checkpoint["objective"])
-    classifier.to(device).eval()
+    logits_VKN, labels_V = _logits(classifier, dataset, spec.recipe["batch_size"], runtime, observer)
+    check_labels(labels_V, spec)
+    scores_VN = video_scores(logits_VKN, spec.recipe["average"])
+    predictions = {"scores_VN": scores_VN, "labels_V": labels_V, "logits_VKN": logits_VKN}
+    class_names = list(dataset.source.class_names)
+    write_arrays(store.folder(spec) / "predictions.npz", {**predictions, "class_names": class_names})
+    return {
+        "metrics": accuracies(logits_VKN, scores_VN, labels_V),
+        "protocol": _protocol(spec, store, logits_VKN),
+        "videos": len(labels_V),
+    }
 
+
+@torch.inference_mode()
+def _logits(
+    classifier: Classifier, dataset: ClipDataset, batch_size: int, runtime: Runtime, observer: Observer
+) -> tuple[Tensor, Tensor]:
+    """Logits [V,K,N] of all clips of all videos, and the labels [V]."""
+    device = runtime.torch_device()
+    classifier.to(device).eval()
     logits, labels = [], []
-    batches = evaluation_batches(dataset, len(dataset), spec.recipe["batch_size"], runtime.loading())
-    for host_batch in batches:
+    for host_batch in evaluation_batches(dataset, len(dataset), batch_size, runtime.loading()):
         batch = {name: value.to(device, non_blocking=True) for name, value in host_batch.items()}
         logits.append(classifier.logits(dataset.augmentation.apply(batch)).float().cpu())
         labels.append(host_batch["label"])
         observer.advance(logits[-1].shape[0] * logits[-1].shape[1])
-    logits_VKN, labels_V = torch.cat(logits), torch.cat(labels)
-    _write_predictions(spec, store, logits_VKN, labels_V)
-    metrics = accuracies(logits_VKN, labels_V, spec.recipe["average"])
-    observer.log(metrics, 0)
-    return {
-        "metrics": metrics,
-        "protocol": _protocol(spec, store, logits_VKN),
-        "cost": {"seconds": time.monotonic() - started, "videos": len(labels_V)},
-        "provenance": provenance(str(device)),
-    }
-
-
-def _write_predictions(spec: StageSpec, store: StageStore, logits_VKN: Tensor, labels_V: Tensor) -> None:
-    buffer = io.BytesIO()
-    np.savez(buffer, logits_VKN=logits_VKN.numpy(), labels_V=labels_V.numpy())
-    write_atomically(store.folder(spec) / "predictions.npz", buffer.getvalue())
+    return torch.cat(logits), torch.cat(labels)
 
 
 def _protocol(spec: StageSpec, store: StageStore, logits_VKN: Tensor) -> dict[str, Any]:

@@ -1,17 +1,26 @@
-"""What stage bodies share: objects from a recipe, and the words that describe them."""
+"""What stage bodies share: objects from a recipe, weights, and the words that describe them."""
 
 from __future__ import annotations
 
+import io
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from vssl.data.augmentation import Augmentation
 from vssl.data.dataset import ClipDataset
 from vssl.engine.checkpoint import load
 from vssl.errors import VsslError
+from vssl.files import write_atomically
+from vssl.protocol.features import VideoFeatures
 from vssl.stage.build import build
 from vssl.stage.spec import StageSpec
+from vssl.stage.store import StageStore
 from vssl.types import Backbone, Task
 
 
@@ -28,7 +37,7 @@ def build_backbone(spec: StageSpec) -> Backbone:
     return backbone
 
 
-def build_dataset(spec: StageSpec, task: Task) -> ClipDataset:
+def build_dataset(spec: StageSpec, task: Task | VideoFeatures) -> ClipDataset:
     """The stage's videos, prepared, with its sampler and augmentation.
 
     Only training replaces a bad video; a test counts all of them or fails.
@@ -50,14 +59,61 @@ def build_dataset(spec: StageSpec, task: Task) -> ClipDataset:
 
 
 def load_backbone(backbone: Backbone, path: Path) -> None:
-    """Load a plain state dict strictly; what does not fit is named in the error."""
+    """Load a plain state dict (.pt or .safetensors) strictly; what does not fit is named in the error."""
     try:
-        backbone.load_state_dict(load(path))
+        backbone.load_state_dict(_state(path))
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise VsslError(f"{path}: not weights of {type(backbone).__name__}: {reason}") from error
 
 
+def _state(path: Path) -> dict[str, torch.Tensor]:
+    if path.suffix != ".safetensors":
+        return load(path)
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise VsslError(f"{path}: no such file") from error
+    except SafetensorError as error:
+        raise VsslError(f"{path}: damaged, or not a safetensors file ({error})") from error
+
+
+def last_trained(spec: StageSpec) -> StageSpec | None:
+    """The nearest stage before this one that trained, if there is one."""
+    return next((before for before in reversed(spec.chain[:-1]) if "training" in before.recipe), None)
+
+
+def starting_weights(spec: StageSpec, store: StageStore) -> Path | None:
+    """Weights that a stage starts from: of the last stage that trained, else the file given, else none."""
+    if trained := last_trained(spec):
+        return store.folder(trained) / "weights.pt"
+    file = spec.chain[0].paths.get("init")
+    return Path(file) if file else None
+
+
+def start_in_words(spec: StageSpec) -> str:
+    """The same for a reader."""
+    return str(last_trained(spec) or ("file" if "init" in spec.chain[0].paths else "random"))
+
+
 def num_parameters(module: torch.nn.Module) -> int:
     """Parameters of a module, trained or not."""
     return sum(p.numel() for p in module.parameters())
+
+
+def write_arrays(path: Path, arrays: Mapping[str, object]) -> None:
+    """Write arrays, or what becomes one, to an npz file."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    write_atomically(path, buffer.getvalue())
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
+    """The arrays of an npz file."""
+    try:
+        with np.load(path) as arrays:
+            return dict(arrays)
+    except FileNotFoundError as error:
+        raise VsslError(
+            f"{path}: no such file; delete the result.json beside it to run that stage again"
+        ) from error

@@ -13,10 +13,13 @@ from typing import Any, Literal, Protocol
 
 import torch
 
-from vssl.engine.loop import Observer, Runtime
+from vssl import ranks
+from vssl.engine.loop import Observer
+from vssl.engine.runtime import Runtime
 from vssl.errors import VsslError
 from vssl.stage.build import build
 from vssl.stage.evaluate import evaluate
+from vssl.stage.features import describe_videos
 from vssl.stage.parts import build_task
 from vssl.stage.spec import StageSpec
 from vssl.stage.store import StageStore
@@ -25,12 +28,31 @@ from vssl.stop import Stopped
 
 log = logging.getLogger("vssl")
 
+BODIES = {"gallery": describe_videos, "queries": describe_videos, "test": evaluate}
+"""What stages do; all others train."""
+
 
 class StageObserver(Observer, Protocol):
     """An observer that is also told how the stage ended."""
 
     def close(self, status: Literal["finished", "failed", "interrupted"]) -> None:
         """The stage has ended, or is left for later; nothing follows."""
+
+
+class Silent:
+    """Observer of the processes that keep no record."""
+
+    def begin(self, step: int, share: float) -> None:
+        """Nothing to open."""
+
+    def advance(self, clips: int, **shown: float) -> None:
+        """Nothing to show."""
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Nothing to write."""
+
+    def close(self, status: Literal["finished", "failed", "interrupted"]) -> None:
+        """Nothing to close."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +80,8 @@ class Outcome:
 def check(spec: StageSpec) -> None:
     """Construct what the recipe names, to find mistakes before anything runs. Reads no data."""
     build_task(spec)
-    build(spec.recipe["augmentation"], f"{spec.name}.augmentation")
+    if "augmentation" in spec.recipe:
+        build(spec.recipe["augmentation"], f"{spec.name}.augmentation")
     with torch.device("meta"):  # no memory, no random weights
         build(spec.recipe["backbone"], "backbone")
     if "training" in spec.recipe:
@@ -69,19 +92,24 @@ def run_stage(spec: StageSpec, context: Context) -> dict[str, Any]:
     """Run a claimed stage to its end and return its result.
 
     Whatever goes wrong is noted in the stage's folder, with the traceback in `log.txt`, and raised again.
+    With several processes all of them call this: rank 0 keeps the record, and any of them notes an error.
     """
     store, runtime = context.store, context.runtime
     torch.set_num_threads(runtime.num_threads())
-    body = evaluate if spec.name == "test" else train
-    observer = context.observe(spec)
-    with _logging_to(store.folder(spec) / "log.txt"):
+    body = BODIES.get(spec.name, train)
+    is_first = ranks.rank() == 0
+    observer: StageObserver = context.observe(spec) if is_first else Silent()
+    with _logging_to(store.folder(spec) / "log.txt", logging.INFO if is_first else logging.WARNING):
         log.info("%s: start", spec)
         try:
-            result = store.finish(spec, body(spec, store, runtime, observer))
+            result = body(spec, store, runtime, observer)
+            result = store.finish(spec, result) if is_first else result
         except Exception as error:
-            log.error("%s: %s\n%s", spec, error, traceback.format_exc())
+            who = f"{spec}, process {ranks.rank()}" if ranks.world_size() > 1 else str(spec)
+            log.error("%s: %s\n%s", who, error, traceback.format_exc())
             with suppress(OSError):  # the disk may be what failed
-                store.fail(spec, one_line(error))
+                if store.note(spec, "failed.json") is None:  # or it only lost the process that noted it
+                    store.fail(spec, one_line(error))
             observer.close("failed")
             raise
         except (KeyboardInterrupt, Stopped) as interruption:
@@ -106,8 +134,9 @@ def _short(metrics: Mapping[str, float]) -> str:
 
 
 @contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
+def _logging_to(path: Path, level: int) -> Iterator[None]:
     handler = logging.FileHandler(path)
+    handler.setLevel(level)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     log.setLevel(logging.INFO)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -26,12 +26,25 @@ class StageSpec:
     paths: Mapping[str, str] = field(compare=False, default_factory=dict)
     clips: int = field(compare=False, default=0)
     """Clips that the stage decodes in all; for the plan and progress only."""
+    continues: StageSpec | None = field(compare=False, default=None)
+    """The longest of the shorter trainings with this recipe that the launch asks for: what is worth waiting for,
+    as this one can go on where it ends. No part of the identity: the weights are the same without it."""
 
     @cached_property
     def key(self) -> str:
         """Merkle hash of name, recipe and the parent's key: same key, same weights."""
         parent = self.parent.key if self.parent else None
         return content_hash([self.name, self.recipe, parent])
+
+    @property
+    def waits_for(self) -> list[StageSpec]:
+        """Stages that have to end before this one can start."""
+        return [other for other in (self.parent, self.continues) if other]
+
+    def shortened(self, epochs: int) -> StageSpec:
+        """The same training with fewer epochs."""
+        training = {**self.recipe["training"], "epochs": epochs}
+        return replace(self, recipe={**self.recipe, "training": training})
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, StageSpec) and self.key == other.key

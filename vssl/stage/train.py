@@ -6,10 +6,15 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from vssl import ranks
 from vssl.engine.bad_videos import BadVideos
 from vssl.engine.checkpoint import save
 from vssl.engine.loader import Steps, training_batches
-from vssl.engine.loop import Loop, Observer, Runtime
+from vssl.engine.loop import Loop, Observer
+from vssl.engine.runtime import Runtime
+from vssl.engine.training import Training
+from vssl.errors import VsslError
+from vssl.files import write_atomically
 from vssl.stage.build import build
 from vssl.stage.parts import build_backbone, build_dataset, build_task, load_backbone, num_parameters
 from vssl.stage.preview import leave_preview
@@ -18,17 +23,22 @@ from vssl.stage.spec import StageSpec, class_name
 from vssl.stage.store import StageStore
 from vssl.types import Backbone
 
+CHECKPOINT = "checkpoint.pt"
+
 log = logging.getLogger("vssl")
 
 
 def train(spec: StageSpec, store: StageStore, runtime: Runtime, observer: Observer) -> dict[str, Any]:
     """Train from the parent's backbone, or from scratch, and write `weights.pt`; return the result.
 
-    Continues from the folder's checkpoint if there is one, bit for bit.
+    Continues from the folder's checkpoint if there is one, bit for bit, or from the end of a shorter training
+    with the same recipe. With several processes, all of them call this and rank 0 writes the files.
     """
     folder, recipe = store.folder(spec), spec.recipe
     task = build_task(spec)
-    training = build(recipe["training"], f"{spec.name}.training")
+    training: Training = build(recipe["training"], f"{spec.name}.training")
+    if recipe["task"].get("shuffle_bn") and not training.drop_last:
+        raise VsslError(f"{spec.name}.shuffle_bn=true needs {spec.name}.training.drop_last=true")
     dataset = build_dataset(spec, task)
     if dataset.excluded:
         log.warning(
@@ -37,7 +47,10 @@ def train(spec: StageSpec, store: StageStore, runtime: Runtime, observer: Observ
             dataset.excluded,
             task.sampler.min_frames,
         )
-    leave_preview(spec, dataset, folder)
+    if ranks.rank() == 0:
+        leave_preview(spec, dataset, folder)
+        _continue_shorter(spec, store, training)
+    ranks.wait_for_all()
     backbone = build_backbone(spec)
     objective = task.objective(backbone)
     start = _starting_weights(spec, store)
@@ -45,19 +58,43 @@ def train(spec: StageSpec, store: StageStore, runtime: Runtime, observer: Observ
         # After the objective is made: what copies the backbone (a key encoder) copies its random weights.
         load_backbone(backbone, start)
     steps = Steps(len(dataset), training, recipe["seed"])
+    log.info(
+        "%s: %d samples per step: %s", spec, training.batch_size, training.shared_out(ranks.world_size())
+    )
     loop = Loop(objective, steps, dataset.augmentation.apply, folder, runtime, observer)
     bad_videos = BadVideos(folder, dataset.videos, steps, loop.step, runtime.max_bad_share)
     batches = training_batches(dataset, steps, loop.step, runtime.loading())
     loop.run(bad_videos.watch(batches))
-    save(folder / "weights.pt", {k: v.cpu() for k, v in objective.backbone.state_dict().items()})
+    if ranks.rank() == 0:
+        weights = objective.backbone.state_dict()
+        save(folder / "weights.pt", {name: value.cpu().contiguous() for name, value in weights.items()})
     videos = training.batch_size * steps.total if training.drop_last else len(dataset) * training.epochs
     return {
         "metrics": {},
-        "protocol": _protocol(spec, backbone, dataset.excluded, len(dataset)),
+        "protocol": {
+            **_protocol(spec, backbone, dataset.excluded, len(dataset)),
+            "step": training.shared_out(ranks.world_size()),
+        },
         "bad_videos": bad_videos.summary(),
-        "cost": {"seconds": loop.seconds, "steps": steps.total, "videos": videos},
+        "cost": {**loop.costs(), "steps": steps.total, "videos": videos, "clips": spec.clips},
         "provenance": provenance(str(loop.device)),
     }
+
+
+def _continue_shorter(spec: StageSpec, store: StageStore, training: Training) -> None:
+    """Begin at the end of a finished training of fewer epochs, if it passed through the same states."""
+    folder = store.folder(spec)
+    if training.schedule.depends_on_length or (folder / CHECKPOINT).exists():
+        return
+    for epochs in range(training.epochs - 1, 0, -1):
+        shorter = spec.shortened(epochs)
+        there = store.folder(shorter)
+        if (there / CHECKPOINT).exists() and store.result(shorter) is not None:
+            log.info("%s: continues %s, %d epochs", spec, shorter, epochs)
+            for name in ("bad_videos.json", "metrics.jsonl", CHECKPOINT):  # what is looked for comes last
+                if (there / name).exists():
+                    write_atomically(folder / name, (there / name).read_bytes())
+            return
 
 
 def _starting_weights(spec: StageSpec, store: StageStore) -> Path | None:
@@ -73,7 +110,7 @@ def _protocol(spec: StageSpec, backbone: Backbone, excluded: int, samples: int) 
         "backbone": class_name(recipe["backbone"]),
         "backbone_parameters": num_parameters(backbone),
         "task": class_name(recipe["task"]),
-        "trained": "backbone and heads",
+        "trained": "backbone and heads" if any(p.requires_grad for p in backbone.parameters()) else "head",
         "start": str(spec.parent or ("file" if recipe["init"] else "random")),
         "data": dict(recipe["data"]),
         "samples_per_epoch": samples,

@@ -1,0 +1,105 @@
+"""Retrieval and classification by nearest neighbours, on one feature vector per video."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vssl.errors import VsslError
+from vssl.nn.checks import check_at_least
+from vssl.protocol.accuracy import mean_class_accuracy, most_frequent, topk_accuracy
+
+CHUNK = 128
+"""Queries at once: their similarities to 240,000 videos of a gallery take 123 MB."""
+
+
+class Described(NamedTuple):
+    """Videos as features [V,D] (float32) and labels [V] (int64)."""
+
+    features_VD: Tensor
+    labels_V: Tensor
+
+
+class Judgement(NamedTuple):
+    """Metrics of the queries, and the arrays that they rest on, by the name that tells their shape."""
+
+    metrics: dict[str, float]
+    arrays: Mapping[str, Tensor]
+
+
+class Neighbours(ABC):
+    """A way to judge features by the nearest gallery videos of each query. A frozen dataclass."""
+
+    @abstractmethod
+    def judge(self, queries: Described, gallery: Described, num_classes: int) -> Judgement:
+        """Compare all queries with the whole gallery. Numbers of neighbours are cut at its size."""
+
+
+@dataclass(frozen=True)
+class Retrieval(Neighbours):
+    """Share of the queries with a video of their own class among the nearest k, for every k of `ranks`.
+
+    VCOP (Xu et al. 2019, section 4.4). Chance is that of k = 1: a gallery video drawn at random.
+    """
+
+    ranks: list[int]
+
+    def __post_init__(self) -> None:
+        check_at_least("ranks", min(self.ranks, default=0), 1)
+
+    def judge(self, queries: Described, gallery: Described, num_classes: int) -> Judgement:
+        _, neighbours_VK = nearest(queries.features_VD, gallery.features_VD, max(self.ranks))
+        hits_VK = gallery.labels_V[neighbours_VK] == queries.labels_V[:, None]
+        recalls = {f"recall_at_{k}": _share(hits_VK[:, :k].any(dim=1)) for k in self.ranks}
+        shares_N = torch.bincount(gallery.labels_V, minlength=num_classes) / len(gallery.labels_V)
+        chance = float(shares_N[queries.labels_V].double().mean())
+        return Judgement({**recalls, "chance": chance}, {"neighbours_VK": neighbours_VK})
+
+
+@dataclass(frozen=True)
+class NearestNeighbours(Neighbours):
+    """Each of the `k` nearest gallery videos votes for its class with weight exp(cosine / temperature).
+
+    Wu et al. 2018, section 3.4. The scores of a query are shares of all votes.
+    """
+
+    k: int
+    temperature: float
+
+    def __post_init__(self) -> None:
+        check_at_least("k", self.k, 1)
+        if self.temperature <= 0:
+            raise VsslError(f"temperature={self.temperature}: choose a value above 0")
+
+    def judge(self, queries: Described, gallery: Described, num_classes: int) -> Judgement:
+        cosine_VK, neighbours_VK = nearest(queries.features_VD, gallery.features_VD, self.k)
+        votes_VK = (cosine_VK / self.temperature).softmax(dim=1)
+        scores_VN = torch.zeros(len(votes_VK), num_classes)
+        scores_VN.scatter_add_(1, gallery.labels_V[neighbours_VK], votes_VK)
+        metrics = {
+            "video_top1": topk_accuracy(scores_VN, queries.labels_V, 1),
+            "video_top5": topk_accuracy(scores_VN, queries.labels_V, 5),
+            "mean_class_top1": mean_class_accuracy(scores_VN, queries.labels_V),
+            "chance": most_frequent(queries.labels_V),
+        }
+        return Judgement(metrics, {"scores_VN": scores_VN})
+
+
+def nearest(queries_VD: Tensor, gallery_GD: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Cosine similarity and gallery row of the k nearest of each query, nearest first, both [V,k]."""
+    unit_GD = F.normalize(gallery_GD, dim=1)
+    found = [
+        (F.normalize(some_VD, dim=1) @ unit_GD.T).topk(min(k, len(unit_GD)), dim=1)
+        for some_VD in torch.split(queries_VD, CHUNK)
+    ]
+    return torch.cat([best.values for best in found]), torch.cat([best.indices for best in found])
+
+
+def _share(hits_V: Tensor) -> float:
+    return float(hits_V.double().mean())

@@ -1,0 +1,109 @@
+"""The body of the stages gallery and queries: every video becomes one vector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from vssl.data.dataset import ClipDataset
+from vssl.engine.cost import CostMeter
+from vssl.engine.loader import evaluation_batches
+from vssl.engine.loop import Observer
+from vssl.engine.runtime import Runtime
+from vssl.protocol.features import VideoFeatures
+from vssl.protocol.neighbours import Described
+from vssl.stage.build import build
+from vssl.stage.parts import (
+    build_backbone,
+    build_dataset,
+    load_backbone,
+    num_parameters,
+    start_in_words,
+    starting_weights,
+    write_arrays,
+)
+from vssl.stage.provenance import provenance
+from vssl.stage.spec import StageSpec, class_name
+from vssl.stage.store import StageStore
+from vssl.types import Backbone
+
+FILE_NAME = "features.npz"
+
+
+def describe_videos(
+    spec: StageSpec, store: StageStore, runtime: Runtime, observer: Observer
+) -> dict[str, Any]:
+    """Write the features of all videos of the stage, in their order, and return the result."""
+    meter = CostMeter(runtime.torch_device())
+    observer.begin(0, 0.0)
+    features = build_features(spec)
+    dataset = build_dataset(spec, features)
+    backbone = build_backbone(spec)
+    if weights := starting_weights(spec, store):
+        load_backbone(backbone, weights)
+    described = describe(dataset, features, backbone, spec.recipe["batch_size"], runtime, observer.advance)
+    write_arrays(store.folder(spec) / FILE_NAME, to_arrays(described, dataset))
+    return {
+        "metrics": {},
+        "protocol": {**protocol(spec, described, backbone), "start": start_in_words(spec)},
+        "cost": {**asdict(meter.read()), "videos": len(dataset), "clips": spec.clips},
+        "provenance": provenance(str(runtime.torch_device())),
+    }
+
+
+def build_features(spec: StageSpec) -> VideoFeatures:
+    """What the stage makes of a video; checks its options."""
+    features: VideoFeatures = build(spec.recipe["task"], "features")
+    return features
+
+
+@torch.inference_mode()
+def describe(
+    dataset: ClipDataset,
+    features: VideoFeatures,
+    backbone: Backbone,
+    batch_size: int,
+    runtime: Runtime,
+    advance: Callable[[int], None],
+) -> Described:
+    """Features and labels of all videos, in order. `advance` is told of the clips that are done."""
+    device = runtime.torch_device()
+    backbone.to(device).eval()
+    found, labels = [], []
+    for host_batch in evaluation_batches(dataset, len(dataset), batch_size, runtime.loading()):
+        batch = {name: value.to(device, non_blocking=True) for name, value in host_batch.items()}
+        clips_BKCTHW = dataset.augmentation.apply(batch)
+        found.append(features.extract(backbone, clips_BKCTHW).cpu())
+        labels.append(host_batch["label"])
+        advance(clips_BKCTHW.shape[0] * clips_BKCTHW.shape[1])
+    return Described(torch.cat(found), torch.cat(labels))
+
+
+def to_arrays(described: Described, dataset: ClipDataset) -> dict[str, object]:
+    """What is written: features_VD, labels_V (-1: none), names [V], class_names [N]."""
+    return {
+        **{name: tensor.numpy() for name, tensor in described._asdict().items()},
+        "names": [video.name for video in dataset.videos],
+        "class_names": list(dataset.source.class_names),
+    }
+
+
+def protocol(spec: StageSpec, described: Described, backbone: Backbone) -> dict[str, Any]:
+    """What a reader has to know beside these features."""
+    recipe = spec.recipe
+    videos, dimension = described.features_VD.shape
+    return {
+        "backbone": class_name(recipe["backbone"]),
+        "backbone_parameters": num_parameters(backbone),
+        "trained": "nothing",
+        "feature": recipe["task"]["feature"],
+        "feature_dim": dimension,
+        "clips_per_video": recipe["task"]["sampler"]["num_clips"],
+        "test_crop": "random" if recipe["augmentation"]["random_crop"] else "centre",
+        "data": dict(recipe["data"]),
+        "videos": videos,
+        "seed": recipe["seed"],
+    }

@@ -1,0 +1,81 @@
+"""How fast finished stages were, from the store alone."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from vssl.stage.spec import StageSpec
+from vssl.stage.store import StageStore
+
+Kind = tuple[str, str]
+"""What stages are compared by: their name, and their backbone as JSON."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Clips per second of finished stages, the GPUs that each of them used, and the device (cpu, cuda)."""
+
+    clips_per_s: float
+    gpus: float
+    device: str
+
+
+class _Run(NamedTuple):
+    ended: float
+    device: str
+    clips: int
+    seconds: float
+    gpus: int
+
+
+def kind(spec: StageSpec) -> Kind:
+    """The kind of a stage."""
+    return spec.name, json.dumps(spec.recipe["backbone"], sort_keys=True)
+
+
+def speeds(store: StageStore, kinds: Iterable[Kind]) -> dict[Kind, Speed]:
+    """The mean speed of finished stages of each kind that has any, on the device that the latest ran on."""
+    wanted = set(kinds)
+    runs = defaultdict(list)
+    for name in {name for name, _ in wanted}:
+        for found, run in _finished(store.root / name):
+            runs[found].append(run)
+    return {found: _mean(runs[found]) for found in wanted & set(runs)}
+
+
+def _mean(runs: list[_Run]) -> Speed:
+    device = max(runs).device
+    alike = [run for run in runs if run.device == device]
+    seconds = sum(run.seconds for run in alike)
+    gpu_seconds = sum(run.gpus * run.seconds for run in alike)
+    return Speed(sum(run.clips for run in alike) / seconds, gpu_seconds / seconds, device)
+
+
+def _finished(folder: Path) -> Iterator[tuple[Kind, _Run]]:
+    """The stages of one name whose clips and seconds are known."""
+    for path in folder.glob("*/result.json"):
+        result = json.loads(path.read_text())
+        cost, device = result["cost"], result["provenance"]["device"].partition(":")[0]
+        if cost.get("clips") and cost.get("seconds"):
+            run = _Run(path.stat().st_mtime, device, cost["clips"], cost["seconds"], cost.get("gpus", 0))
+            yield (folder.name, _backbone(path.with_name("recipe.yaml"))), run
+
+
+def _backbone(recipe: Path) -> str:
+    """The backbone of a recipe, as JSON. Only its own lines are parsed: a whole file takes milliseconds."""
+    match = re.search(r"^backbone:\n(?:  .*\n)+", recipe.read_text(), re.MULTILINE)
+    return _as_json(match[0]) if match else ""
+
+
+@lru_cache(maxsize=256)
+def _as_json(lines: str) -> str:
+    return json.dumps(yaml.safe_load(lines)["backbone"], sort_keys=True)
