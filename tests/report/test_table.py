@@ -104,9 +104,40 @@ def test_markdown_has_the_same_cells():
     ]
 
 
-def test_a_metric_that_a_protocol_does_not_have_is_left_blank():
-    points = [Point("knn", seed, {"video_top1": 0.5, "chance": 0.25}) for seed in range(2)]
-    assert markdown_table(points).splitlines()[-1] == "| knn | 2 | – | 50.0 ± 0.0 | – | 25.0 |"  # noqa: RUF001
+def test_only_metrics_that_any_point_has_are_shown():
+    knn = [
+        Point("knn", seed, {"video_top1": 0.5, "mean_class_top1": 0.4, "chance": 0.25}) for seed in range(2)
+    ]
+    assert markdown_table(knn).splitlines() == [
+        "| method | seeds | video top-1 | chance |",
+        "| --- | --: | --: | --: |",
+        "| knn | 2 | 50.0 ± 0.0 | 25.0 |",
+    ]
+    recall = {f"recall_at_{k}": k / 100 for k in (1, 5, 10, 20, 50)}
+    assert markdown_table([*knn, Point("retrieval", 0, recall)]).splitlines() == [
+        "| method | seeds | video top-1 | recall at 1 | recall at 5 | recall at 20 | chance |",
+        "| --- | --: | --: | --: | --: | --: | --: |",
+        "| knn | 2 | 50.0 ± 0.0 | – | – | – | 25.0 |",  # noqa: RUF001
+        "| retrieval | 1 | – | 1.0 ± – | 5.0 | 20.0 | – |",  # noqa: RUF001
+    ]
+
+
+def test_without_any_result_there_are_only_counts():
+    assert markdown_table([Point("vspp", 0, None)]).splitlines()[-1] == "| vspp | 0 of 1 |"
+
+
+def test_columns_are_rows_of_their_own():
+    points = [
+        Point("vspp", seed, {"video_top1": value}, column)
+        for column, values in {"UCF101": (0.5, 0.7), "HMDB51": (0.2, 0.2)}.items()
+        for seed, value in enumerate(values)
+    ]
+    assert markdown_table(points).splitlines() == [
+        "| method | tested on | seeds | video top-1 |",
+        "| --- | --- | --: | --: |",
+        "| vspp | UCF101 | 2 | 60.0 ± 14.1 |",
+        "| vspp | HMDB51 | 2 | 20.0 ± 0.0 |",
+    ]
 
 
 @pytest.mark.parametrize("columns", ["40", "200"])

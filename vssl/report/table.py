@@ -28,7 +28,17 @@ _COLOURS = {
     "failed": "bold red",
     "stale": "bold yellow",
 }
-_RESULT_HEADER = ["method", "seeds", "clip top-1", "video top-1", "video top-5", "chance"]
+_METRICS = {
+    "clip_top1": "clip top-1",
+    "video_top1": "video top-1",
+    "video_top5": "video top-5",
+    "recall_at_1": "recall at 1",
+    "recall_at_5": "recall at 5",
+    "recall_at_20": "recall at 20",
+    "chance": "chance",
+}
+"""What `result_table` shows of a point's metrics, and how it is called there."""
+_WITH_DEVIATION = ("clip_top1", "video_top1", "recall_at_1")
 
 
 @dataclass(frozen=True)
@@ -82,14 +92,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Point:
-    """A point of a sweep: the method's label, the seed, and its test metrics; None if there is no result.
-
-    Metrics shown are clip_top1, video_top1, video_top5 and chance, as fractions of 1.
-    """
+    """A point of a sweep: the method's label, the seed, its test metrics (fractions of 1; None if there is no
+    result), and what it was tested on if the sweep has several of that."""
 
     label: str
     seed: int
     metrics: dict[str, float] | None
+    column: str = ""
 
 
 def plan_table(rows: Sequence[PlanRow], num_points: int, num_asked: int) -> None:
@@ -156,9 +165,10 @@ def status_table(rows: Sequence[StatusRow], gpu_hours: float) -> None:
 
 
 def result_table(points: Sequence[Point]) -> None:
-    """Print mean ± sample standard deviation over the seeds of each label, in percent."""
-    table = _table(*_RESULT_HEADER)
-    for row in _result_rows(points):
+    """Print mean ± sample standard deviation over the seeds of each label (and column), in percent."""
+    header, *rows = _result_rows(points)
+    table = _table(*header, numeric=header[header.index("seeds") :])
+    for row in rows:
         table.add_row(*map(Text, row))
     _print(table)
     print("in percent: mean ± standard deviation over the seeds")
@@ -166,30 +176,40 @@ def result_table(points: Sequence[Point]) -> None:
 
 def markdown_table(points: Sequence[Point]) -> str:
     """Return the content of `result_table` as Markdown."""
-    rows = [_RESULT_HEADER, ["---"] + ["--:"] * (len(_RESULT_HEADER) - 1), *_result_rows(points)]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+    header, *rows = _result_rows(points)
+    left = header.index("seeds")
+    lines = [header, ["---"] * left + ["--:"] * (len(header) - left), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in lines)
 
 
 def _result_rows(points: Sequence[Point]) -> list[list[str]]:
-    """One row for each label, in the order of first appearance."""
-    labels = dict.fromkeys(point.label for point in points)
-    return [_result_row(label, [p.metrics for p in points if p.label == label]) for label in labels]
+    """The header, and a row for each label and column in the order of first appearance.
 
-
-def _result_row(label: str, runs: Sequence[dict[str, float] | None]) -> list[str]:
-    done = [metrics for metrics in runs if metrics is not None]
-    values = {
-        name: [100 * metrics[name] for metrics in done if name in metrics]
-        for name in ("clip_top1", "video_top1", "video_top5", "chance")
-    }
-    return [
-        label,
-        str(len(runs)) if len(done) == len(runs) else f"{len(done)} of {len(runs)}",
-        _mean_sd(values["clip_top1"]),
-        _mean_sd(values["video_top1"]),
-        _mean(values["video_top5"]),
-        _mean(values["chance"]),
+    Of the metrics those that any point has; what was tested on only if that is said of any.
+    """
+    metrics = [name for name in _METRICS if any(name in (point.metrics or {}) for point in points)]
+    with_columns = any(point.column for point in points)
+    header = [
+        "method",
+        *(["tested on"] if with_columns else []),
+        "seeds",
+        *(_METRICS[name] for name in metrics),
     ]
+    rows = [header]
+    for label, column in dict.fromkeys((point.label, point.column) for point in points):
+        runs = [point.metrics for point in points if (point.label, point.column) == (label, column)]
+        rows.append([label, *([column] if with_columns else []), *_result_cells(runs, metrics)])
+    return rows
+
+
+def _result_cells(runs: Sequence[dict[str, float] | None], metrics: Sequence[str]) -> list[str]:
+    """How many runs there are, and their mean for each metric."""
+    done = [run for run in runs if run is not None]
+    cells = [str(len(runs)) if len(done) == len(runs) else f"{len(done)} of {len(runs)}"]
+    for name in metrics:
+        values = [100 * run[name] for run in done if name in run]
+        cells.append(_mean_sd(values) if name in _WITH_DEVIATION else _mean(values))
+    return cells
 
 
 def _mean(values: Sequence[float]) -> str:
@@ -202,11 +222,10 @@ def _mean_sd(values: Sequence[float]) -> str:
     return f"{_mean(values)} ± {f'{stdev(values):.1f}' if len(values) > 1 else NONE}"
 
 
-def _table(*header: str) -> Table:
+def _table(*header: str, numeric: Sequence[str] = ("files", "clips", "time")) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for name in header:
-        numeric = name in ("files", "clips", "time", *_RESULT_HEADER[1:])
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(name, justify="right" if name in numeric else "left", overflow="fold")
     return table
 
 

@@ -1,0 +1,157 @@
+"""The whole report of a planted store, worked out by hand: every stage took an hour on two GPUs."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from PIL import Image
+
+import planted
+from vssl.commands import report
+from vssl.errors import VsslError
+
+TWO = r"2 \<i>segments\</i> \| \$x\_2\$"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Points, config, and a report that was written over an older one."""
+    points, config = planted.segments_sweep(tmp_path_factory.mktemp("store"))
+    old = written(config) / "figures" / "curve-of-old.png"
+    old.parent.mkdir(parents=True)
+    old.touch()
+    report.execute(points, config)
+    return points, config
+
+
+def written(config, name="segments"):
+    return Path(config.outputs) / "report" / name
+
+
+def golden(text):
+    return dedent(text).lstrip("\n")
+
+
+def test_markdown(made):
+    points, config = made
+    text = (written(config) / "table.md").read_text()
+    head, rows = text.split("## Rows\n")
+    key = {(point.label[0], point.seed, i): s.key for point in points for i, s in enumerate(point.chain)}
+    assert head == golden(rf"""
+        # Segments of VSPP
+
+        Best UCF101 video top-1: {TWO}, 60.0 % (1 seed; ucf101 test). Ours less published: −5.5 to +2.5 points over 2 numbers, −1.5 on average. 3 of 6 runs done: 10 of 18 stages, 20.00 GPU h in all.
+
+        | method | UCF101 video top-1 | seeds | published | difference | test data | wall time | compute | clips seen | peak memory | energy | % per hour |
+        | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |
+        | 1 segment | 52.0 ± 2.8 | 2 | 57.5 | −5.5 | ucf101 test | 6:00:00 | 12.00 GPU h | 6,000 | 1.00 GiB | 6 kWh | 8.67 per GPU hour |
+        | {TWO} | 60.0 | 1 of 2 | 57.5 | +2.5 | ucf101 test | 4:00:00 | 8.00 GPU h | 4,000 | 1.00 GiB | ≥ 1 kWh (3 of 4 unknown) | 10 per GPU hour |
+        | 3 segments | – | 0 of 2 | 59.5 | – | ucf101 test | – | – | – | – | – | – |
+
+        Video top-1 in percent: mean ± sample standard deviation over the seeds. Published: a paper, Table 4. Costs are sums over the distinct stages of a row, all seeds together, each stage once; accuracy per hour is for one run. An hour on a CPU is an hour of wall time.
+
+        ## Missing
+
+        - {TWO}, UCF101, seed 1: finetune {key["2", 1, 1]} failed: out of memory
+        - 3 segments, UCF101, seed 0: pretext {key["3", 0, 0]} to do
+        - 3 segments, UCF101, seed 1: pretext {key["3", 1, 0]} to do
+
+        """)  # noqa: E501, RUF001
+    assert rows.lstrip().startswith(
+        golden(f"""
+        ### 1 segment
+
+        - backbone: R3D, 1,234,567 parameters
+        - pretext: VSPP on kinetics100 train, 1,000 videos, epochs 20, batch 30
+        - finetune: Classification on ucf101 train, 9,537 videos, epochs 25, batch 30
+        - test: Classification on ucf101 test, 3,783 videos
+        - trained: backbone and heads
+        - clips per video: 10
+        - device: cuda
+        - code: vssl 0.1.0, commit 0123456789ab
+        - seeds: 0, 1
+        - pretext keys: {key["1", 0, 0]}, {key["1", 1, 0]}
+        - finetune keys: {key["1", 0, 1]}, {key["1", 1, 1]}
+        - test keys: {key["1", 0, 2]}, {key["1", 1, 2]}
+        """)
+    )
+
+
+def test_csv_has_numbers_in_full_and_other_metrics(made):
+    points, config = made
+    with open(written(config) / "table.csv") as file:
+        one, two, three = csv.DictReader(file)
+    assert one["label"] == "1 segment"
+    assert float(one["UCF101 video_top1 mean"]) == pytest.approx(52)
+    assert float(one["UCF101 video_top1 sd"]) == pytest.approx(2.82843)
+    assert float(one["UCF101 clip_top1 mean"]) == pytest.approx(39.5)
+    assert float(one["UCF101 difference"]) == pytest.approx(-5.5)
+    assert (one["gpu_hours"], one["cpu_hours"], one["wall_seconds"]) == ("12.0", "0.0", "21600.0")
+    assert (two["UCF101 video_top1 sd"], two["UCF101 seeds done"], two["UCF101 seeds asked"]) == (
+        "",
+        "1",
+        "2",
+    )
+    assert (two["energy_joules"], two["energy_joules stages unknown"]) == ("3600000.0", "3")
+    assert (three["UCF101 video_top1 mean"], three["UCF101 published"], three["gpu_hours"]) == (
+        "",
+        "59.5",
+        "",
+    )
+    assert one["pretext keys"].split() == [point.chain[0].key for point in points[:2]]
+
+
+def test_figures_are_written_and_those_of_an_earlier_report_are_gone(made):
+    folder = written(made[1]) / "figures"
+    files = {path.name for path in folder.iterdir()}
+    names = {"curve", "training", "cost", "training-01", "training-02", "confusion-01"}
+    assert files == {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
+    assert Image.open(folder / "curve.png").size[0] > 600
+
+
+def test_made_up_videos_have_no_difference_and_the_report_says_so(tmp_path, capsys):
+    points, config = planted.segments_sweep(tmp_path, "synthetic", "synthetic")
+    report.execute(points, config)
+    words = "Not the published data: synthetic videos."
+    assert words in capsys.readouterr().out
+    for name in ("table.md", "table.tex", "index.html"):
+        assert words in (written(config) / name).read_text()
+    with open(written(config) / "table.csv") as file:
+        for row in csv.DictReader(file):
+            assert row["UCF101 difference"] == ""
+            assert row["UCF101 test data"] == "synthetic test"
+    svg = (written(config) / "figures" / "curve.svg").read_text()
+    assert svg.count("<!-- both") == 1  # the legend names our curve, and no published one
+
+
+def test_a_single_point_without_a_sweep_reports_the_whole_store(tmp_path, capsys):
+    points, _ = planted.segments_sweep(tmp_path)
+    report.execute(points[:1], planted.config(tmp_path))
+    assert "3 of 3 runs done" in capsys.readouterr().out
+    text = (written(planted.config(tmp_path), "all") / "table.md").read_text()
+    assert "segments=1 | 52.0 ± 2.8 | 2 |" in text
+    assert "published" not in text.split("## Missing")[0].lower()
+
+
+def test_points_without_a_file_are_their_own_report(tmp_path):
+    points, _ = planted.segments_sweep(tmp_path)
+    report.execute(points, planted.config(tmp_path))
+    assert "| 1 segment | 52.0 ± 2.8 | 2 |" in (tmp_path / "report" / "sweep" / "table.md").read_text()
+
+
+def test_two_points_in_one_place_are_an_error(tmp_path):
+    points = [planted.point("VSPP", 0, planted.chain(segments, 0)) for segments in (3, 4)]
+    with pytest.raises(VsslError, match="both called 'VSPP'"):
+        report.execute(points, planted.config(tmp_path))
+    report.execute(points[:1] * 2, planted.config(tmp_path))  # the same point twice is one
+
+
+def test_needs_neither_torch_nor_mlflow():
+    code = (
+        "import sys, vssl.commands.report, matplotlib.figure; print({'torch', 'mlflow'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

@@ -1,0 +1,146 @@
+"""A store of stages that never ran, with results that can be worked out by hand."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from vssl.files import write_atomically
+from vssl.pipeline import Point
+from vssl.stage.spec import StageSpec
+from vssl.stage.store import StageStore
+
+HOUR = 3600.0
+
+
+def videos(name, subset="train", num_videos=1000):
+    """The data of a recipe; "synthetic" are videos that were made up."""
+    if name == "synthetic":
+        return {"_target_": "a.SyntheticVideos", "appearance": subset, "num_videos": num_videos}
+    return {"_target_": "a.ListedVideos", "name": name, "subset": subset, "num_videos": num_videos}
+
+
+def stage(name, task, data, seed, parent=None, epochs=20, **values):
+    """A stage of task `task` on R3D; `values` are the task's own."""
+    recipe = {
+        "task": {"_target_": f"a.{task}", **values},
+        "backbone": {"_target_": "a.R3D"},
+        "data": data,
+        "seed": seed,
+    }
+    if name != "test":
+        recipe["training"] = {"epochs": epochs, "batch_size": 30}
+    return StageSpec(name, recipe, parent)
+
+
+def chain(segments, seed, source="kinetics100", target="ucf101", epochs=20):
+    """Pretext, fine-tuning and test."""
+    pretext = stage("pretext", "VSPP", videos(source), seed, epochs=epochs, segments=segments)
+    finetune = stage("finetune", "Classification", videos(target, num_videos=9537), seed, pretext, 25)
+    return [pretext, finetune, stage("test", "Classification", videos(target, "test", 3783), seed, finetune)]
+
+
+def finish(store, spec, metrics=None, lines=(), device="cuda", **cost):
+    """Write the folder of a stage that is done; an hour on two GPUs unless told; "unknown" is left out."""
+    cost = {
+        "seconds": HOUR,
+        "gpus": 2,
+        "clips": 1000,
+        "peak_memory_bytes": 2**30,
+        "energy_joules": 3.6e6,
+        **cost,
+    }
+    known = {name: value for name, value in cost.items() if value != "unknown"}
+    protocol = {"backbone_parameters": 1234567, "trained": "backbone and heads", "clips_per_video": 10}
+    provenance = {"git_commit": "0123456789abcdef", "vssl": "0.1.0", "device": device}
+    with store.claim(spec):
+        write_atomically(
+            store.folder(spec) / "metrics.jsonl", "".join(json.dumps(one) + "\n" for one in lines)
+        )
+        result = {"metrics": metrics or {}, "protocol": protocol, "cost": known, "provenance": provenance}
+        store.finish(spec, result)
+
+
+def finish_chain(store, specs, top1, **cost):
+    """Finish every stage of a chain; the test reaches `top1` (a fraction) on videos."""
+    for spec in specs[:-1]:
+        finish(store, spec, lines=curve(spec), **cost)
+    finish(store, specs[-1], {"video_top1": top1, "clip_top1": top1 - 0.125, "chance": 0.01}, **cost)
+
+
+def curve(spec):
+    """Losses that fall, a line per epoch."""
+    epochs = range(1, spec.recipe["training"]["epochs"] + 1)
+    return [
+        {"step": 10 * e, "epoch": float(e), "loss": 2 / e, "speed_loss": 1 / e, "lr": 0.1} for e in epochs
+    ]
+
+
+def predict(store, spec, confusion_NN, class_names):
+    """Write predictions of a test, of 10 videos for each true class (row), in which shares of ten were taken
+    for each class (column)."""
+    labels_V, taken_V = [], []
+    for label, shares in enumerate(confusion_NN):
+        for other, share in enumerate(shares):
+            labels_V += [label] * round(10 * share)
+            taken_V += [other] * round(10 * share)
+    scores_VN = np.eye(len(class_names))[taken_V]
+    file = io.BytesIO()
+    np.savez(file, scores_VN=scores_VN, labels_V=np.array(labels_V), class_names=np.array(class_names))
+    (store.folder(spec) / "predictions.npz").write_bytes(file.getvalue())
+
+
+def config(outputs, sweep=None):
+    """What a mode is given beside the points."""
+    return OmegaConf.create({"outputs": str(outputs), **({"sweep": sweep} if sweep else {})})
+
+
+def store_in(folder):
+    """An empty store."""
+    return StageStore(folder)
+
+
+def point(label, seed, specs, column=""):
+    """A point of a sweep."""
+    return Point(label, seed, specs, column)
+
+
+def segments_sweep(folder, source="kinetics100", target="ucf101"):
+    """Three rows of a sweep: two seeds of the first are done, one of the second, none of the third."""
+    store = store_in(folder)
+    chains = {(z, seed): chain(z, seed, source, target) for z in (1, 2, 3) for seed in (0, 1)}
+    finish_chain(store, chains[1, 0], 0.50)
+    finish_chain(store, chains[1, 1], 0.54)
+    finish_chain(store, chains[2, 0], 0.60, energy_joules=None)
+    finish(store, chains[2, 1][0])
+    with store.claim(chains[2, 1][1]):
+        store.fail(chains[2, 1][1], "out of memory")
+    for seed in (0, 1):
+        predict(store, chains[1, seed][2], [[1 - 0.2 * seed, 0.2 * seed], [0.0, 1.0]], ["run", "<b>jump</b>"])
+    sweep = {
+        "name": "segments",
+        "title": "Segments of VSPP",
+        "source": "a paper, Table 4",
+        "metric": "video_top1",
+        "columns": [{"label": "UCF101", "overrides": ["downstream=ucf101"]}],
+        "overrides": ["source=kinetics100"],
+        "x_label": "segments",
+        "curves": {"stage": "pretext", "metrics": ["loss", "speed_loss"]},
+        "rows": [
+            {"label": "1 segment", "overrides": [], "published": {"UCF101": 57.5}, "series": "both", "x": 1},
+            {
+                "label": "2 <i>segments</i> | $x_2$",
+                "overrides": [],
+                "published": {"UCF101": 57.5},
+                "series": "both",
+                "x": 2,
+            },
+            {"label": "3 segments", "overrides": [], "published": {"UCF101": 59.5}, "series": "both", "x": 3},
+        ],
+    }
+    names = [row["label"] for row in sweep["rows"]]
+    points = [point(names[z - 1], seed, specs, "UCF101") for (z, seed), specs in chains.items()]
+    return points, config(folder, sweep)

@@ -1,0 +1,60 @@
+"""The page as a browser shows it, wide and on a phone, by day and by night."""
+
+import pytest
+from PIL import Image
+
+import chromium
+import planted
+from vssl.commands import report
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(chromium.find() is None, reason="no Chromium here (apt-get install chromium)"),
+]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("store")
+    report.execute(*planted.segments_sweep(folder))
+    return folder / "report" / "segments" / "index.html"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium.Chromium() as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_fits_and_says_nothing_to_the_console(browser, page, tmp_path, width, scheme):
+    browser.open(page, width, scheme=scheme)
+    assert browser.said == []
+    assert browser.run("document.documentElement.scrollWidth") == width
+    assert browser.run("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    browser.screenshot(tmp_path / "page.png")
+    image = Image.open(tmp_path / "page.png").convert("L")
+    assert image.width == width
+    assert (image.getpixel((1, 1)) > 128) == (scheme == "light")
+
+
+def test_a_click_on_a_row_shows_its_recipe(browser, page):
+    browser.open(page, 390)
+    is_open = "document.querySelector('#row-2').open"
+    assert browser.run(is_open) is False
+    browser.run("document.querySelector('#results tr[data-row=row-2] td').click()")
+    browser.run("new Promise(done => setTimeout(done, 200))")
+    assert browser.run(is_open) is True
+    assert browser.run("document.querySelector('#row-2').getBoundingClientRect().top") < 100
+    browser.run("document.querySelector('#row-2 .recipe').open = true")
+    assert browser.run("document.documentElement.scrollWidth") == 390
+    assert browser.said == []
+
+
+def test_a_mistake_in_a_page_would_be_noticed(browser, tmp_path):
+    broken = tmp_path / "broken.html"
+    broken.write_text("<script>undefined_function()</script><img src='http://127.0.0.1:9/a.png'>")
+    browser.open(broken, 390)
+    assert any("undefined_function" in said for said in browser.said)
+    assert "loads http://127.0.0.1:9/a.png" in browser.said

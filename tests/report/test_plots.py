@@ -1,0 +1,111 @@
+"""Figures: which are drawn, and that what is drawn is what was measured."""
+
+import io
+import math
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vssl.report import plots
+from vssl.report.model import Column, Cost, Curves, Report, Row, Run, Stage
+
+UCF = Column("UCF101", "video_top1")
+MATRIX = np.array([[0.75, 0.25], [0.0, 1.0]])
+
+
+def lines(steps):
+    return [{"step": s, "time": 0.0, "epoch": s / 2, "loss": 1 / s, "lr": 0.1} for s in range(1, steps + 1)]
+
+
+def row(label, top1, x=None, series="", cost=None, **run):
+    stage = Stage("pretext", label, "done", "", "", cost or Cost(3600, 1), lines(9))
+    metrics = None if top1 is None else {"video_top1": top1}
+    return Row(label, [Run("UCF101", 0, [stage], metrics, {}, "", **run)], {"UCF101": 50.0}, series, x)
+
+
+def drawn(*rows, **parts):
+    return {picture.name: picture for picture in plots.draw(Report("n", "t", "", [UCF], rows, **parts))}
+
+
+def test_only_what_there_are_numbers_for_is_drawn():
+    waiting = Row("waits", [Run("UCF101", 0, [Stage("a", "a", "to do", "", "")], None, {}, "")])
+    assert drawn(waiting) == {}
+    assert set(drawn(row("a", 0.5))) == {"cost", "training-01"}
+    assert set(drawn(row("a", 0.5, cost=Cost(seconds=1)))) == {"training-01"}
+    curves = Curves("pretext", ["loss"])
+    assert set(drawn(row("a", 0.5, x=1), curves=curves)) == {"curve", "training", "cost", "training-01"}
+    assert "training" not in drawn(row("a", 0.5), curves=Curves("finetune", ["loss"]))
+
+
+def test_pictures_are_png_and_svg_and_words_stay_words():
+    made = drawn(
+        row("$x_1$ & <b>", 0.5, x="a\\b", series="$y^2$", confusion_NN=MATRIX, class_names=["a_1", "$b"])
+    )
+    for picture in made.values():
+        assert Image.open(io.BytesIO(picture.png)).format == "PNG"
+        assert picture.svg.lstrip().startswith("<?xml")
+    assert made["confusion-01"].row == 0
+    assert made["cost"].row is None
+    assert "$x_1$" in made["cost"].svg
+
+
+def test_the_same_report_is_the_same_picture():
+    assert drawn(row("a", 0.5, x=1)) == drawn(row("a", 0.5, x=1))
+
+
+def test_curves_are_ours_with_bars_and_published_points():
+    from matplotlib.figure import Figure
+
+    two = row("b", 0.7, x=2)
+    two = Row("b", [*two.runs, *row("c", 0.5).runs], {"UCF101": 65.0}, "", 2)
+    axes = Figure().add_subplot()
+    plots._one_curve(axes, [row("a", 0.4, x=1), two, row("d", None, x=3)], UCF, "VSPP", "#123456")
+    [bars] = axes.containers
+    ours, _, [[low_high]] = bars.lines[0], bars.lines[1], [bars.lines[2][0].get_segments()[1:]]
+    assert ours.get_xydata().tolist() == [[1, 40], [2, 60]]
+    assert low_high[:, 1].tolist() == pytest.approx([60 - math.sqrt(200), 60 + math.sqrt(200)])
+    assert axes.lines[-1].get_xydata().tolist() == [[1, 50], [2, 65], [3, 50]]
+    assert axes.get_legend_handles_labels()[1] == ["VSPP, published", "VSPP"]
+
+
+def test_points_that_are_not_comparable_are_left_out():
+    from matplotlib.figure import Figure
+
+    axes = Figure().add_subplot()
+    plots._one_curve(axes, [row("a", 0.4, x=1, other_data="synthetic videos")], UCF, "VSPP", "#123456")
+    assert axes.get_legend_handles_labels()[1] == ["VSPP"]
+    [caption] = {
+        p.caption for n, p in drawn(row("a", 0.4, x=1, other_data="synthetic")).items() if n == "curve"
+    }
+    assert "other videos" in caption
+
+
+def test_long_training_curves_are_means_of_neighbours():
+    thin = plots._thin([{"loss": float(i)} for i in range(1000)], "loss")
+    assert len(thin) == plots.MOST_POINTS
+    assert thin[:2] == [2.0, 7.0]
+
+
+def test_confusion_is_the_mean_over_seeds():
+    runs = [*row("a", 0.5, confusion_NN=MATRIX).runs, *row("b", 0.5, confusion_NN=np.eye(2)).runs]
+    np.testing.assert_allclose(plots._confusion(runs), [[0.875, 0.125], [0, 1]])
+    assert plots._confusion(row("a", 0.5).runs) is None
+
+
+def test_costs_are_placed_by_row_number_hours_and_accuracy():
+    rows = [row("a", None), row("b", 0.5, cost=Cost(7200, 2)), row("c", 0.25, cost=Cost(1800, 0))]
+    points = plots._cost_points(Report("n", "t", "", [UCF], rows), UCF)
+    assert points == [(2, 4.0, 50.0, 0.0, "GPU hour"), (3, 0.5, 25.0, 0.0, "CPU hour")]
+
+
+def test_neighbours_are_passed_on_as_they_are():
+    sheet = drawn(row("a", 0.5, sheet=b"png"))["retrieval-01-1"]
+    assert (sheet.png, sheet.svg, sheet.row) == (b"png", None, 0)
+
+
+def test_words_and_lines_have_the_two_colours_that_a_page_replaces():
+    svg = drawn(row("a", 0.5, x=1))["curve"].svg
+    colours = set(re.findall(r"#[0-9a-f]{6}\b", svg))
+    assert colours <= {plots.INK, plots.GRID, plots.COLOURS[0], "#cccccc", "#ffffff"}

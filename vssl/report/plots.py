@@ -1,0 +1,327 @@
+"""The figures of a report: curves, training curves, confusion, accuracy against cost. PNG and SVG of each."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vssl.report.formats import metric_words
+from vssl.report.model import Column, Curves, Report, Row, Run, Stage, cell, distinct, hours, runs_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, GRID = "#1c1c1f", "#d9d9de"
+"""Colours of words and lines; a page on dark ground puts others in their place."""
+
+COLOURS = ("#3f7fe0", "#e0702f", "#2f9e77", "#b45fc2", "#c99a1f", "#d8507a", "#4aa3b5", "#8b8f99")
+WIDTH = 4.6
+"""Inches of a figure that stands beside another one."""
+
+NOT_DRAWN = ("step", "time", "epoch", "lr")
+MOST_POINTS = 200
+"""Points of a training curve; longer ones are drawn as means of neighbours."""
+
+MOST_TICKS = 8
+"""Up to how many places of a curve are named at its axis, all of them and no others."""
+
+NAMED_CLASSES, COUNTED_CLASSES = 30, 12
+"""Up to how many classes a confusion matrix has their names, and numbers in its cells."""
+
+_STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": GRID,
+    "axes.titlesize": 9,
+    "axes.titlecolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "text.parse_math": False,  # labels are words, whatever stands in them
+    "svg.hashsalt": "vssl",  # the same report is the same file
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure: name of its files, what it shows, the row it belongs to, if to one, and its two forms.
+
+    `svg` is None of a picture that is no drawing. `wide`: too wide for half a page, or for a phone.
+    """
+
+    name: str
+    caption: str
+    row: int | None
+    png: bytes
+    svg: str | None
+    wide: bool
+
+
+def draw(report: Report) -> list[Picture]:
+    """Every figure that the report has numbers for: those of the whole report first."""
+    import matplotlib as mpl  # late: a second, and nobody else needs it
+
+    with mpl.rc_context(_STYLE):
+        return [
+            *_of_report(report),
+            *(p for i, row in enumerate(report.rows) for p in _of_row(report, i, row)),
+        ]
+
+
+def _of_report(report: Report) -> Iterator[Picture]:
+    if any(row.x is not None for row in report.rows) and any(_drawn(report)):
+        with _figure(WIDTH * len(report.columns), 3.3) as figure:
+            _curve(figure, report)
+            yield _picture(figure, "curve", _curve_caption(report))
+    if report.curves and any(_named(report.runs, report.curves)):
+        with _figure(3.3 * len(report.curves.metrics), 2.8) as figure:
+            _sweep_curves(figure, report, report.curves)
+            caption = f"Training curves of the {report.curves.stage} stage; a line for each run."
+            yield _picture(figure, "training", caption)
+    points = {column: _cost_points(report, column) for column in report.columns}
+    if any(points.values()):
+        lines = sum(-(-len(row.label) // 60) for row in report.rows)
+        with _figure(WIDTH, 2.7 * len(points) + 0.16 * lines + 0.2) as figure:
+            _accuracy_against_cost(figure, report, points)
+            yield _picture(
+                figure, "cost", "Accuracy against the cost of one run, from its first stage to its last."
+            )
+
+
+def _of_row(report: Report, index: int, row: Row) -> Iterator[Picture]:
+    number = f"{index + 1:02}"
+    stages = [stage for stage in row.stages if stage.lines]
+    if stages:
+        panels = _panels(stages)
+        with _figure(11, 2.1 * -(-len(panels) // 4)) as figure:
+            _training(figure, stages, panels)
+            yield _picture(
+                figure, f"training-{number}", "Training curves of each stage, a line for each run.", index
+            )
+    matrices = {column: _confusion(runs_of(row, column)) for column in report.columns}
+    drawn = {column: matrix for column, matrix in matrices.items() if matrix is not None}
+    if drawn:
+        with _figure(WIDTH * len(drawn), 4.2) as figure:
+            _confusions(figure, row, drawn)
+            caption = (
+                "Confusion: share of each true class that was taken for each class, mean over the seeds."
+            )
+            yield _picture(figure, f"confusion-{number}", caption, index)
+    sheets = [run for run in row.runs if run.sheet]
+    for place, run in enumerate(sheets, start=1):
+        caption = f"Queries and their nearest neighbours, seed {run.seed} {run.column}".rstrip()
+        yield Picture(f"retrieval-{number}-{place}", f"{caption}.", index, run.sheet or b"", None, True)
+
+
+@contextmanager
+def _figure(width: float, height: float) -> Iterator[Figure]:
+    """A figure of its own, in inches: without pyplot there is no window system and no global state."""
+    from matplotlib.figure import Figure
+
+    yield Figure(figsize=(width, height), layout="constrained")
+
+
+def _picture(figure: Figure, name: str, caption: str, row: int | None = None) -> Picture:
+    png, svg = io.BytesIO(), io.StringIO()
+    figure.savefig(png, format="png", dpi=150, facecolor="white")
+    figure.set_layout_engine("none")  # it stands where it shall; half of the time goes into finding that out
+    figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None})
+    wide = bool(figure.get_figwidth() > 1.3 * WIDTH)
+    return Picture(name, caption, row, png.getvalue(), svg.getvalue(), wide)
+
+
+def _curve(figure: Figure, report: Report) -> None:
+    """Ours with error bars, and published points, over `x`; a colour for each series."""
+    series = dict.fromkeys(row.series for row in report.rows if row.x is not None)
+    for place, column in enumerate(report.columns, start=1):
+        axes = figure.add_subplot(1, len(report.columns), place)
+        for name, colour in zip(series, _colours(len(series)), strict=True):
+            rows = [row for row in report.rows if row.x is not None and row.series == name]
+            _one_curve(axes, rows, column, name or "ours", colour)
+        places = list(dict.fromkeys(row.x for row in report.rows if row.x is not None))
+        if len(places) <= MOST_TICKS:
+            axes.set_xticks(places, map(str, places))
+        axes.set(xlabel=report.x_label, ylabel=f"{metric_words(column.metric)} (%)", title=column.label)
+        axes.legend(fontsize=8)
+
+
+def _one_curve(axes: Axes, rows: Sequence[Row], column: Column, name: str, colour: str) -> None:
+    cells = [(row.x, cell(row, column)) for row in rows]
+    ours = [(x, one.mean, one.sd or 0.0) for x, one in cells if one.mean is not None]
+    published = [(x, one.published) for x, one in cells if one.published is not None and not one.other_data]
+    if ours:
+        x, mean, sd = zip(*ours, strict=True)
+        axes.errorbar(
+            x, mean, yerr=sd, color=colour, marker="o", markersize=4, capsize=3, linewidth=1.4, label=name
+        )
+    if published:
+        x, value = zip(*published, strict=True)
+        style: dict[str, Any] = {
+            "linestyle": ":",
+            "marker": "D",
+            "markersize": 5,
+            "markerfacecolor": "none",
+            "linewidth": 1,
+        }
+        axes.plot(x, value, color=colour, label=f"{name}, published", **style)
+
+
+def _drawn(report: Report) -> Iterator[bool]:
+    """Whether there is anything to draw, for each row that has a place in the curve."""
+    for row in report.rows:
+        cells = [cell(row, column) for column in report.columns]
+        if row.x is not None:
+            yield any(one.values or (one.published is not None and not one.other_data) for one in cells)
+
+
+def _curve_caption(report: Report) -> str:
+    caption = "Mean over the seeds; bars are one sample standard deviation."
+    if report.rehearsal:
+        return f"{caption} Published points are left out: these are other videos."
+    return f"{caption} Hollow diamonds: published."
+
+
+def _named(runs: Sequence[Run], curves: Curves) -> list[Stage]:
+    return [stage for stage in distinct(runs) if stage.name == curves.stage and stage.lines]
+
+
+def _sweep_curves(figure: Figure, report: Report, curves: Curves) -> None:
+    """A panel for each metric; a colour for each series, or for each row where there are no series."""
+    names = dict.fromkeys(row.series or row.label for row in report.rows)
+    colours = dict(zip(names, _colours(len(names)), strict=True))
+    for place, metric in enumerate(curves.metrics, start=1):
+        axes = figure.add_subplot(1, len(curves.metrics), place)
+        for name, colour in colours.items():
+            runs = [run for row in report.rows if (row.series or row.label) == name for run in row.runs]
+            _lines(axes, _named(runs, curves), metric, colour, name)
+        axes.set_title(metric.replace("_", " "))
+        if place == 1:
+            axes.legend(fontsize=7)
+
+
+def _training(figure: Figure, stages: Sequence[Stage], panels: Sequence[tuple[str, str]]) -> None:
+    for place, (name, metric) in enumerate(panels, start=1):
+        axes = figure.add_subplot(-(-len(panels) // 4), 4, place)
+        _lines(axes, [stage for stage in stages if stage.name == name], metric, COLOURS[0], "")
+        axes.set_title(f"{name}: {metric.replace('_', ' ')}")
+
+
+def _panels(stages: Sequence[Stage]) -> list[tuple[str, str]]:
+    """Names of stages and of the metrics that they logged, in order of first appearance."""
+    found = dict.fromkeys((stage.name, name) for stage in stages for line in stage.lines for name in line)
+    return [(name, metric) for name, metric in found if metric not in NOT_DRAWN]
+
+
+def _lines(axes: Axes, stages: Sequence[Stage], metric: str, colour: str, label: str) -> None:
+    """One line for each stage, over the epochs, or steps where the lines do not say the epoch."""
+    for number, stage in enumerate(stages):
+        known = [line for line in stage.lines if metric in line and not math.isnan(line[metric])]
+        if known:
+            x = "epoch" if "epoch" in known[0] else "step"
+            places, values = _thin(known, x), _thin(known, metric)
+            marker = "." if len(values) < 5 else ""
+            name = label if number == 0 else None
+            axes.plot(places, values, color=colour, marker=marker, linewidth=1, alpha=0.75, label=name)
+            axes.set_xlabel(x, fontsize=8)
+            axes.locator_params(axis="x", integer=True)
+
+
+def _thin(lines: Sequence[Mapping[str, float]], name: str) -> list[float]:
+    """Means of neighbouring lines, few enough to draw."""
+    size = -(-len(lines) // MOST_POINTS)
+    return [float(np.mean([line[name] for line in lines[i : i + size]])) for i in range(0, len(lines), size)]
+
+
+def _confusion(runs: Sequence[Run]) -> Any:
+    """Mean over the runs that have a matrix of the same classes, or None."""
+    matrices = [run.confusion_NN for run in runs if run.confusion_NN is not None]
+    return np.mean(matrices, axis=0) if matrices and len({m.shape for m in matrices}) == 1 else None
+
+
+def _confusions(figure: Figure, row: Row, matrices: Mapping[Column, Any]) -> None:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    # Nothing is transparent, so that it is the ground of the page, be it light or dark.
+    shade = LinearSegmentedColormap.from_list("shade", [(*_rgb(COLOURS[0]), 0.0), (*_rgb(COLOURS[0]), 1.0)])
+    for place, (column, matrix_NN) in enumerate(matrices.items(), start=1):
+        axes = figure.add_subplot(1, len(matrices), place)
+        axes.imshow(matrix_NN, cmap=shade, vmin=0, vmax=1, interpolation="nearest")
+        axes.grid(visible=False)
+        names = next((run.class_names for run in runs_of(row, column) if len(run.class_names)), [])
+        _name_classes(axes, matrix_NN, names)
+        axes.set(xlabel="taken for", ylabel="true class", title=column.label)
+
+
+def _name_classes(axes: Axes, matrix_NN: Any, names: Sequence[str]) -> None:
+    count = len(matrix_NN)
+    if names and count <= NAMED_CLASSES:
+        axes.set_xticks(range(count), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=7)
+        axes.set_yticks(range(count), names, fontsize=7)
+    if count <= COUNTED_CLASSES:
+        for (i, j), share in np.ndenumerate(matrix_NN):
+            if share >= 0.005:
+                colour = "white" if share > 0.6 else INK
+                axes.text(j, i, f"{100 * share:.0f}", ha="center", va="center", fontsize=7, color=colour)
+
+
+def _cost_points(report: Report, column: Column) -> list[tuple[int, float, float, float, str]]:
+    """Number of the row, hours, mean, deviation and unit, for all rows whose cost is known."""
+    points = []
+    for number, row in enumerate(report.rows, start=1):
+        done = [run for run in runs_of(row, column) if run.metrics]
+        taken, one = hours(done), cell(row, column)
+        if taken and one.mean is not None:
+            points.append((number, taken[0], one.mean, one.sd or 0.0, taken[1]))
+    return points
+
+
+def _accuracy_against_cost(
+    figure: Figure, report: Report, points: Mapping[Column, Sequence[tuple[int, float, float, float, str]]]
+) -> None:
+    """A panel for each column; rows are numbered, and named below the panels."""
+    names: dict[str, Any] = {}
+    for place, (column, found) in enumerate(points.items(), start=1):
+        axes = figure.add_subplot(len(points), 1, place)
+        for number, taken, mean, sd, unit in found:
+            colour = COLOURS[(number - 1) % len(COLOURS)]
+            label = f"({number}) {report.rows[number - 1].label}"
+            marker = "o" if unit == "GPU hour" else "s"
+            axes.errorbar(
+                taken, mean, yerr=sd, color=colour, marker=marker, markersize=5, capsize=3, label=label
+            )
+            axes.annotate(str(number), (taken, mean), (5, 4), textcoords="offset points", fontsize=8)
+        units = sorted({unit for *_, unit in found})
+        axes.set(xlabel=f"{' or '.join(units)}s of one run", ylabel=f"{metric_words(column.metric)} (%)")
+        axes.set_title(column.label)
+        axes.set_xlim(left=0)
+        axes.locator_params(axis="x", nbins=5)
+        names |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    ordered = sorted(names, key=lambda name: int(name[1:].partition(")")[0]))
+    handles, words = [names[name] for name in ordered], [fill(name, 64) for name in ordered]
+    figure.legend(handles, words, loc="outside lower left", fontsize=7.5, handletextpad=0.4)
+
+
+def _colours(count: int) -> list[str]:
+    return [COLOURS[place % len(COLOURS)] for place in range(count)]
+
+
+def _rgb(colour: str) -> tuple[float, float, float]:
+    red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    return red, green, blue
