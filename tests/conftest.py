@@ -10,6 +10,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from vssl.data.index import Index, pack_names
+from vssl.engine.runtime import Runtime
+from vssl.pipeline import merge, plan
+from vssl.stage.build import build
+from vssl.stage.run import Context, run_stage
+from vssl.stage.store import StageStore
 
 ROOT = Path(__file__).parent.parent
 
@@ -61,6 +66,46 @@ def launch(tmp_path, data):
         )
 
     return run
+
+
+class Nobody:
+    """An observer that does not listen."""
+
+    def __init__(self, spec):
+        pass
+
+    def begin(self, step, share):
+        pass
+
+    def advance(self, clips, **shown):
+        pass
+
+    def log(self, metrics, step):
+        pass
+
+    def close(self, status):
+        pass
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, data):
+    """A small store, and the chain of stages of each protocol in it: one pretext, judged in all four ways."""
+    outputs = tmp_path_factory.mktemp("finished")
+    base = [f"outputs={outputs}", "auxiliary=none", "protocol.test.sampler.num_clips=2"]
+    chains = {
+        name: plan(composed(*SMALL, *data, *base, f"protocol={name}")) for name in ("finetune", "linear")
+    }
+    small = [line for line in SMALL if not line.startswith("protocol")]
+    for name in ("retrieval", "knn"):
+        overrides = [*small, *data, *base[:2], f"protocol={name}", "features.sampler.num_clips=2"]
+        chains[name] = plan(composed(*overrides))
+    runtime: Runtime = build(dict(composed(*SMALL).runtime), "runtime")
+    context = Context(store=StageStore(outputs), runtime=runtime, observe=Nobody, say=print, plain={})
+    for spec in merge(chains.values()):
+        context.store.folder(spec).mkdir(parents=True)
+        with context.store.claim(spec):
+            run_stage(spec, context)
+    return context.store, chains
 
 
 def command(outputs, data, *overrides, small=True):

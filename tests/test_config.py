@@ -13,7 +13,17 @@ from vssl.pipeline import plan
 from vssl.stage.build import build
 from vssl.stage.run import check
 
-GROUPS = ["backbone", "pretext", "auxiliary", "source", "downstream", "protocol", "tracking", "runtime"]
+GROUPS = [
+    "backbone",
+    "pretext",
+    "auxiliary",
+    "source",
+    "downstream",
+    "protocol",
+    "features",
+    "tracking",
+    "runtime",
+]
 CHOICES = [
     f"{group}={path.stem}" for group in GROUPS for path in sorted((ROOT / "conf" / group).glob("*.yaml"))
 ]

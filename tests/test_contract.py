@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from conftest import ROOT, composed
 from vssl.types import ClipSampler
 
-NOT_ARGUMENTS = ("augmentation", "training", "revision", "input")
+NOT_ARGUMENTS = ("augmentation", "training", "revision", "input", "repeat")
 LENGTHS = (1, 7, 16, 300)
 SEEDS = range(20)
 BATCH = 8
@@ -141,7 +141,7 @@ def test_pretext_trains_the_whole_backbone(config, sampler, backbone):
         losses.append(output.loss.item())
     assert losses[-1] < losses[0]
     # Not in between: a queue that fills with the keys of one and the same batch makes its task harder.
-    objective.after_step(1.0)
+    objective.after_step()
 
 
 def test_metrics_are_plain_numbers(config, sampler, backbone):
@@ -163,11 +163,14 @@ def test_auxskd_trains_the_whole_backbone_on_the_clips_of_every_pretext(config, 
 
 
 @pytest.mark.parametrize("name", choices("backbone"))
-def test_backbones_return_one_vector_per_clip_of_their_own_size(name):
+def test_backbones_return_one_vector_and_one_map_per_clip_of_their_own_size(name):
     """On the meta device, where only shapes are worked out."""
     cfg = composed(f"backbone={name}")
     clip = cfg.backbone.input
     with torch.device("meta"):
         backbone = built(cfg, "backbone").train()
-        features_BD = backbone(torch.empty(2, 3, clip.num_frames, clip.crop, clip.crop))
+        clips_BCTHW = torch.empty(2, 3, clip.num_frames, clip.crop, clip.crop)
+        features_BD, map_BDTHW = backbone(clips_BCTHW), backbone.feature_map(clips_BCTHW)
     assert features_BD.shape == (2, backbone.feature_dim)
+    assert map_BDTHW.shape[:2] == features_BD.shape
+    assert map_BDTHW.dim() == 5

@@ -124,3 +124,77 @@ def test_the_recipe_is_plain_data():
         assert OmegaConf.create(dict(spec.recipe)) is not None
         assert "root" not in spec.recipe["data"]
         assert "input" not in spec.recipe["backbone"]
+
+
+@pytest.mark.parametrize("pretext", ["vspp", "none"])
+def test_retrieval_and_knn_share_their_features_with_one_another_and_pretraining_with_all(pretext):
+    base = ["auxiliary=none", f"pretext={pretext}"]
+    chains = [chain(*base, f"protocol={name}") for name in ("finetune", "linear", "retrieval", "knn")]
+    names = [spec.name for spec in merge(chains)]
+    first = ["pretext"] if pretext == "vspp" else []
+    assert names == [*first, "finetune", "test", "linear", "test", "gallery", "queries", "test", "test"]
+    for stages in chains:
+        assert [spec.parent for spec in stages] == [None, *stages[:-1]]
+
+
+FEATURE_MOVES = {
+    "features.feature=conv5_max": "gallery",
+    "features.sampler.num_clips=3": "gallery",
+    "features.augmentation.flip=1.0": "gallery",
+    "downstream.train.num_videos=16": "gallery",
+    "downstream.test.num_videos=16": "queries",
+    "protocol.ranks=[1,2]": "test",
+}
+
+
+@pytest.mark.parametrize(("override", "first"), FEATURE_MOVES.items())
+def test_a_change_moves_the_features_that_it_concerns(override, first):
+    before, after = keys("protocol=retrieval"), keys("protocol=retrieval", override)
+    order = list(before)
+    assert [name for name in order if before[name] != after[name]] == order[order.index(first) :]
+
+
+def test_a_gallery_counts_every_video_once_however_often_training_does():
+    assert keys("protocol=knn") == keys("protocol=knn", "downstream.train.repeat=10")
+    stages = chain("protocol=knn", "downstream.train.num_videos=20", "downstream.train.repeat=10")
+    assert [spec.clips for spec in stages[-3:]] == [200, composed().downstream.test.num_videos * 10, 0]
+
+
+def test_external_weights_are_judged_by_their_neighbours(tmp_path):
+    torch.save({"w": torch.zeros(2)}, tmp_path / "one.pt")
+    weights = f"init.weights={tmp_path / 'one.pt'}"
+    gallery, queries, test = chain(weights, "protocol=knn")
+    assert gallery.paths["init"] == str(tmp_path / "one.pt")
+    assert test.chain == [gallery, queries, test]
+    assert keys(weights, "protocol=knn") != keys("auxiliary=none", "pretext=none", "protocol=knn")
+
+
+@pytest.mark.parametrize("protocol", ["finetune_vcop", "finetune_rspnet"])
+def test_presets_of_others_show_every_video_once_per_epoch_unless_told_otherwise(protocol):
+    def repeat(*overrides):
+        [finetune] = [s for s in chain("downstream.train.repeat=10", *overrides) if s.name == "finetune"]
+        return finetune.recipe["data"]["repeat"]
+
+    assert repeat() == 10
+    assert repeat(f"protocol={protocol}") == 1
+    assert repeat(f"protocol={protocol}", "protocol.repeat=3") == 3
+
+
+def test_presets_are_the_published_recipes():
+    vcop, rspnet = (
+        composed(f"protocol=finetune_{name}", f"pretext={name}", "backbone=r2plus1d_10", "auxiliary=none")
+        for name in ("vcop", "rspnet")
+    )
+    training = vcop.protocol.training
+    assert (training.epochs, training.batch_size, training.optimizer.lr) == (150, 8, 1e-3)
+    assert (training.optimizer.weight_decay, training.schedule.factor) == (5e-4, 1.0)
+    assert (vcop.protocol.augmentation.flip, vcop.protocol.augmentation.pixel_max) == (0.0, 1.0)
+    training, augmentation = rspnet.protocol.training, rspnet.protocol.augmentation
+    assert (training.epochs, training.batch_size, training.optimizer.lr) == (30, 32, 0.1)
+    assert (training.optimizer.weight_decay, training.schedule.final_factor) == (1e-4, 1e-3)
+    assert (augmentation.crop_area, augmentation.flip) == ([0.25, 1.0], 0.5)
+    assert (augmentation.jitter_probability, augmentation.grey) == (0.0, 0.0)
+    assert augmentation.mean == rspnet.protocol.test.augmentation.mean == [0.485, 0.456, 0.406]
+    for cfg in (vcop, rspnet):
+        assert cfg.protocol.test.average == "logits"
+        assert cfg.protocol.test.sampler.num_clips == 10

@@ -28,9 +28,11 @@ def run(main: Callable[[], object]) -> None:
 def as_hydra_wants_it(words: list[str]) -> list[str]:
     """Command-line words in Hydra's grammar, which takes no flag after the first override, and a `+` only
     before a group that the defaults list has not: people write `mode=plan -m` and `+experiment=quick`. A key
-    of digits is no number."""
+    of digits is no number. A sweep file is always a multirun."""
     words = [word.removeprefix("+") if word.startswith("+experiment=") else word for word in words]
     words = [re.sub(r"^stage=(\w+)$", r"stage='\1'", word) for word in words]
+    if any(word.startswith("+sweeps=") for word in words) and not any(word[0] == "-" for word in words):
+        words = ["-m", *words]
     return sorted(words, key=lambda word: word not in ("-m", "--multirun"))
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,13 @@ PLACES = ("root", "index")
 
 @dataclass(frozen=True)
 class Point:
-    """One point of a sweep: what it is called, and the chain of stages that leads to its result."""
+    """One point of a sweep: what it is called, the chain of stages that leads to its result, and its
+    column in the sweep's table, if that has any."""
 
     label: str
     seed: int
     chain: list[StageSpec]
+    column: str = ""
 
 
 def plan(cfg: DictConfig) -> list[StageSpec]:
@@ -45,9 +48,13 @@ def plan(cfg: DictConfig) -> list[StageSpec]:
         for name, clips in PRETRAINING.items():
             if config[name]["_target_"]:
                 chain.append(_training_stage(name, config[name], config["source"], clips, config, chain))
-    protocol = config["protocol"]
-    labelled = config["downstream"]
-    if protocol.get("num_classes", 0) is None:
+    protocol, labelled = config["protocol"], config["downstream"]
+    if "training" not in protocol:
+        chain.append(_feature_stage("gallery", labelled["train"], config, chain))
+        chain.append(_feature_stage("queries", labelled["test"], config, chain))
+        chain.append(_comparison_stage(protocol, labelled["test"], config, chain[-1]))
+        return chain
+    if protocol["num_classes"] is None:
         protocol["num_classes"] = num_classes(labelled["train"])
     chain.append(_training_stage(protocol.pop("stage"), protocol, labelled["train"], 1, config, chain))
     chain.append(_test_stage(protocol, labelled["test"], config, chain[-1]))
@@ -55,17 +62,26 @@ def plan(cfg: DictConfig) -> list[StageSpec]:
 
 
 def merge(chains: Iterable[list[StageSpec]]) -> list[StageSpec]:
-    """All stages of all chains, each key once, parents before children."""
-    return list(dict.fromkeys(spec for chain in chains for spec in chain))
+    """All stages of all chains, each key once, parents before children, each with the shorter training it
+    continues."""
+    forest = list(dict.fromkeys(spec for chain in chains for spec in chain))
+    families: dict[str, list[StageSpec]] = defaultdict(list)
+    for spec in forest:
+        if "training" in spec.recipe:
+            families[spec.shortened(0).key].append(spec)
+    shorter: dict[StageSpec, StageSpec] = {}
+    for family in families.values():
+        family.sort(key=lambda spec: int(spec.recipe["training"]["epochs"]))
+        shorter.update(zip(family[1:], family, strict=False))
+    return [replace(spec, continues=shorter[spec]) if spec in shorter else spec for spec in forest]
 
 
 def _training_stage(
     name: str, node: Node, source: Node, clips: int, config: Node, chain: list[StageSpec]
 ) -> StageSpec:
-    source = _known(source)
-    parent = chain[-1] if chain else None
-    weights = config["init"]["weights"] if parent is None else None
-    outside = ("augmentation", "training", "revision", "test")
+    source = _known({**source, "repeat": node.get("repeat", source["repeat"])})
+    parent, weights = _start(config, chain)
+    outside = ("augmentation", "training", "revision", "test", "repeat")
     recipe = {
         "task": {key: value for key, value in node.items() if key not in outside},
         "augmentation": node["augmentation"],
@@ -74,7 +90,7 @@ def _training_stage(
         **_backbone_and_data(config, source),
         "init": _digest_of_file(weights) if weights else None,
     }
-    paths = {**_places(source), **({"init": weights} if weights else {})}
+    paths = _places(source, weights)
     clips = _integer(node["sampler"], "num_clips", f"{name}.sampler", clips)
     return StageSpec(name, recipe, parent, paths, clips=clips * _samples_seen(name, node["training"], source))
 
@@ -88,6 +104,38 @@ def _test_stage(protocol: Node, source: Node, config: Node, parent: StageSpec) -
     }
     clips = _integer(source, "num_videos", "data") * _integer(test["sampler"], "num_clips", "test.sampler", 1)
     return StageSpec("test", recipe, parent, _places(source), clips=clips)
+
+
+def _feature_stage(name: str, source: Node, config: Node, chain: list[StageSpec]) -> StageSpec:
+    """Features of all videos, each once, from the weights of the last stage that trained."""
+    source, node = _known({**source, "repeat": 1}), config["features"]
+    parent, weights = _start(config, chain)
+    outside = ("augmentation", "batch_size", "revision")
+    recipe = {
+        "task": {key: value for key, value in node.items() if key not in outside},
+        **{key: node[key] for key in outside},
+        **_backbone_and_data(config, source),
+        "init": _digest_of_file(weights) if weights else None,
+    }
+    clips = _integer(node["sampler"], "num_clips", "features.sampler")
+    clips *= _integer(source, "num_videos", "data")
+    return StageSpec(name, recipe, parent, _places(source, weights), clips=clips)
+
+
+def _comparison_stage(protocol: Node, source: Node, config: Node, queries: StageSpec) -> StageSpec:
+    """Test of the features before it; decodes a few frames to show, no clips."""
+    source = _known({**source, "repeat": 1})
+    recipe = {
+        "task": {key: value for key, value in protocol.items() if key != "revision"},
+        "revision": protocol["revision"],
+        **_backbone_and_data(config, source),
+    }
+    return StageSpec("test", recipe, queries, _places(source))
+
+
+def _start(config: Node, chain: list[StageSpec]) -> tuple[StageSpec | None, str | None]:
+    """What the next stage starts from: the stage before it, or else the file of weights, if one is given."""
+    return (chain[-1], None) if chain else (None, config["init"]["weights"])
 
 
 def _samples_seen(name: str, training: Node, source: Node) -> int:
@@ -119,8 +167,9 @@ def _known(source: Node) -> Node:
     return checked(source) if "index" in source else source
 
 
-def _places(source: Node) -> dict[str, str]:
-    return {key: source[key] for key in PLACES if key in source}
+def _places(source: Node, weights: str | None = None) -> dict[str, str]:
+    places = {key: source[key] for key in PLACES if key in source}
+    return {**places, "init": weights} if weights else places
 
 
 def _digest_of_file(path: str) -> str:
@@ -143,8 +192,14 @@ def describe(spec: StageSpec) -> str:
     """What a stage is, in a few words."""
     recipe: Mapping[str, Any] = spec.recipe
     task, backbone, data = (recipe[part] for part in ("task", "backbone", "data"))
-    videos = f"{data.get('name', class_name(data))} x {data['num_videos']}"
+    videos = f"{data_name(spec)} x {data['num_videos']}"
     words = f"{class_name(task)}, {class_name(backbone)}, {videos}"
     if "training" in recipe:
         words += f", {recipe['training']['epochs']} epochs"
     return f"{words}, seed {recipe['seed']}"
+
+
+def data_name(spec: StageSpec) -> str:
+    """What people call the videos of a stage."""
+    data = spec.recipe["data"]
+    return str(data.get("name", class_name(data)))

@@ -275,11 +275,13 @@ def test_a_folder_without_its_index_is_an_error(source):
         source.prepare()
 
 
-def test_reading_before_prepare_says_so(source):
-    with pytest.raises(VsslError, match=r"index.json: .* not written yet"):
-        _ = source.videos
+def test_the_lengths_are_known_before_the_videos_are_written(source):
+    known = source.videos
+    assert not source.folder.exists()
     source.prepare()
-    assert len(source.videos) == 16
+    for video in known:
+        with av.open(str(source.folder / video.name)) as file:
+            assert sum(1 for _ in file.decode(video=0)) == video.num_frames
 
 
 @pytest.mark.parametrize("wrong", [{"appearance": "both"}, {"height": 31}, {"width": 48}, {"min_frames": 13}])

@@ -89,6 +89,42 @@ def test_bad_videos_are_replaced_named_and_counted_whatever_the_workers(damaged,
         assert torch.equal(values, weights[2][name])
 
 
+def test_a_longer_training_goes_on_where_a_shorter_one_ended(data, tmp_path):
+    """Same recipe but for the epochs, and a schedule that does not look at their number: same bits."""
+
+    def pretext(epochs):
+        return plan(composed(*SMALL, *data, "auxiliary=none", f"pretext.training.epochs={epochs}"))[0]
+
+    run(pretext(1), tmp_path / "continued")
+    _, continued = run(pretext(3), tmp_path / "continued")
+    _, alone = run(pretext(3), tmp_path / "alone")
+    assert f"continues {pretext(1)}, 1 epochs" in (continued / "log.txt").read_text()
+    one, two = (load(folder / "checkpoint.pt") for folder in (continued, alone))
+    assert one["step"] == two["step"] == 6
+    assert all(torch.equal(value, two["objective"][name]) for name, value in one["objective"].items())
+
+
+def test_not_where_the_schedule_depends_on_the_length(data, tmp_path):
+    def pretext(epochs):
+        overrides = [
+            *SMALL,
+            *data,
+            "auxiliary=none",
+            "backbone=tiny",
+            "pretext=rspnet",
+            "pretext.queue_size=20",
+        ]
+        spec = plan(composed(*overrides, f"pretext.training.epochs={epochs}"))[0]
+        cosine = {"_target_": "vssl.engine.training.Cosine", "final_factor": 0.1}
+        return replace(
+            spec, recipe={**spec.recipe, "training": {**spec.recipe["training"], "schedule": cosine}}
+        )
+
+    run(pretext(1), tmp_path)
+    _, folder = run(pretext(2), tmp_path)
+    assert "continues" not in (folder / "log.txt").read_text()
+
+
 def test_too_many_bad_videos_fail_the_stage_with_their_names(damaged, tmp_path):
     spec, names = damaged
     with pytest.raises(VsslError, match=rf"2 of the 16 samples of epoch 1 .*: {names[0]}, {names[1]}; "):

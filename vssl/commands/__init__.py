@@ -2,7 +2,7 @@
 
 `points` are the chains of stages of all points of the launch; `cfg` is the first point's config, for what is
 the same for all of them: outputs, dispatch, tracking, runtime. A mode that makes data ready, before there can
-be a plan, says `PLANNED = False` and has `execute(cfg)`.
+be a plan, says `PLANNED = False` and has `execute(cfg)`. A mode may bring a `plan(cfg)` of its own.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ def execute(composed: Sequence[tuple[DictConfig, list[str]]]) -> None:
         for cfg, _ in composed:
             module.execute(cfg)
         return
-    labels = _labels(composed)
+    plan = getattr(module, "plan", pipeline.plan)
     points = [
-        Point(label, cfg.seed, pipeline.plan(cfg)) for (cfg, _), label in zip(composed, labels, strict=True)
+        Point(label, cfg.seed, plan(cfg), cfg.column or "")
+        for (cfg, _), label in zip(composed, _labels(composed), strict=True)
     ]
     module.execute(points, composed[0][0])
 

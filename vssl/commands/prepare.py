@@ -15,6 +15,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from vssl.data.decode import read_frames
+from vssl.data.index import absolute, root_of
 from vssl.data.pool import Lost, each
 from vssl.data.prepare import Look, claimed, copy_lists, transcode_file, video_files
 from vssl.data.probe import probe
@@ -54,7 +55,7 @@ def _folders(cfg: DictConfig) -> tuple[Path, Path]:
         raise VsslError(
             "mode=prepare: synthetic videos are small already; name a data set: source=ucf101 source.root=DIR"
         )
-    root, out = (Path(path).expanduser().absolute() for path in (cfg.source.root, cfg.prepare.out))
+    root, out = root_of(cfg.source), absolute(cfg.prepare.out)
     if root == out or root in out.parents or out in root.parents:
         raise VsslError(f"prepare.out={out}: must lie outside of source.root={root}")
     if not root.is_dir():

@@ -80,7 +80,10 @@ def _show(points: Sequence[Point], outcomes: Sequence[Outcome], store: StageStor
     """Tables of stages (unless all were there already) and of results."""
     table.outcome_table([_row(outcome, store) for outcome in outcomes])
     table.result_table(
-        [table.Point(point.label, point.seed, _metrics(point.chain[-1], store)) for point in points]
+        [
+            table.Point(point.label, point.seed, _metrics(point.chain[-1], store), point.column)
+            for point in points
+        ]
     )
 
 

@@ -113,13 +113,24 @@ def pack_names(names: Sequence[str]) -> tuple[Column, Column]:
 
 
 def index_path(source: Mapping[str, Any]) -> Path:
-    """Where the index of a source node lies: one for all its subsets and splits."""
+    """Where the index of a source node lies: one for all its subsets and splits.
+
+    Raises VsslError if the source has no root.
+    """
     parts = [
-        str(absolute(source["root"])),
+        str(root_of(source)),
         *(source[name] for name in ("layout", "lists", "classes", "decoder")),
     ]
     name = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:10]
     return Path(source["index"]) / f"{source['name']}-{name}.npz"
+
+
+def root_of(source: Mapping[str, Any]) -> Path:
+    """The folder of a source node's videos; raises VsslError if it has none yet."""
+    name, root = source["name"], source["root"]
+    if root is None:
+        raise VsslError(f"{name}: where are its videos? say roots.{name}=DIR, or source.root=DIR for one run")
+    return absolute(root)
 
 
 def absolute(path: str) -> Path:
@@ -189,26 +200,57 @@ def checked(source: Mapping[str, Any]) -> dict[str, Any]:
     """
     validate(source)
     path = index_path(source)
-    index = _known(source, path)
-    rows = select(index, *(source[name] for name in ("subset", "split", "validation", "group")))
-    if not len(rows):
+    chosen = tuple(source[name] for name in ("subset", "split", "validation", "group"))
+    count, digest = _summary(path, _changed(source, path), *chosen)
+    if not count:
         raise VsslError(
             f"{source['name']}: no usable video with subset={source['subset']}; {path.with_suffix('.txt')} "
             "says why files are left out, and lists=... or folders named train and test say what is for what"
         )
     kept = {name: value for name, value in source.items() if name not in ONLY_FOR_THE_CHECK}
-    places = {"root": str(absolute(source["root"])), "index": str(path)}
-    return {**kept, **places, "num_videos": len(rows), "fingerprint": fingerprint(index, rows)}
+    places = {"root": str(root_of(source)), "index": str(path)}
+    return {**kept, **places, "num_videos": count, "fingerprint": digest}
+
+
+@lru_cache(maxsize=64)
+def _summary(path: Path, changed_ns: int, *chosen: Any) -> tuple[int, str]:
+    """Number of videos and fingerprint of a subset; the points of a sweep ask for few, over and over."""
+    index = _load(path, changed_ns)
+    rows = select(index, *chosen)
+    return len(rows), fingerprint(index, rows)
 
 
 def num_classes(source: Mapping[str, Any]) -> int:
     """Number of classes of a real data set."""
-    return len(_known(source, index_path(source)).classes)
+    path = index_path(source)
+    return len(_load(path, _changed(source, path)).classes)
 
 
-def _known(source: Mapping[str, Any], path: Path) -> Index:
+def is_checked(source: Mapping[str, Any]) -> bool:
+    """Whether a real data set has a root and an index."""
+    return source["root"] is not None and index_path(source).is_file()
+
+
+def assumed(source: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A source node of a data set that is not checked, with its published number of videos.
+
+    For counting only; None if no number is published.
+    """
+    validate(source)
+    subset, split, share = (source[name] for name in ("subset", "split", "validation"))
+    published = source["published"]["test" if subset == "test" else "train"][split - 1 : split]
+    if not published:
+        return None
+    part = {"train": 1 - share, "val": share, "test": 1.0}[subset]
+    left_out = (*ONLY_FOR_THE_CHECK, "index", *(["root"] if source["root"] is None else []))
+    kept = {name: value for name, value in source.items() if name not in left_out}
+    return {**kept, "num_videos": round(part * published[0]), "assumed": True}
+
+
+def _changed(source: Mapping[str, Any], path: Path) -> int:
+    """When the index was written, in nanoseconds."""
     try:
-        return load(path)
+        return path.stat().st_mtime_ns
     except FileNotFoundError as error:
         name, root, lists = source["name"], source["root"], source["lists"]
         command = f"python launch.py mode=check source={name} source.root={root}"

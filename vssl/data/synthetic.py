@@ -104,10 +104,10 @@ class SyntheticVideos:
 
     @cached_property
     def videos(self) -> list[Video]:
-        index = self.folder / "index.json"
-        if not index.is_file():
-            raise VsslError(f"{index}: the synthetic videos are not written yet; call prepare() first")
-        return [Video(**entry) for entry in json.loads(index.read_text())]
+        return [
+            Video(f"{index:05d}.mp4", self._begin(index)[1], index % self.num_classes)
+            for index in range(self.num_videos)
+        ]
 
     def read(self, video: Video, frames_T: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Decode frames as RGB [T,H,W,C]; raises VsslError if a file is missing or broken."""
@@ -134,15 +134,12 @@ class SyntheticVideos:
         folder.mkdir()
         # Threads suffice: numpy and the encoder release the interpreter lock.
         with ThreadPoolExecutor() as pool:
-            videos = list(pool.map(lambda index: self._write_video(folder, index), range(self.num_videos)))
-        (folder / "index.json").write_text(json.dumps([asdict(video) for video in videos]))
+            list(pool.map(lambda index: self._write_video(folder, index), range(self.num_videos)))
+        (folder / "index.json").write_text(json.dumps([asdict(video) for video in self.videos]))
         return folder
 
-    def _write_video(self, folder: Path, index: int) -> Video:
-        frames_THWC = self.draw(index)
-        video = Video(f"{index:05d}.mp4", len(frames_THWC), index % self.num_classes)
-        encode(folder / video.name, frames_THWC, self.fps, self.crf)
-        return video
+    def _write_video(self, folder: Path, index: int) -> None:
+        encode(folder / self.videos[index].name, self.draw(index), self.fps, self.crf)
 
     def _move(self, complete: Path) -> None:
         try:
@@ -152,10 +149,14 @@ class SyntheticVideos:
             if not (self.folder / "index.json").is_file():
                 raise
 
+    def _begin(self, index: int) -> tuple[np.random.Generator, int]:
+        """The generator that draws a video, and the number of its frames, which it draws first."""
+        rng = np.random.default_rng([self.seed, self.appearance == "test", index])
+        return rng, int(rng.integers(self.min_frames, self.max_frames + 1))
+
     def draw(self, index: int) -> NDArray[np.uint8]:
         """Draw video `index`: uint8 RGB [T,H,W,C], before compression."""
-        rng = np.random.default_rng([self.seed, self.appearance == "test", index])
-        num_frames = int(rng.integers(self.min_frames, self.max_frames + 1))
+        rng, num_frames = self._begin(index)
         sprite, ground = rng.integers(POOL, size=2)
         picture = draw_sprite(self.appearance, int(sprite))
         canvas_THWC = np.empty((num_frames, self.height, self.width, 3), np.float32)

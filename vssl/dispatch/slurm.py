@@ -31,7 +31,7 @@ SIGNAL = "USR2"
 class Resources:
     """What a job asks for; None: nothing is said, and the cluster's own default holds.
 
-    `gpus` and `memory` (4G, 512M) are per node, `cpus` per process, `time` is Slurm's (minutes, h:mm:ss, d-h).
+    `gpus` and `memory` (4G, 512M) are per node, `cpus` per process, `time` is as Slurm has it (h:mm:ss).
     `processes` train a stage together (None: one for each GPU of all its nodes). `extra` are further
     arguments of sbatch.
     """

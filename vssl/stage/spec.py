@@ -27,8 +27,8 @@ class StageSpec:
     clips: int = field(compare=False, default=0)
     """Clips that the stage decodes in all; for the plan and progress only."""
     continues: StageSpec | None = field(compare=False, default=None)
-    """The longest of the shorter trainings with this recipe that the launch asks for: what is worth waiting for,
-    as this one can go on where it ends. No part of the identity: the weights are the same without it."""
+    """The longest of the shorter trainings with this recipe that the launch asks for. It is worth waiting
+    for, as this one can go on where it ends. No part of the identity: the weights are the same without it."""
 
     @cached_property
     def key(self) -> str:

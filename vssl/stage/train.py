@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 from vssl import ranks
@@ -16,7 +15,15 @@ from vssl.engine.training import Training
 from vssl.errors import VsslError
 from vssl.files import write_atomically
 from vssl.stage.build import build
-from vssl.stage.parts import build_backbone, build_dataset, build_task, load_backbone, num_parameters
+from vssl.stage.parts import (
+    build_backbone,
+    build_dataset,
+    build_task,
+    load_backbone,
+    num_parameters,
+    start_in_words,
+    starting_weights,
+)
 from vssl.stage.preview import leave_preview
 from vssl.stage.provenance import provenance
 from vssl.stage.spec import StageSpec, class_name
@@ -53,7 +60,7 @@ def train(spec: StageSpec, store: StageStore, runtime: Runtime, observer: Observ
     ranks.wait_for_all()
     backbone = build_backbone(spec)
     objective = task.objective(backbone)
-    start = _starting_weights(spec, store)
+    start = starting_weights(spec, store)
     if start:
         # After the objective is made: what copies the backbone (a key encoder) copies its random weights.
         load_backbone(backbone, start)
@@ -97,12 +104,6 @@ def _continue_shorter(spec: StageSpec, store: StageStore, training: Training) ->
             return
 
 
-def _starting_weights(spec: StageSpec, store: StageStore) -> Path | None:
-    if spec.parent:
-        return store.folder(spec.parent) / "weights.pt"
-    return Path(spec.paths["init"]) if "init" in spec.paths else None
-
-
 def _protocol(spec: StageSpec, backbone: Backbone, excluded: int, samples: int) -> dict[str, Any]:
     """What a reader has to know beside a number that rests on this stage."""
     recipe = spec.recipe
@@ -111,7 +112,7 @@ def _protocol(spec: StageSpec, backbone: Backbone, excluded: int, samples: int) 
         "backbone_parameters": num_parameters(backbone),
         "task": class_name(recipe["task"]),
         "trained": "backbone and heads" if any(p.requires_grad for p in backbone.parameters()) else "head",
-        "start": str(spec.parent or ("file" if recipe["init"] else "random")),
+        "start": start_in_words(spec),
         "data": dict(recipe["data"]),
         "samples_per_epoch": samples,
         "videos_excluded": excluded,

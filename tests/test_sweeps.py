@@ -1,0 +1,235 @@
+"""The sweep files: what the paper's tables say, and what a launch of them asks for."""
+
+from functools import cache
+from itertools import chain
+from unittest.mock import patch
+
+import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.types import HydraContext, RunMode
+from omegaconf import OmegaConf
+
+from conftest import ROOT
+from vssl.commands.plan import plan
+from vssl.errors import VsslError
+from vssl.pipeline import merge
+
+R2PLUS1D, R3D = "vssl.backbone.r2plus1d.R2Plus1D", "vssl.backbone.resnet3d.R3D"
+NETWORKS = {"R(2+1)D": R2PLUS1D, "R3D-18": R3D}
+SOURCES = {"K-400": "kinetics400", "K-100": "kinetics100", "UCF101": "ucf101"}
+
+# row: method, network, pretraining data, epochs, UCF101, HMDB51
+TABLE_1 = {
+    10: ("Ours", "R3D-18", "K-400", 40, 67.9, 32.6),
+    15: ("Ours", "R(2+1)D", "K-400", 20, 77.6, 40.4),
+    16: ("VCOP", "R(2+1)D", "K-100", 200, 71.4, 32.1),
+    17: ("VCOP + auxSKD", "R(2+1)D", "K-100", 200, 72.6, 32.5),
+    18: ("VideoPace", "R(2+1)D", "K-100", 18, 73.8, 36.2),
+    19: ("VideoPace + auxSKD", "R(2+1)D", "K-100", 18, 76.1, 38.6),
+    20: ("RSPNet", "R(2+1)D", "K-100", 200, 74.7, 37.4),
+    21: ("RSPNet + auxSKD", "R(2+1)D", "K-100", 200, 75.5, 39.0),
+    22: ("Ours", "R(2+1)D", "K-100", 20, 76.3, 39.6),
+    23: ("VCOP", "R3D-18", "K-100", 200, 58.2, 25.2),
+    24: ("VCOP + auxSKD", "R3D-18", "K-100", 200, 60.7, 28.4),
+    25: ("VideoPace", "R3D-18", "K-100", 18, 57.5, 23.5),
+    26: ("VideoPace + auxSKD", "R3D-18", "K-100", 18, 60.9, 27.1),
+    27: ("RSPNet", "R3D-18", "K-100", 200, 60.2, 32.6),
+    28: ("RSPNet + auxSKD", "R3D-18", "K-100", 200, 61.9, 33.4),
+    29: ("Ours", "R3D-18", "K-100", 20, 62.9, 33.0),
+}
+# network, pretraining data, auxSKD, epochs, UCF101, HMDB51; the epochs on K-400 as in row 10 of Table 1
+TABLE_2 = [
+    ("R(2+1)D", "UCF101", False, 20, 76.0, 37.4),
+    ("R(2+1)D", "UCF101", True, 20, 77.3, 38.6),
+    ("R(2+1)D", "K-100", False, 20, 74.0, 37.3),
+    ("R(2+1)D", "K-100", True, 20, 76.3, 39.6),
+    ("R3D-18", "K-400", False, 40, 65.8, 28.8),
+    ("R3D-18", "K-400", True, 40, 67.9, 32.6),
+    ("R3D-18", "K-100", False, 20, 60.8, 26.3),
+    ("R3D-18", "K-100", True, 20, 62.9, 33.0),
+]
+# temperatures of teacher and student, UCF101
+TABLE_3 = [
+    (0.01, 0.01, 75.0),
+    (0.02, 0.02, 76.3),
+    (0.05, 0.05, 75.3),
+    (0.07, 0.07, 74.9),
+    (0.1, 0.1, 74.9),
+    (0.01, 0.1, 75.5),
+    (0.02, 0.1, 75.0),
+]
+# weights of the speed and the segment loss, segments, UCF101
+TABLE_4 = [
+    (1, 1, 1, 57.5),
+    (1, 1, 2, 57.5),
+    (1, 1, 3, 59.5),
+    (1, 1, 4, 60.8),
+    (1, 0, 4, 58.3),
+    (0, 1, 4, 59.9),
+]
+# auxSKD, epochs, UCF101 where the paper prints it
+FIGURE_4 = [
+    (False, 10, None),
+    (False, 20, 74.0),
+    (False, 30, None),
+    (False, 40, None),
+    (True, 10, None),
+    (True, 20, 76.3),
+    (True, 30, None),
+    (True, 40, None),
+]
+# points, stages asked for, distinct ones
+SIZES = {
+    "quickstart": (9, 27, 27),
+    "table1": (32, 116, 90),
+    "table2": (16, 56, 44),
+    "table3": (7, 28, 28),
+    "table4": (6, 18, 18),
+    "figure4": (8, 28, 25),
+}
+PUBLISHED = [name for name in SIZES if name != "quickstart"]
+"""Sweeps of the paper; together they have 173 distinct stages (see the test)."""
+
+
+@cache
+def configs(*words):
+    """The configs of all points of `python launch.py -m *words`, through the sweeper and the launcher."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        hydra = GlobalHydra.instance().hydra
+        config = hydra.config_loader.load_configuration("config", list(words), RunMode.MULTIRUN)
+        context = HydraContext(config_loader=hydra.config_loader, callbacks=None)
+        sweeper = Plugins.instance().instantiate_sweeper(
+            hydra_context=context, task_function=lambda _: None, config=config
+        )
+        with patch("vssl.commands.execute") as execute:
+            sweeper.sweep(list(config.hydra.overrides.task))
+    return [cfg for cfg, _ in execute.call_args[0][0]]
+
+
+@cache
+def chains(*words):
+    """The stages of all points, as mode=plan has them."""
+    return [plan(cfg) for cfg in configs(*words)]
+
+
+def table(name):
+    """The row of the file and the configs of its columns, row by row."""
+    sweep = OmegaConf.to_container(OmegaConf.load(ROOT / "sweeps" / f"{name}.yaml").sweep)
+    points, columns = configs(f"+sweeps={name}"), [column["label"] for column in sweep["columns"]]
+    found = [(cfg.label, cfg.column) for cfg in points]
+    assert found == [(row["label"], column) for row in sweep["rows"] for column in columns]
+    rows = [points[start : start + len(columns)] for start in range(0, len(points), len(columns))]
+    for row in rows:
+        assert [cfg.downstream.train.name for cfg in row] == [label.lower() for label in columns]
+    return list(zip(sweep["rows"], rows, strict=True))
+
+
+def test_table_1():
+    for (number, row), (entry, points) in zip(TABLE_1.items(), table("table1"), strict=True):
+        method, network, source, epochs, ucf101, hmdb51 = row
+        assert entry["label"] == f"{number} {method}, {network}, {source}, {epochs} epochs"
+        assert entry["published"] == {"UCF101": ucf101, "HMDB51": hmdb51}
+        for cfg in points:
+            pretext = "VSPP" if method == "Ours" else method.split()[0]
+            assert cfg.pretext._target_.endswith(f".{pretext}")
+            assert bool(cfg.auxiliary._target_) == ("Ours" in method or "auxSKD" in method)
+            assert_pretraining(cfg, network, source, epochs)
+
+
+def test_table_2():
+    for row, (entry, points) in zip(TABLE_2, table("table2"), strict=True):
+        network, source, auxskd, epochs, ucf101, hmdb51 = row
+        assert entry["label"] == f"{'Ours' if auxskd else 'Ours - auxSKD'}, {network}, {source}"
+        assert entry["published"] == {"UCF101": ucf101, "HMDB51": hmdb51}
+        for cfg in points:
+            assert cfg.pretext._target_.endswith(".VSPP")
+            assert bool(cfg.auxiliary._target_) == auxskd
+            assert_pretraining(cfg, network, source, epochs)
+
+
+def test_table_3():
+    for (teacher, student, ucf101), (entry, [cfg]) in zip(TABLE_3, table("table3"), strict=True):
+        assert entry["label"] == f"{teacher} / {student}"
+        assert entry["published"] == {"UCF101": ucf101}
+        assert entry.get("x") == (teacher if teacher == student else None)
+        assert (cfg.auxiliary.teacher_temperature, cfg.auxiliary.student_temperature) == (teacher, student)
+        assert_pretraining(cfg, "R(2+1)D", "K-100", 20)
+
+
+def test_table_4():
+    for (speed, segment, segments, ucf101), (entry, [cfg]) in zip(TABLE_4, table("table4"), strict=True):
+        assert entry["published"] == {"UCF101": ucf101}
+        assert entry.get("x") == (segments if speed and segment else None)
+        assert (cfg.pretext.speed_weight, cfg.pretext.segment_weight) == (speed, segment)
+        assert (cfg.pretext.sampler.num_segments, cfg.pretext.sampler.max_speed) == (segments, 4)
+        assert cfg.auxiliary._target_ is None
+        assert_pretraining(cfg, "R3D-18", "K-100", 20)
+
+
+def test_figure_4():
+    for (auxskd, epochs, ucf101), (entry, [cfg]) in zip(FIGURE_4, table("figure4"), strict=True):
+        assert entry.get("published") == ({"UCF101": ucf101} if ucf101 else None)
+        assert (entry["series"], entry["x"]) == ("VSPP + auxSKD" if auxskd else "VSPP", epochs)
+        assert bool(cfg.auxiliary._target_) == auxskd
+        assert_pretraining(cfg, "R(2+1)D", "K-100", epochs)
+
+
+def assert_pretraining(cfg, network, source, epochs):
+    assert cfg.backbone._target_ == NETWORKS[network]
+    assert cfg.source.name == SOURCES[source]
+    assert cfg.pretext.training.epochs == epochs
+    assert not cfg.auxiliary._target_ or cfg.auxiliary.training.epochs == 20
+
+
+@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("quick", [[], ["experiment=quick"]], ids=["full", "quick"])
+def test_points_and_stages(name, quick):
+    points = chains(f"+sweeps={name}", *quick)
+    assert (len(points), sum(map(len, points)), len(merge(points))) == SIZES[name]
+
+
+@pytest.mark.parametrize("quick", [[], ["experiment=quick"]], ids=["full", "quick"])
+def test_tables_share_stages(quick):
+    points = chain.from_iterable(chains(f"+sweeps={name}", *quick) for name in PUBLISHED)
+    assert len(merge(points)) == 173
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_the_quick_experiment_leaves_nothing_large(name):
+    for spec in merge(chains(f"+sweeps={name}", "experiment=quick")):
+        assert spec.recipe["backbone"]["_target_"].endswith(".Tiny"), spec
+        assert spec.recipe["data"]["num_videos"] <= 32, spec
+        assert spec.recipe["data"]["max_frames"] <= 96, spec
+        assert spec.clips <= 4 * 32 * 3, spec
+
+
+@pytest.mark.parametrize("protocol", ["linear", "retrieval", "knn", "finetune_vcop", "finetune_rspnet"])
+def test_the_quick_experiment_brings_every_protocol_down(protocol):
+    for spec in merge(chains("experiment=quick", f"protocol={protocol}", "seed=0,1")):
+        assert spec.clips <= 4 * 32, spec
+
+
+def test_seeds_can_be_added_to_any_sweep():
+    points = configs("+sweeps=table4", "experiment=quick", "seed=0,1,2")
+    assert [cfg.seed for cfg in points] == [0, 1, 2] * 6
+    assert len({cfg.label for cfg in points}) == 6
+
+
+def test_what_is_swept_besides_is_part_of_the_label():
+    points = configs("+sweeps=table4", "experiment=quick", "pretext.training.batch_size=8,16", "seed=0,1")
+    assert [cfg.label for cfg in points[:4]] == [
+        f"speed, 1 segment, pretext.training.batch_size={size}" for size in (8, 8, 16, 16)
+    ]
+
+
+def test_a_value_that_the_file_sets_itself_is_refused():
+    with pytest.raises(VsslError, match=r"^pretext\.training\.epochs=5: the sweep file says this itself"):
+        configs("+sweeps=figure4", "pretext.training.epochs=5")
+
+
+def test_a_sweep_by_hand_has_no_columns():
+    words = ["auxiliary.teacher_temperature=0.01,0.02", "pretext.sampler.num_segments=1,2,3,4"]
+    assert [(cfg.label, cfg.column) for cfg in configs(*words)] == [(None, None)] * 8
+    assert len(merge(chains(*words))) == 8 * 4
