@@ -5,6 +5,7 @@ from pathlib import Path
 from subprocess import Popen
 from sys import executable
 
+import av
 import numpy as np
 import pytest
 import yaml

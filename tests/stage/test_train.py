@@ -106,19 +106,10 @@ def test_a_longer_training_goes_on_where_a_shorter_one_ended(data, tmp_path):
 
 def test_not_where_the_schedule_depends_on_the_length(data, tmp_path):
     def pretext(epochs):
-        overrides = [
-            *SMALL,
-            *data,
-            "auxiliary=none",
-            "backbone=tiny",
-            "pretext=rspnet",
-            "pretext.queue_size=20",
-        ]
-        spec = plan(composed(*overrides, f"pretext.training.epochs={epochs}"))[0]
+        spec = plan(composed(*SMALL, *data, "auxiliary=none", f"pretext.training.epochs={epochs}"))[0]
         cosine = {"_target_": "vssl.engine.training.Cosine", "final_factor": 0.1}
-        return replace(
-            spec, recipe={**spec.recipe, "training": {**spec.recipe["training"], "schedule": cosine}}
-        )
+        training = {**spec.recipe["training"], "schedule": cosine}
+        return replace(spec, recipe={**spec.recipe, "training": training})
 
     run(pretext(1), tmp_path)
     _, folder = run(pretext(2), tmp_path)
