@@ -14,7 +14,7 @@ run: $(STAMP)    ## the quick start: three methods, three seeds, one table
 	$(RUN) launch.py -m +sweeps=quickstart
 
 test: $(STAMP)   ## all tests but those on a real Slurm
-	$(RUN) -m pytest
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto
 
 test-slow: $(STAMP)  ## more whole pipelines: checks of data, several slots
 	$(RUN) -m pytest -m slow

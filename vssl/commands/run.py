@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from vssl import stop
 from vssl.dispatch.job import open_context, watch
 from vssl.errors import VsslError
-from vssl.pipeline import Point, describe, merge
+from vssl.pipeline import Point, data_name, describe, merge
 from vssl.report import table
 from vssl.stage.build import build
 from vssl.stage.run import Outcome, check
@@ -81,9 +81,19 @@ def _show(points: Sequence[Point], outcomes: Sequence[Outcome], store: StageStor
     table.outcome_table([_row(outcome, store) for outcome in outcomes])
     table.result_table(
         [
-            table.Point(point.label, point.seed, _metrics(point.chain[-1], store), point.column)
+            table.Point(point.label, point.seed, _metrics(point.chain[-1], store), _tested_on(point))
             for point in points
         ]
+    )
+
+
+def _tested_on(point: Point) -> str:
+    """The column of the point; with the videos that take the place of its data set, in a rehearsal."""
+    data = data_name(point.chain[-1])
+    return (
+        point.column
+        if data.lower() == point.column.lower() or not point.column
+        else f"{point.column}: {data}"
     )
 
 
