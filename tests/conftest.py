@@ -12,8 +12,7 @@ from hydra import compose, initialize_config_dir
 from vssl.data.index import Index, pack_names
 from vssl.engine.runtime import Runtime
 from vssl.pipeline import merge, plan
-from vssl.stage.build import build
-from vssl.stage.run import Context, run_stage
+from vssl.stage.run import Context, Silent, run_stage
 from vssl.stage.store import StageStore
 
 ROOT = Path(__file__).parent.parent
@@ -34,6 +33,19 @@ SMALL = [
     "runtime.log_every_steps=1",
     "tracking=jsonl",
 ]
+
+
+RUNTIME = Runtime(
+    device="cpu",
+    workers=0,
+    threads=1,
+    channels_last=False,
+    compile=False,
+    save_every_s=60.0,
+    log_every_steps=1,
+    max_bad_share=0.0,
+    timeout_s=60.0,
+)
 
 
 @pytest.fixture(scope="session")
@@ -68,25 +80,6 @@ def launch(tmp_path, data):
     return run
 
 
-class Nobody:
-    """An observer that does not listen."""
-
-    def __init__(self, spec):
-        pass
-
-    def begin(self, step, share):
-        pass
-
-    def advance(self, clips, **shown):
-        pass
-
-    def log(self, metrics, step):
-        pass
-
-    def close(self, status):
-        pass
-
-
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory, data):
     """A small store, and the chain of stages of each protocol in it: one pretext, judged in all four ways."""
@@ -99,8 +92,9 @@ def finished(tmp_path_factory, data):
     for name in ("retrieval", "knn"):
         overrides = [*small, *data, *base[:2], f"protocol={name}", "features.sampler.num_clips=2"]
         chains[name] = plan(composed(*overrides))
-    runtime: Runtime = build(dict(composed(*SMALL).runtime), "runtime")
-    context = Context(store=StageStore(outputs), runtime=runtime, observe=Nobody, say=print, plain={})
+    context = Context(
+        store=StageStore(outputs), runtime=RUNTIME, observe=lambda spec: Silent(), say=print, plain={}
+    )
     for spec in merge(chains.values()):
         context.store.folder(spec).mkdir(parents=True)
         with context.store.claim(spec):

@@ -153,6 +153,18 @@ def test_metrics_are_plain_numbers(config, sampler, backbone):
         assert not value.requires_grad
 
 
+def test_what_guessing_comes_to_is_known_of_every_accuracy(config, sampler, backbone):
+    for group in ("pretext", "auxiliary"):
+        task = built(config, group)
+        metrics = task.objective(backbone).train()(batch_of(task.sampler, config)).metrics
+        references = task.references()
+        assert set(references) <= set(metrics)
+        assert {name for name in metrics if "accuracy" in name} <= set(references)
+        for name, values in references.items():
+            if "accuracy" in name:
+                assert 0 < values["chance"] <= values.get("reachable", 1) <= 1
+
+
 def test_auxskd_trains_the_whole_backbone_on_the_clips_of_every_pretext(config, backbone):
     task = built(config, "auxiliary")
     objective = task.objective(backbone).train()

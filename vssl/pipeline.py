@@ -21,6 +21,9 @@ PRETRAINING = {"auxiliary": 2, "pretext": 1}
 """Stages that train without labels, in order, and the clips that their samplers cut per video unless they
 say so themselves (`num_clips`): the auxiliary stage shows one clip to the student and one to the teacher."""
 
+PARTS = (*PRETRAINING, "source", "downstream", "protocol", "features", "backbone", "init", "seed")
+"""What a plan is made from; to resolve the rest of the config as well would take half as long again."""
+
 PLACES = ("root", "index")
 """Values of a source that say where it lies; no part of a recipe."""
 
@@ -42,7 +45,7 @@ def plan(cfg: DictConfig) -> list[StageSpec]:
     Raises `VsslError` for a combination that cannot run, and omegaconf's `MissingMandatoryValue` for a
     value that the user has to give.
     """
-    config: Node = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    config: Node = {name: _resolved(cfg[name]) for name in PARTS}
     chain: list[StageSpec] = []
     if not config["init"]["weights"]:
         for name, clips in PRETRAINING.items():
@@ -74,6 +77,11 @@ def merge(chains: Iterable[list[StageSpec]]) -> list[StageSpec]:
         family.sort(key=lambda spec: int(spec.recipe["training"]["epochs"]))
         shorter.update(zip(family[1:], family, strict=False))
     return [replace(spec, continues=shorter[spec]) if spec in shorter else spec for spec in forest]
+
+
+def _resolved(value: Any) -> Any:
+    is_node = isinstance(value, DictConfig)
+    return OmegaConf.to_container(value, resolve=True, throw_on_missing=True) if is_node else value
 
 
 def _training_stage(
@@ -180,6 +188,18 @@ def _digest_of_file(path: str) -> str:
         raise VsslError(
             f"init.weights={path}: {error.strerror}; give the file of a plain state dict"
         ) from error
+
+
+def monitored(cfg: DictConfig) -> Node | None:
+    """What to look at during pretraining, as `vssl.stage.monitor.Monitoring` takes it; None: nothing.
+
+    It is no part of a recipe: the weights are the same without it.
+    """
+    node: Node = OmegaConf.to_container(cfg.monitor, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    if not node["every_epochs"]:
+        return None
+    node["labelled"] = {key: value for key, value in _known(node["labelled"]).items() if key != "repeat"}
+    return node
 
 
 def absolute_outputs(cfg: DictConfig) -> Path:

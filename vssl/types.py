@@ -22,6 +22,10 @@ Batch = dict[str, Tensor]
 `label` int64 [B] (-1 where a video has none), one int64 [B] per target of the sampler, and the numbers
 that the augmentation drew."""
 
+References = Mapping[str, Mapping[str, float]]
+"""What to read a metric against, by its name: values by what they are, such as `chance`, what guessing comes
+to, and `reachable`, the best that the targets allow."""
+
 
 class StepOutput(NamedTuple):
     """What an objective returns for one batch: a scalar loss to minimise and scalars to log."""
@@ -124,6 +128,10 @@ class Task(ABC):
 
         The weights of an earlier stage are loaded into the backbone after this.
         """
+
+    def references(self) -> References:
+        """What to read the objective's metrics against, where it is known."""
+        return {}
 
 
 class VideoSource(Protocol):

@@ -72,7 +72,7 @@ def make_batches(steps, start, poison=None):
         yield batches
 
 
-def make_loop(folder, *, micro_batch=2, log_every=2, recorder=None, dropout=True, epochs=4):
+def make_loop(folder, *, micro_batch=2, log_every=2, recorder=None, dropout=True, epochs=4, after_epoch=None):
     torch.manual_seed(0)
     training = Training(
         epochs, 4, micro_batch, False, False, "float32", SGD(1e-4, 0.9, 1e-3), StepDecay(2, 0.1)
@@ -82,7 +82,8 @@ def make_loop(folder, *, micro_batch=2, log_every=2, recorder=None, dropout=True
     if not dropout:
         objective.dropout = nn.Identity()
     steps = Steps(10, training, seed=3)
-    return Loop(objective, steps, lambda batch: batch["clips"], folder, runtime, recorder or Recorder())
+    recorder = recorder or Recorder()
+    return Loop(objective, steps, lambda batch: batch["clips"], folder, runtime, recorder, after_epoch)
 
 
 def test_a_training_that_stops_at_any_step_continues_bit_for_bit(tmp_path):
@@ -188,3 +189,29 @@ def test_a_gpu_that_is_not_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(VsslError, match="no GPU is visible"):
         Runtime("cuda", 0, None, False, False, 0.0, 1, 0.0, 60.0).torch_device()
+
+
+def test_after_each_epoch_somebody_may_look(tmp_path):
+    """Three steps an epoch. A look comes before saving: one that dies is repeated, and costs add up."""
+    looks, recorder = [], Recorder()
+
+    def look(epochs):
+        saved = load_checkpoint(tmp_path / "checkpoint.pt", "cpu")["step"]
+        looks.append((epochs, saved))
+        if looks == [(1, 2), (2, 5)]:
+            raise KeyboardInterrupt
+        return {"seen": float(epochs)} if epochs % 2 == 0 else {}
+
+    loop = make_loop(tmp_path, log_every=5, recorder=recorder, after_epoch=look)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run(make_batches(loop.steps, 0))
+    again = make_loop(tmp_path, log_every=5, recorder=recorder, after_epoch=look)
+    before = again.monitor_seconds
+    assert before > 0
+    again.run(make_batches(again.steps, again.step))
+    assert looks == [(1, 2), (2, 5), (2, 5), (3, 8), (4, 11)]
+    assert {step: line for step, line in recorder.lines.items() if "seen" in line} == {
+        6: {"seen": 2.0, "epoch": 2.0},
+        12: {"seen": 4.0, "epoch": 4.0},
+    }
+    assert again.costs()["monitor_seconds"] > before

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import composed
+from conftest import RUNTIME, composed
 from vssl.backbone.tiny import Tiny
 from vssl.engine.checkpoint import load_checkpoint, save
-from vssl.engine.runtime import Runtime
 from vssl.errors import VsslError
 from vssl.pipeline import plan
 from vssl.pretext.rspnet import RSPNet, RSPNetSampler
+from vssl.stage.run import Silent
 from vssl.stage.store import StageStore
 from vssl.stage.train import train
 from vssl.types import Backbone
@@ -443,19 +443,6 @@ OVERRIDES = [
 TINY = {"_target_": "vssl.backbone.tiny.Tiny", "widths": [4, 6]}
 
 
-class Silent:
-    """An observer that listens to nothing."""
-
-    def advance(self, clips, **shown):
-        pass
-
-    def log(self, metrics, step):
-        pass
-
-    def begin(self, step, share):
-        pass
-
-
 @pytest.mark.parametrize("key_init", ["random", "query"])
 def test_a_stage_gives_its_parents_weights_to_the_key_encoder_only_if_asked_to(key_init, data, tmp_path):
     """With a momentum of 1 the key encoder stays what it was at the beginning."""
@@ -469,7 +456,7 @@ def test_a_stage_gives_its_parents_weights_to_the_key_encoder_only_if_asked_to(k
     for spec in (auxiliary, pretext):
         store.folder(spec).mkdir(parents=True)
     save(store.folder(auxiliary) / "weights.pt", trained)
-    train(pretext, store, Runtime("cpu", 0, 1, False, False, 60.0, 1, 0.0, 60.0), Silent())
+    train(pretext, store, RUNTIME, Silent())
     state = load_checkpoint(store.folder(pretext) / "checkpoint.pt")["objective"]
     expected = initial if key_init == "random" else trained
     for name in ("layers.0.0.weight", "layers.1.0.weight", "layers.1.1.bias"):

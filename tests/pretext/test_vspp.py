@@ -1,5 +1,7 @@
 """VSPP: frame lists worked by hand, and the loss against its formula. Lists count frames from 1."""
 
+import math
+from collections import Counter
 from itertools import product
 
 import numpy as np
@@ -279,3 +281,41 @@ def test_nothing_to_learn():
         VSPP(sampler(), 0.0, 0.0, False)
     with pytest.raises(VsslError, match="segment_weight=-1"):
         VSPP(sampler(), 1.0, -1.0, False)
+
+
+def best_guess(classes, target):
+    """Accuracy and cross-entropy of who knows all plans of a long video by heart, by counting: the clips that
+    look alike, wherever they begin."""
+    seen = {}
+    speeds, segments = classes.max_speed, classes.num_segments
+    for speed, segment in product(range(speeds), range(segments)):
+        looks = tuple(np.diff(classes.frames(10**6, 0, speed + 1, segment)))
+        seen.setdefault(looks, []).append((speed, segment)[target])
+    hits = sum(max(Counter(answers).values()) for answers in seen.values())
+    nats = sum(
+        -count * math.log(count / len(answers))
+        for answers in seen.values()
+        for count in Counter(answers).values()
+    )
+    return hits / (speeds * segments), nats / (speeds * segments)
+
+
+@pytest.mark.parametrize("variant", ["released", "eq4"])
+@pytest.mark.parametrize(("segments", "speed"), [(4, 4), (1, 4), (2, 3), (8, 2), (4, 1)])
+def test_references_are_what_the_sampler_allows(variant, segments, speed):
+    chosen = sampler(variant=variant, num_segments=segments, max_speed=speed)
+    references = VSPP(chosen, 1.0, 1.0, False).references()
+    for target, (name, count) in enumerate(chosen.classes.items()):
+        accuracy, loss = best_guess(chosen, target)
+        assert references[f"{name}_accuracy"] == pytest.approx({"chance": 1 / count, "reachable": accuracy})
+        assert references[f"{name}_loss"] == pytest.approx({"chance": math.log(count), "reachable": loss})
+
+
+def test_references_of_the_published_task():
+    """A quarter of the clips is at natural speed, where the segment is one of four at random."""
+    references = VSPP(sampler(), 1.0, 1.0, False).references()
+    assert references["segment_accuracy"] == {"chance": 0.25, "reachable": 0.8125}
+    assert references["segment_loss"]["reachable"] == pytest.approx(0.347, abs=5e-4)
+    assert references["speed_accuracy"] == {"chance": 0.25, "reachable": 1.0}
+    masked = VSPP(sampler(), 1.0, 1.0, True).references()
+    assert masked["segment_accuracy"] == {"chance": 0.25, "reachable": 1.0}

@@ -109,3 +109,16 @@ def test_words_and_lines_have_the_two_colours_that_a_page_replaces():
     svg = drawn(row("a", 0.5, x=1))["curve"].svg
     colours = set(re.findall(r"#[0-9a-f]{6}\b", svg))
     assert colours <= {plots.INK, plots.GRID, plots.COLOURS[0], "#cccccc", "#ffffff"}
+
+
+@pytest.mark.parametrize(("other", "expected"), [({"loss": {"chance": 0.5}}, 1), ({}, 0)])
+def test_what_all_runs_of_a_row_have_in_common_to_read_a_metric_against(other, expected):
+    from matplotlib.figure import Figure
+
+    stages = [
+        Stage("pretext", key, "done", "", "", None, lines(9), references)
+        for key, references in (("a", {"loss": {"chance": 0.5}}), ("b", other))
+    ]
+    axes = Figure().add_subplot()
+    plots._references(axes, stages, "loss")
+    assert [text.get_text() for text in axes.texts] == ["chance 0.5"] * expected

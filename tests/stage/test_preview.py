@@ -6,26 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import SMALL, composed
-from vssl.engine.runtime import Runtime
+from conftest import RUNTIME, SMALL, composed
 from vssl.pipeline import plan
 from vssl.stage import preview as module
 from vssl.stage import train as training
 from vssl.stage.parts import build_dataset, build_task
 from vssl.stage.preview import leave_preview, preview
+from vssl.stage.run import Silent
 from vssl.stage.store import StageStore
 
-RUNTIME = Runtime(
-    device="cpu",
-    workers=0,
-    threads=1,
-    channels_last=False,
-    compile=False,
-    save_every_s=60.0,
-    log_every_steps=1,
-    max_bad_share=0.0,
-    timeout_s=60.0,
-)
 PLAIN = [
     "pretext.augmentation.random_crop=false",
     "pretext.augmentation.flip=0.0",
@@ -35,19 +24,6 @@ PLAIN = [
     "pretext.augmentation.std=[0.2,0.3,0.4]",
     "backbone.input.resize=[64,64]",
 ]
-
-
-class Nobody:
-    """An observer that does not listen."""
-
-    def begin(self, step, share):
-        pass
-
-    def advance(self, clips, **shown):
-        pass
-
-    def log(self, metrics, step):
-        pass
 
 
 @pytest.fixture
@@ -140,7 +116,7 @@ def test_training_is_the_same_bit_for_bit_without_a_preview(stage, tmp_path, mon
     for name in ("with", "without"):
         store = StageStore(tmp_path / name)
         store.folder(spec).mkdir(parents=True)
-        training.train(spec, store, RUNTIME, Nobody())
+        training.train(spec, store, RUNTIME, Silent())
         weights.append(torch.load(store.folder(spec) / "weights.pt"))
         assert (store.folder(spec) / "preview.png").exists() == (name == "with")
         monkeypatch.setattr(training, "leave_preview", lambda *_: None)

@@ -7,45 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import SMALL, composed
+from conftest import RUNTIME, SMALL, composed
 from vssl.engine.checkpoint import load
-from vssl.engine.runtime import Runtime
 from vssl.errors import VsslError
 from vssl.pipeline import plan
 from vssl.stage.parts import build_dataset, build_task
-from vssl.stage.run import Context, run_stage
+from vssl.stage.run import Context, Silent, run_stage
 from vssl.stage.store import StageStore
 
-RUNTIME = Runtime(
-    device="cpu",
-    workers=0,
-    threads=1,
-    channels_last=False,
-    compile=False,
-    save_every_s=60.0,
-    log_every_steps=1,
-    max_bad_share=0.2,
-    timeout_s=60.0,
-)
-
-
-class Nobody:
-    """An observer that does not listen."""
-
-    def __init__(self, spec):
-        pass
-
-    def begin(self, step, share):
-        pass
-
-    def advance(self, clips, **shown):
-        pass
-
-    def log(self, metrics, step):
-        pass
-
-    def close(self, status):
-        pass
+RUNTIME = replace(RUNTIME, max_bad_share=0.2)
 
 
 @pytest.fixture
@@ -70,7 +40,7 @@ def run(spec, outputs, runtime=RUNTIME):
     store = StageStore(outputs)
     folder = store.folder(spec)
     folder.mkdir(parents=True)
-    context = Context(store=store, runtime=runtime, observe=Nobody, say=print, plain={})
+    context = Context(store=store, runtime=runtime, observe=lambda spec: Silent(), say=print, plain={})
     return run_stage(spec, context), folder
 
 

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from vssl import stop
 from vssl.dispatch.job import open_context, watch
 from vssl.errors import VsslError
-from vssl.pipeline import Point, data_name, describe, merge
+from vssl.pipeline import Point, data_name, describe, merge, monitored
 from vssl.report import table
 from vssl.stage.build import build
 from vssl.stage.run import Outcome, check
@@ -64,7 +64,7 @@ def _plain(points: Sequence[Point], cfg: DictConfig) -> dict[str, Any]:
     """What `open_context` takes, for this process and for workers in others."""
     launch = Launch(uuid.uuid4().hex, _launch_name(points), " ".join(["python", *sys.argv]))
     nodes = {group: OmegaConf.to_container(cfg[group], resolve=True) for group in ("runtime", "tracking")}
-    return {"outputs": cfg.outputs, "launch": asdict(launch), **nodes}
+    return {"outputs": cfg.outputs, "launch": asdict(launch), **nodes, "monitor": monitored(cfg)}
 
 
 def _dispatcher(cfg: DictConfig) -> Any:

@@ -26,7 +26,8 @@ from vssl.tracking.metrics import Launch, Tracker
 def open_context(plain: Mapping[str, Any]) -> tuple[Context, Tracker]:
     """What stages run in, and the tracker of the launch, which is begun or joined.
 
-    `plain` holds `outputs`, `launch` (fields of a `Launch`), and the nodes `runtime` and `tracking`.
+    `plain` holds `outputs`, `launch` (fields of a `Launch`), and the nodes `runtime`, `tracking` and, if
+    anything is to be looked at, `monitor`.
     """
     store = StageStore(Path(plain["outputs"]))
     tracker: Tracker = build(plain["tracking"], "tracking")
@@ -38,6 +39,7 @@ def open_context(plain: Mapping[str, Any]) -> tuple[Context, Tracker]:
         observe=lambda spec: watch(spec, store, tracker),
         say=print,
         plain=plain,
+        monitoring=build(plain["monitor"], "monitor") if plain.get("monitor") else None,
     ), tracker
 
 

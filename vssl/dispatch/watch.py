@@ -67,7 +67,8 @@ class StageWatch:
         lines = read(self.stage.folder)
         if status == "finished" and len(lines) > 1:
             with suppress(OSError):  # a full disk must not turn a finished stage into a failed one
-                draw_curves(lines, self.title, self.stage.folder / "curves.png")
+                references = json.loads((self.stage.folder / "result.json").read_text()).get("references", {})
+                draw_curves(lines, self.title, references, self.stage.folder / "curves.png")
         self.tracker.mirror(self.stage, status)
 
     def _note(self) -> None:

@@ -52,18 +52,26 @@ class Loop:
         folder: Path,
         runtime: Runtime,
         observer: Observer,
+        after_epoch: Callable[[int], Mapping[str, float]] | None = None,
     ) -> None:
+        """`after_epoch` may look at the objective: on rank 0 it is told how many epochs are over, and returns
+        metrics, or none. It leaves weights, buffers and modes as they are."""
         self.device = runtime.torch_device()
         self.steps, self.augment, self.runtime, self.observer = steps, augment, runtime, observer
         self.objective = _placed(objective, self.device, runtime, steps.training.sync_bn)
         self.optimizer = steps.training.optimizer.build(objective.parameters())
         self.path = folder / "checkpoint.pt"
+        self.after_epoch = after_epoch
         self.cost = CostMeter(self.device)
+        self.monitor_seconds = 0.0
         self.meter, self.finite = Meter(), FiniteCheck()
         self.shown: dict[str, float] = {}
+        self.clips_per_sample = 0
         self.step = 0
         if self.path.exists():
             self._resume()
+        if len(set(ranks.gather(self.step))) > 1:
+            raise VsslError(f"{self.path}: not all nodes see the same file yet; run again in a minute")
         observer.begin(self.step, self.step / steps.total)
 
     def run(self, batches: Iterator[list[Batch]]) -> None:
@@ -75,6 +83,8 @@ class Loop:
         with stop.deferred(), arithmetic(self.steps.training.precision):
             for micro_batches in batches:
                 self._train_step(micro_batches)
+                if self.step % self.steps.per_epoch == 0:
+                    self._end_epoch(self.step // self.steps.per_epoch)
                 is_due = time.monotonic() - saved >= self.runtime.save_every_s
                 stopping, saving = ranks.any_rank(stop.requested(), is_due and ranks.rank() == 0)
                 if stopping or saving or self.step == self.steps.total:
@@ -93,7 +103,7 @@ class Loop:
         metrics = self._backward(micro_batches)
         if self.device.type == "cpu":
             self._check_finite()
-        self._add_up_gradients(bool(micro_batches))
+        self._add_up_gradients()
         self.optimizer.step()
         average_statistics(self.objective)
         self.step += 1
@@ -135,17 +145,16 @@ class Loop:
                 f"(training.optimizer.lr) or look at the videos of this batch: indices {indices}"
             )
 
-    def _add_up_gradients(self, has_samples: bool) -> None:
-        """Sum the gradients of all ranks, in one exchange."""
+    def _add_up_gradients(self) -> None:
+        """Sum the gradients of all ranks, in one exchange. What no rank has used keeps None."""
         if ranks.world_size() == 1:
             return
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        if has_samples:
-            self.unused = {i for i, p in enumerate(parameters) if p.grad is None}
+        used = ranks.any_rank(*(p.grad is not None for p in parameters))
         whole = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
         parts = torch.split(ranks.sum_over_ranks(whole), [p.numel() for p in parameters])
-        for i, (parameter, part) in enumerate(zip(parameters, parts, strict=True)):
-            parameter.grad = None if i in self.unused else part.view_as(parameter)
+        for parameter, part, is_used in zip(parameters, parts, used, strict=True):
+            parameter.grad = part.view_as(parameter) if is_used else None
 
     def _report(self, metrics: Mapping[str, Tensor], lr: float, epoch: int) -> None:
         self.meter.add(metrics)
@@ -155,9 +164,20 @@ class Loop:
             self.observer.log(line, self.step)
         self.observer.advance(self.steps.samples_in(self.step - 1) * self.clips_per_sample, **self.shown)
 
+    def _end_epoch(self, epochs: int) -> None:
+        """Look at the objective. This comes before saving, so that a resumed run has the same metrics; other
+        ranks wait in the next exchange."""
+        if self.after_epoch is None or ranks.rank() > 0:
+            return
+        began = time.monotonic()
+        if metrics := self.after_epoch(epochs):
+            self.observer.log({**metrics, "epoch": float(epochs)}, self.step)
+        self.monitor_seconds += time.monotonic() - began
+
     def costs(self) -> dict[str, Any]:
-        """What the stage has cost so far, all ranks and earlier runs included."""
-        return together(ranks.gather(self.cost.read()))
+        """What the stage has cost so far, all ranks and earlier runs included; `monitor_seconds` are those of
+        the seconds that went into `after_epoch`."""
+        return {**together(ranks.gather(self.cost.read())), "monitor_seconds": self.monitor_seconds}
 
     def _save(self) -> None:
         self._check_finite()
@@ -180,6 +200,7 @@ class Loop:
         self.meter.load(saved["meter"])
         if ranks.rank() == 0:
             self.cost.before = saved["cost"]
+            self.monitor_seconds = saved["cost"].get("monitor_seconds", 0.0)  # not in older checkpoints
 
 
 def _placed(objective: Objective, device: torch.device, runtime: Runtime, sync_bn: bool) -> Objective:

@@ -15,8 +15,8 @@ from itertools import permutations
 from torch import nn
 
 from vssl.nn.checks import check_at_least
-from vssl.pretext.vcop import VCOP, Order, OrderObjective, VCOPSampler
-from vssl.types import Backbone, Objective, Task
+from vssl.pretext.vcop import VCOP, Order, OrderObjective, VCOPSampler, order_references
+from vssl.types import Backbone, Objective, References, Task
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,10 @@ class ShuffleLearn(Task):
     def objective(self, backbone: Backbone) -> Objective:
         features = self.sampler.num_clips * backbone.feature_dim
         return OrderObjective(backbone, nn.Sequential(nn.Flatten(), nn.Linear(features, 2)))
+
+    def references(self) -> References:
+        """Right and wrong tuples are equally frequent."""
+        return order_references(self.sampler)
 
 
 @dataclass(frozen=True)

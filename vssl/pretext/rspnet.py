@@ -22,7 +22,7 @@ from vssl.nn.checks import check_at_least
 from vssl.nn.ema import update_ema
 from vssl.nn.frames import Short, keep_inside
 from vssl.nn.queue import KeyQueue
-from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, StepOutput, Task
+from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, References, StepOutput, Task
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,14 @@ class RSPNet(Task):
 
     def objective(self, backbone: Backbone) -> Objective:
         return RSPNetObjective(backbone, self)
+
+    def references(self) -> References:
+        """Guessing is a key drawn from own and queue, and a coin. How much of the appearance can be known is
+        open: the queue may hold keys of the query's own video."""
+        return {
+            "appearance_accuracy": {"chance": 1 / (self.queue_size + 1)},
+            "motion_accuracy": {"chance": 0.5, "reachable": 1.0},
+        }
 
 
 class Heads(nn.Module):

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from vssl.nn.checks import check_at_least
 from vssl.nn.frames import Short, keep_inside
-from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, StepOutput, Task
+from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, References, StepOutput, Task
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,10 @@ class SpeedNet(Task):
 
     def objective(self, backbone: Backbone) -> Objective:
         return SpeedNetObjective(backbone)
+
+    def references(self) -> References:
+        """The speeds are equally frequent."""
+        return {"speed_accuracy": {"chance": 0.5, "reachable": 1.0}}
 
 
 class SpeedNetObjective(Objective):

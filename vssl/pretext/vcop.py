@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from vssl.errors import VsslError
 from vssl.nn.checks import check_at_least
-from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, StepOutput, Task
+from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, References, StepOutput, Task
 
 Order = tuple[int, ...]
 """The temporal rank (0: earliest) of the clip that is shown first, second, ..."""
@@ -102,6 +102,10 @@ class VCOP(Task):
         head = PairHead(backbone.feature_dim, clips, self.pair_dim, self.dropout, classes)
         return OrderObjective(backbone, head)
 
+    def references(self) -> References:
+        """The orders are equally frequent."""
+        return order_references(self.sampler)
+
 
 class OrderObjective(Objective):
     """Cross-entropy on the target `order`; `head` turns features [B,K,D] into scores [B,N].
@@ -121,6 +125,11 @@ class OrderObjective(Objective):
         logits_BN = self.head(features_BKD)
         accuracy = (logits_BN.argmax(dim=1) == order_B).float().mean()
         return StepOutput(F.cross_entropy(logits_BN, order_B), {"order_accuracy": accuracy})
+
+
+def order_references(sampler: VCOPSampler) -> References:
+    """For the metrics of an `OrderObjective` whose classes are equally frequent."""
+    return {"order_accuracy": {"chance": 1 / sampler.classes["order"], "reachable": 1.0}}
 
 
 class PairHead(nn.Module):

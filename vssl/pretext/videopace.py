@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from vssl.errors import VsslError
 from vssl.nn.checks import check_at_least
 from vssl.nn.frames import Short, keep_inside
-from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, StepOutput, Task
+from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, References, StepOutput, Task
 
 Start = Literal["anywhere", "inside"]
 
@@ -124,6 +124,10 @@ class VideoPace(Task):
 
     def objective(self, backbone: Backbone) -> Objective:
         return VideoPaceObjective(backbone, self)
+
+    def references(self) -> References:
+        """The paces are equally frequent."""
+        return {"pace_accuracy": {"chance": 1 / self.sampler.max_pace, "reachable": 1.0}}
 
 
 class VideoPaceObjective(Objective):

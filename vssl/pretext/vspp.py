@@ -5,6 +5,7 @@ Source: the auxSKD paper, section 3.2 (Eq. 4 and 5), and the authors' released c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 from vssl.errors import VsslError
 from vssl.nn.checks import check_at_least
 from vssl.nn.frames import Short, keep_inside
-from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, StepOutput, Task
+from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, References, StepOutput, Task
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,20 @@ class VSPP(Task):
 
     def objective(self, backbone: Backbone) -> Objective:
         return VSPPObjective(backbone, self)
+
+    def references(self) -> References:
+        """Chance is one answer for all. Nobody can name the segment of the clips at natural speed, 1 in Q,
+        better than by guessing: with Z = Q = 4 the best accuracy is 3/4 + 1/16 = 81.25 %, and the least loss
+        ln(4)/4. An upper limit: the end of a video may hide more, as do segments of one frame in `eq4`."""
+        noise = {"speed": 0.0, "segment": 1 / self.sampler.max_speed}
+        if self.mask_segment_at_natural_speed:
+            noise["segment"] = 0.0
+        found: dict[str, Mapping[str, float]] = {}
+        for name, classes in self.sampler.classes.items():
+            loss, share = math.log(classes), noise[name]
+            found[f"{name}_loss"] = {"chance": loss, "reachable": share * loss}
+            found[f"{name}_accuracy"] = {"chance": 1 / classes, "reachable": 1 - share * (1 - 1 / classes)}
+        return found
 
 
 class VSPPObjective(Objective):

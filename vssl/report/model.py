@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import mean, stdev
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from vssl.types import References
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,8 @@ class Cost:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: how it stands, what it took if it is done, its recipe as YAML and its lines of metrics."""
+    """One stage: how it stands, what it took if it is done, its recipe as YAML, its lines of metrics and what
+    to read these against."""
 
     name: str
     key: str
@@ -44,6 +49,7 @@ class Stage:
     recipe: str
     cost: Cost | None = None
     lines: Sequence[Mapping[str, float]] = ()
+    references: References = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

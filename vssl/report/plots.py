@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vssl.report.curves import draw_references
 from vssl.report.formats import metric_words
 from vssl.report.model import Column, Curves, Report, Row, Run, Stage, cell, distinct, hours, runs_of
 
@@ -211,6 +212,7 @@ def _sweep_curves(figure: Figure, report: Report, curves: Curves) -> None:
         for name, colour in colours.items():
             runs = [run for row in report.rows if (row.series or row.label) == name for run in row.runs]
             _lines(axes, _named(runs, curves), metric, colour, name)
+        _references(axes, _named(report.runs, curves), metric)
         axes.set_title(metric.replace("_", " "))
         if place == 1:
             axes.legend(fontsize=7)
@@ -219,7 +221,9 @@ def _sweep_curves(figure: Figure, report: Report, curves: Curves) -> None:
 def _training(figure: Figure, stages: Sequence[Stage], panels: Sequence[tuple[str, str]]) -> None:
     for place, (name, metric) in enumerate(panels, start=1):
         axes = figure.add_subplot(-(-len(panels) // 4), 4, place)
-        _lines(axes, [stage for stage in stages if stage.name == name], metric, COLOURS[0], "")
+        alike = [stage for stage in stages if stage.name == name]
+        _lines(axes, alike, metric, COLOURS[0], "")
+        _references(axes, alike, metric)
         axes.set_title(f"{name}: {metric.replace('_', ' ')}")
 
 
@@ -241,6 +245,13 @@ def _lines(axes: Axes, stages: Sequence[Stage], metric: str, colour: str, label:
             axes.plot(places, values, color=colour, marker=marker, linewidth=1, alpha=0.75, label=name)
             axes.set_xlabel(x, fontsize=8)
             axes.locator_params(axis="x", integer=True)
+
+
+def _references(axes: Axes, stages: Sequence[Stage], metric: str) -> None:
+    """What to read the metric against, where all stages have the same."""
+    found = [stage.references.get(metric, {}) for stage in stages]
+    if found and all(values == found[0] for values in found):
+        draw_references(axes, found[0])
 
 
 def _thin(lines: Sequence[Mapping[str, float]], name: str) -> list[float]:

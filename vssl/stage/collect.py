@@ -63,7 +63,10 @@ class Collector:
             recipe = yaml.safe_dump(describe(spec), sort_keys=False, width=100)
             lines = read(self._store.folder(spec)) if "training" in spec.recipe else []
             cost = _cost(result) if result else None
-            self._stages[spec.key] = Stage(spec.name, spec.key, state, detail, recipe, cost, lines)
+            references = result.get("references", {}) if result else {}
+            self._stages[spec.key] = Stage(
+                spec.name, spec.key, state, detail, recipe, cost, lines, references
+            )
         return self._stages[spec.key]
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
 import torch
 
+from vssl.data.augmentation import Augmentation
 from vssl.data.dataset import ClipDataset
 from vssl.engine.cost import CostMeter
 from vssl.engine.loader import evaluation_batches
@@ -28,7 +29,7 @@ from vssl.stage.parts import (
 from vssl.stage.provenance import provenance
 from vssl.stage.spec import StageSpec, class_name
 from vssl.stage.store import StageStore
-from vssl.types import Backbone
+from vssl.types import Backbone, Batch
 
 FILE_NAME = "features.npz"
 
@@ -60,7 +61,6 @@ def build_features(spec: StageSpec) -> VideoFeatures:
     return features
 
 
-@torch.inference_mode()
 def describe(
     dataset: ClipDataset,
     features: VideoFeatures,
@@ -72,10 +72,24 @@ def describe(
     """Features and labels of all videos, in order. `advance` is told of the clips that are done."""
     device = runtime.torch_device()
     backbone.to(device).eval()
+    batches = evaluation_batches(dataset, len(dataset), batch_size, runtime.loading())
+    return describe_batches(batches, dataset.augmentation, features, backbone, device, advance)
+
+
+@torch.inference_mode()
+def describe_batches(
+    batches: Iterable[Batch],
+    augmentation: Augmentation,
+    features: VideoFeatures,
+    backbone: Backbone,
+    device: torch.device,
+    advance: Callable[[int], None],
+) -> Described:
+    """The same of batches as they were loaded, by a backbone on `device` that is in evaluation mode."""
     found, labels = [], []
-    for host_batch in evaluation_batches(dataset, len(dataset), batch_size, runtime.loading()):
+    for host_batch in batches:
         batch = {name: value.to(device, non_blocking=True) for name, value in host_batch.items()}
-        clips_BKCTHW = dataset.augmentation.apply(batch)
+        clips_BKCTHW = augmentation.apply(batch)
         found.append(features.extract(backbone, clips_BKCTHW).cpu())
         labels.append(host_batch["label"])
         advance(clips_BKCTHW.shape[0] * clips_BKCTHW.shape[1])

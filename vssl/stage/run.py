@@ -8,18 +8,20 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
 
-from vssl import ranks
+from vssl import ranks, stop
 from vssl.engine.loop import Observer
 from vssl.engine.runtime import Runtime
 from vssl.errors import VsslError
 from vssl.stage.build import build
 from vssl.stage.evaluate import evaluate
 from vssl.stage.features import describe_videos
+from vssl.stage.monitor import Monitoring
 from vssl.stage.parts import build_task
 from vssl.stage.spec import StageSpec
 from vssl.stage.store import StageStore
@@ -65,6 +67,8 @@ class Context:
     say: Callable[[str], None]
     plain: Mapping[str, Any]
     """The same as JSON can hold it, for a worker in another process."""
+    monitoring: Monitoring | None = None
+    """What to look at while stages train without labels."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def run_stage(spec: StageSpec, context: Context) -> dict[str, Any]:
     """
     store, runtime = context.store, context.runtime
     torch.set_num_threads(runtime.num_threads())
-    body = BODIES.get(spec.name, train)
+    body = BODIES.get(spec.name) or partial(train, monitoring=context.monitoring)
     is_first = ranks.rank() == 0
     observer: StageObserver = context.observe(spec) if is_first else Silent()
     with _logging_to(store.folder(spec) / "log.txt", logging.INFO if is_first else logging.WARNING):
@@ -105,12 +109,9 @@ def run_stage(spec: StageSpec, context: Context) -> dict[str, Any]:
             result = body(spec, store, runtime, observer)
             result = store.finish(spec, result) if is_first else result
         except Exception as error:
-            who = f"{spec}, process {ranks.rank()}" if ranks.world_size() > 1 else str(spec)
-            log.error("%s: %s\n%s", who, error, traceback.format_exc())
-            with suppress(OSError):  # the disk may be what failed
-                if store.note(spec, "failed.json") is None:  # or it only lost the process that noted it
-                    store.fail(spec, one_line(error))
-            observer.close("failed")
+            with stop.deferred():  # when one process fails, the others are asked to stop
+                _note(error, spec, store)
+                observer.close("failed")
             raise
         except (KeyboardInterrupt, Stopped) as interruption:
             log.info("%s: interrupted (%s)", spec, one_line(interruption))
@@ -119,6 +120,15 @@ def run_stage(spec: StageSpec, context: Context) -> dict[str, Any]:
         log.info("%s: done, %s", spec, _short(result["metrics"]))
     observer.close("finished")
     return result
+
+
+def _note(error: Exception, spec: StageSpec, store: StageStore) -> None:
+    """Leave the traceback in the log, and the reason unless another process was the first to leave one."""
+    who = f"{spec}, process {ranks.rank()}" if ranks.world_size() > 1 else str(spec)
+    log.error("%s: %s\n%s", who, error, traceback.format_exc())
+    with suppress(OSError):  # the disk may be what failed
+        if store.note(spec, "failed.json") is None:
+            store.fail(spec, one_line(error))
 
 
 def one_line(error: BaseException) -> str:

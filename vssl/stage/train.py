@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
 from vssl import ranks
@@ -15,6 +16,7 @@ from vssl.engine.training import Training
 from vssl.errors import VsslError
 from vssl.files import write_atomically
 from vssl.stage.build import build
+from vssl.stage.monitor import Monitoring, monitor_for
 from vssl.stage.parts import (
     build_backbone,
     build_dataset,
@@ -35,7 +37,13 @@ CHECKPOINT = "checkpoint.pt"
 log = logging.getLogger("vssl")
 
 
-def train(spec: StageSpec, store: StageStore, runtime: Runtime, observer: Observer) -> dict[str, Any]:
+def train(
+    spec: StageSpec,
+    store: StageStore,
+    runtime: Runtime,
+    observer: Observer,
+    monitoring: Monitoring | None = None,
+) -> dict[str, Any]:
     """Train from the parent's backbone, or from scratch, and write `weights.pt`; return the result.
 
     Continues from the folder's checkpoint if there is one, bit for bit, or from the end of a shorter training
@@ -57,6 +65,7 @@ def train(spec: StageSpec, store: StageStore, runtime: Runtime, observer: Observ
     if ranks.rank() == 0:
         leave_preview(spec, dataset, folder)
         _continue_shorter(spec, store, training)
+    monitor = monitor_for(spec, monitoring, runtime)
     ranks.wait_for_all()
     backbone = build_backbone(spec)
     objective = task.objective(backbone)
@@ -68,7 +77,8 @@ def train(spec: StageSpec, store: StageStore, runtime: Runtime, observer: Observ
     log.info(
         "%s: %d samples per step: %s", spec, training.batch_size, training.shared_out(ranks.world_size())
     )
-    loop = Loop(objective, steps, dataset.augmentation.apply, folder, runtime, observer)
+    look = partial(monitor.look, objective) if monitor else None
+    loop = Loop(objective, steps, dataset.augmentation.apply, folder, runtime, observer, look)
     bad_videos = BadVideos(folder, dataset.videos, steps, loop.step, runtime.max_bad_share)
     batches = training_batches(dataset, steps, loop.step, runtime.loading())
     loop.run(bad_videos.watch(batches))
@@ -82,6 +92,7 @@ def train(spec: StageSpec, store: StageStore, runtime: Runtime, observer: Observ
             **_protocol(spec, backbone, dataset.excluded, len(dataset)),
             "step": training.shared_out(ranks.world_size()),
         },
+        "references": {**task.references(), **(monitor.references() if monitor else {})},
         "bad_videos": bad_videos.summary(),
         "cost": {**loop.costs(), "steps": steps.total, "videos": videos, "clips": spec.clips},
         "provenance": provenance(str(loop.device)),
