@@ -13,13 +13,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from vssl.data.index import checked, num_classes
 from vssl.errors import VsslError
-from vssl.stage.spec import StageSpec, class_name
+from vssl.stage.spec import PRETRAINING, StageSpec, class_name
 
 Node = dict[str, Any]
 
-PRETRAINING = {"auxiliary": 2, "pretext": 1}
-"""Stages that train without labels, in order, and the clips that their samplers cut per video unless they
-say so themselves (`num_clips`): the auxiliary stage shows one clip to the student and one to the teacher."""
+CLIPS = {"auxiliary": 2, "pretext": 1}
+"""Clips that the samplers of pretraining cut per video unless they say so themselves (`num_clips`): the
+auxiliary stage shows one clip to the student and one to the teacher."""
 
 PARTS = (*PRETRAINING, "source", "downstream", "protocol", "features", "backbone", "init", "seed")
 """What a plan is made from; to resolve the rest of the config as well would take half as long again."""
@@ -48,9 +48,11 @@ def plan(cfg: DictConfig) -> list[StageSpec]:
     config: Node = {name: _resolved(cfg[name]) for name in PARTS}
     chain: list[StageSpec] = []
     if not config["init"]["weights"]:
-        for name, clips in PRETRAINING.items():
+        for name in PRETRAINING:
             if config[name]["_target_"]:
-                chain.append(_training_stage(name, config[name], config["source"], clips, config, chain))
+                chain.append(
+                    _training_stage(name, config[name], config["source"], CLIPS[name], config, chain)
+                )
     protocol, labelled = config["protocol"], config["downstream"]
     if "training" not in protocol:
         chain.append(_feature_stage("gallery", labelled["train"], config, chain))

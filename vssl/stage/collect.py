@@ -12,16 +12,13 @@ from numpy.typing import NDArray
 
 from vssl.errors import VsslError
 from vssl.report.model import Column, Cost, Report, Row, Run, Stage
-from vssl.stage.spec import StageSpec, class_name
+from vssl.stage.spec import PRETRAINING, StageSpec, class_name
 from vssl.stage.store import StageStore, describe
 from vssl.tracking.metrics import read
 
 Chain = Sequence[StageSpec]
 State = tuple[str, str]
 """How a stage stands, in a word, and more about it."""
-
-UNLABELLED = ("auxiliary", "pretext")
-"""Stages that train on `source`; all others see `downstream`."""
 
 MAIN_METRICS = {"video_top1": "", "recall_at_1": "retrieval"}
 """The metric that is shown of a test, if no sweep says which: the first that there is. Each has columns of
@@ -143,7 +140,7 @@ def other_data(chain: Chain, expected: Mapping[str, str]) -> str:
     found = []
     for spec in chain:
         name = data_name(spec.recipe["data"])
-        wanted = expected.get("source" if spec.name in UNLABELLED else "downstream", name)
+        wanted = expected.get("source" if spec.name in PRETRAINING else "downstream", name)
         if _is_synthetic(spec.recipe["data"]):
             found.append("synthetic videos")
         elif wanted != name:

@@ -32,11 +32,8 @@ from vssl.protocol.neighbours import Described, NearestNeighbours
 from vssl.stage.build import build
 from vssl.stage.features import describe_batches
 from vssl.stage.saved import expected_input
-from vssl.stage.spec import StageSpec
+from vssl.stage.spec import PRETRAINING, StageSpec
 from vssl.types import Backbone, Batch, Objective, References, Video, VideoSource
-
-PRETRAINING = ("auxiliary", "pretext")
-"""Stages that are looked at."""
 
 PREFIX = "monitor/"
 """Begins the names of the metrics."""

@@ -12,7 +12,7 @@ from vssl.data.augmentation import Augmentation
 from vssl.data.dataset import ClipDataset, Sample
 from vssl.files import write_atomically
 from vssl.report.sheet import Block, Clip, draw_sheet
-from vssl.stage.spec import StageSpec, class_name
+from vssl.stage.spec import PRETRAINING, StageSpec, class_name
 
 CLIP_NAMES = {"auxiliary": ("student clip", "teacher clip")}
 """What the clips of a stage are called, if not by number."""
@@ -33,7 +33,7 @@ def preview(spec: StageSpec, dataset: ClipDataset, samples: int) -> bytes:
 def leave_preview(spec: StageSpec, dataset: ClipDataset, folder: Path) -> None:
     """Write a small `preview.png` into the folder of a stage that trains without labels, once."""
     path = folder / "preview.png"
-    if spec.name in ("auxiliary", "pretext") and not path.exists():
+    if spec.name in PRETRAINING and not path.exists():
         write_atomically(path, preview(spec, dataset, samples=4))
 
 

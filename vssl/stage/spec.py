@@ -11,6 +11,9 @@ from typing import Any
 
 KEY_LENGTH = 16
 
+PRETRAINING = ("auxiliary", "pretext")
+"""Stages that train without labels, in their order."""
+
 
 @dataclass(frozen=True)
 class StageSpec:
