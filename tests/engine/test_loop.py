@@ -75,7 +75,7 @@ def make_batches(steps, start, poison=None):
 def make_loop(folder, *, micro_batch=2, log_every=2, recorder=None, dropout=True, epochs=4, after_epoch=None):
     torch.manual_seed(0)
     training = Training(
-        epochs, 4, micro_batch, False, False, "float32", SGD(1e-4, 0.9, 1e-3), StepDecay(2, 0.1)
+        epochs, 4, micro_batch, False, False, precision, SGD(1e-4, 0.9, 1e-3), StepDecay(2, 0.1)
     )
     runtime = Runtime("cpu", 0, None, False, False, 0.0, log_every, 0.0, 60.0)
     objective = Regression()
@@ -215,3 +215,8 @@ def test_after_each_epoch_somebody_may_look(tmp_path):
         12: {"seen": 4.0, "epoch": 4.0},
     }
     assert again.costs()["monitor_seconds"] > before
+
+
+def test_bfloat16_is_refused_on_a_cpu(tmp_path):
+    with pytest.raises(VsslError, match=r"precision=bfloat16 is for GPUs; on a CPU say float32"):
+        make_loop(tmp_path, precision="bfloat16")
