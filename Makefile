@@ -22,8 +22,8 @@ test-slow: $(STAMP)  ## more whole pipelines: checks of data, several slots
 test-slurm: $(STAMP)  ## tests on a real Slurm, started in a folder; skipped where it is not installed
 	$(RUN) -m pytest -m slurm -rs
 
-bench: $(STAMP)  ## clips per second of the loaders; VIDEOS=DIR: on these videos
-	$(RUN) tests/benchmarks/loader.py $(VIDEOS)
+bench: $(STAMP)  ## benchmarks, see BENCHMARKS.md; NAMES="loader step": these only; VIDEOS=DIR: on these videos
+	$(RUN) tests/benchmarks $(NAMES) $(if $(VIDEOS),--videos $(VIDEOS))
 
 lint: $(STAMP)   ## style and types
 	$(RUN) -m ruff check .

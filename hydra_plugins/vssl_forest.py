@@ -7,6 +7,7 @@ by name.
 
 from __future__ import annotations
 
+import gc
 import pickle
 from collections.abc import Sequence
 from functools import lru_cache
@@ -73,7 +74,11 @@ class ForestLauncher(Launcher):
         """Compose every point, then run the mode on all of them at once; the first one has the sweep file."""
         from vssl.commands import execute
 
+        # All of it stays; to look for garbage in it, again and again, would take longer than making it.
+        gc.disable()
         configs = [self._compose(list(overrides)) for overrides in job_overrides]
+        gc.freeze()
+        gc.enable()
         if "sweep" in self.config:
             with open_dict(configs[0]):
                 configs[0].sweep = self.config.sweep

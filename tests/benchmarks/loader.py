@@ -1,7 +1,5 @@
 """Clips per second and core of every decoder, on original and on prepared videos, beside a classic loader.
 
-    python tests/benchmarks/loader.py [FOLDER OF VIDEOS]
-
 The classic loader is that of auxSKD's released code: frames as JPEG files, resized by OpenCV, jittered one
 by one through PIL. All read the same frames in one thread, in turns, and make what a loader process sends:
 the classic one finished clips, vssl cropped bytes and the numbers of the augmentation, which the device
@@ -10,16 +8,11 @@ applies. Processor time is counted, so that other work disturbs little. Writes o
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from itertools import count, islice
 from pathlib import Path
 
 import av
@@ -30,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision.transforms import ColorJitter
 
+from benchmarks.measuring import ROOT, Options, Table, in_turns, median, processor, spread
 from vssl.data.augmentation import Augmentation
 from vssl.data.dataset import ClipDataset
 from vssl.data.decode import Decoder, read_frames
@@ -47,7 +41,6 @@ try:
 except ImportError:
     cv2 = None  # PIL resizes in its place
 
-ROOT = Path(__file__).parents[2]
 SIZE, CROP = [128, 171], 112
 GOAL = 4.0
 RUNS, CLIPS = 7, 24
@@ -58,14 +51,14 @@ class Strided(ClipSampler):
     """16 frames at a step of 1 to 4."""
 
     @property
-    def classes(self):
+    def classes(self) -> dict[str, int]:
         return {}
 
     @property
-    def min_frames(self):
+    def min_frames(self) -> int:
         return 61
 
-    def plan(self, num_frames, rng):
+    def plan(self, num_frames: int, rng: np.random.Generator) -> ClipPlan:
         step = int(rng.integers(1, 5))
         start = int(rng.integers(0, num_frames - 15 * step))
         return ClipPlan(start + step * np.arange(16)[None], {})
@@ -79,8 +72,12 @@ class Files:
     videos: list[Video]
     decoder: Decoder
 
+    @property
+    def class_names(self) -> list[str]:
+        return []
+
     def prepare(self) -> None:
-        pass
+        """Nothing to do."""
 
     def read(self, video: Video, frames_T: NDArray[np.int64]) -> NDArray[np.uint8]:
         return read_frames(self.root / video.name, frames_T, self.decoder)
@@ -114,27 +111,40 @@ class Classic:
         return np.asarray(Image.open(path).convert("RGB").resize(SIZE[::-1], Image.Resampling.BILINEAR))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("folder", type=Path, nargs="?", help="videos to read; default: synthetic ones")
-    folder = parser.parse_args().folder
+def run(options: Options) -> Table:
+    """On the given videos, or on drawn ones."""
     torch.set_num_threads(1)
     if cv2:
         cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as scratch:
-        root = folder or draw(Path(scratch) / "drawn")
+        root = options.videos or draw(Path(scratch) / "drawn", 1 if options.smallest else 6)
         videos = usable(root)
-        print(f"{len(videos)} videos of {root}; preparing them and their JPEG frames")
         for video in videos:
             transcode(root / video.name, Path(scratch) / "prepared" / video.name, look())
             write_jpegs(root / video.name, Path(scratch) / "jpeg" / video.name)
-        rates = measure(loaders(root, Path(scratch), videos))
-        report(rates, {name: size_mb(path) for name, path in folders(root, Path(scratch)).items()}, videos)
+        clips = 2 if options.smallest else CLIPS
+        works = {name: clip_maker(make, clips) for name, make in loaders(root, Path(scratch), videos).items()}
+        seconds = in_turns(works, options.runs(RUNS), processor)
+        rates = {name: [clips / took for took in values] for name, values in seconds.items()}
+        return table(
+            rates, {name: size_mb(path) for name, path in folders(root, Path(scratch)).items()}, videos
+        )
 
 
-def draw(folder: Path) -> Path:
+def clip_maker(make: Callable[[int], object], clips: int) -> Callable[[], None]:
+    """Makes so many clips at each call, always the next ones."""
+    numbers = count()
+
+    def work() -> None:
+        for n in islice(numbers, clips):
+            make(n)
+
+    return work
+
+
+def draw(folder: Path, number: int) -> Path:
     """Videos as large as those of UCF101, written with x264's own settings."""
-    source = SyntheticVideos(str(folder), "train", 6, 0, 240, 320, 150, 150, 25, 4.0, 23)
+    source = SyntheticVideos(str(folder), "train", number, 0, 240, 320, 150, 150, 25, 4.0, 23)
     folder.mkdir()
     for index in range(source.num_videos):
         with av.open(str(folder / f"{index}.mp4"), "w") as container:
@@ -179,12 +189,12 @@ def look() -> Look:
 
 def write_jpegs(path: Path, folder: Path) -> None:
     folder.mkdir(parents=True)
-    to_rgb, count = Converter(), iter(range(1 << 30))
-    probe(path, lambda f: Image.fromarray(to_rgb(f)).save(folder / f"{next(count):05}.jpg", quality=95))
+    to_rgb, numbers = Converter(), count()
+    probe(path, lambda f: Image.fromarray(to_rgb(f)).save(folder / f"{next(numbers):05}.jpg", quality=95))
 
 
 def folders(root: Path, scratch: Path) -> dict[str, Path]:
-    return {"original": root, "prepared": scratch / "prepared", "jpeg": scratch / "jpeg"}
+    return {"original": root, "prepared": scratch / "prepared", "classic": scratch / "jpeg"}
 
 
 def loaders(root: Path, scratch: Path, videos: list[Video]) -> dict[str, Callable[[int], object]]:
@@ -193,7 +203,7 @@ def loaders(root: Path, scratch: Path, videos: list[Video]) -> dict[str, Callabl
     jitter = {**jitter, "resize": SIZE, "crop": CROP}
     jitter.pop("_target_")
     classic = Classic(scratch / "jpeg", videos)
-    makers = {"classic": lambda n: classic[0, n]}
+    makers: dict[str, Callable[[int], object]] = {"classic": lambda n: classic[0, n]}
     for files in ("original", "prepared"):
         for decoder in decoders():
             source = Files(folders(root, scratch)[files], videos, decoder)
@@ -202,51 +212,23 @@ def loaders(root: Path, scratch: Path, videos: list[Video]) -> dict[str, Callabl
     return makers
 
 
-def measure(makers: dict[str, Callable[[int], object]]) -> dict[str, list[float]]:
-    """Clips per second of processor time, per run; the loaders take turns."""
-    rates: dict[str, list[float]] = {name: [] for name in makers}
-    for run in range(RUNS + 1):
-        for name, make in makers.items():
-            started = time.process_time()
-            for n in range(CLIPS):
-                make(run * CLIPS + n)
-            if run:  # the first one warms up
-                rates[name].append(CLIPS / (time.process_time() - started))
-    return rates
-
-
-def report(rates: dict[str, list[float]], megabytes: dict[str, float], videos: list[Video]) -> None:
-    medians = {name: statistics.median(values) for name, values in rates.items()}
-    for name, median in medians.items():
-        spread = f"{min(rates[name]):.1f} to {max(rates[name]):.1f}"
-        times = median / medians["classic"]
-        print(f"{name:22} {median:7.1f} clips/s/core ({spread})  {times:5.2f} x classic")
+def table(rates: dict[str, list[float]], megabytes: dict[str, float], videos: list[Video]) -> Table:
+    """Clips per second and core, and what the videos take on the disk."""
+    medians = {name: median(values) for name, values in rates.items()}
+    rows: list[list[str | float]] = [
+        [name, rate, spread(rates[name]), rate / medians["classic"], megabytes[name.partition(",")[0]]]
+        for name, rate in medians.items()
+    ]
     best = max(value for name, value in medians.items() if name.startswith("prepared")) / medians["classic"]
-    resized_by = "OpenCV" if cv2 else "PIL"
-    load = os.getloadavg()
-    print(f"sizes: {', '.join(f'{name} {size:.1f} MB' for name, size in megabytes.items())}")
-    print(f"load {load[0]:.1f} on {os.cpu_count()} cores; the classic loader resizes with {resized_by}")
-    print(f"prepared: {best:.2f} x classic, goal {GOAL:g}: {'met' if best >= GOAL else 'not met'}")
-    result = {
-        "clips_per_second_and_core": medians,
-        "runs": rates,
-        "megabytes": megabytes,
-        "best_prepared_over_classic": best,
-        "videos": len(videos),
-        "resized_by": resized_by,
-        "load": load,
-        "machine": platform.processor() or platform.machine(),
-        "torch": torch.__version__,
-    }
-    path = ROOT / "outputs/bench/loader.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n")
-    print(path)
+    remarks = [
+        f"{len(videos)} videos; clips of 16 frames at a step of 1 to 4. classic: JPEG frames, resized by "
+        f"{'OpenCV' if cv2 else 'PIL'}, jittered one by one by PIL. vssl leaves the jitter to the device.",
+        f"prepared: {best:.1f} x classic, goal {GOAL:g}: {'met' if best >= GOAL else 'not met'}",
+    ]
+    measured = {"clips_per_second_and_core": medians, "runs": rates, "best_prepared_over_classic": best}
+    columns = ["videos, decoder", "clips/s/core", "runs", "x classic", "MB"]
+    return Table("Loader", columns, rows, remarks, measured)
 
 
 def size_mb(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
-
-
-if __name__ == "__main__":
-    main()

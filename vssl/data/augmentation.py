@@ -137,8 +137,7 @@ class Augmentation:
         Grey levels are whole numbers after every operation, as in PIL.
         """
         clips_BKCTHW = batch["clips"]
-        flip_BK = batch["flip"][..., None, None, None, None]
-        pixels = torch.where(flip_BK, clips_BKCTHW.flip(-1), clips_BKCTHW).flatten(0, 1).float()
+        pixels = _flip(clips_BKCTHW, batch["flip"]).flatten(0, 1).float()
         if self.grey:
             grey = batch["grey"].flatten()[:, None, None, None, None]
             pixels = torch.where(grey, _grey(pixels)[:, None], pixels)
@@ -240,6 +239,12 @@ def _blend(pixels: Tensor, operation_NT: Tensor, factor_NT: Tensor, over_clip: b
     pixels.clamp_(0, 255).floor_()
 
 
+def _flip(clips_BKCTHW: Tensor, flip_BK: Tensor) -> Tensor:
+    """Mirror some of the clips of whole numbers; where() takes fifteen times as long on a CPU."""
+    bits = flip_BK.to(torch.uint8).mul_(255)[..., None, None, None, None]
+    return clips_BKCTHW.flip(-1).bitwise_xor_(clips_BKCTHW).bitwise_and_(bits).bitwise_xor_(clips_BKCTHW)
+
+
 def _grey(pixels: Tensor) -> Tensor:
     """Grey levels [N,T,H,W] (ITU-R 601-2), rounded."""
     red, green, blue = pixels.unbind(1)
@@ -252,15 +257,10 @@ def _turn_hue(pixels: Tensor, turns_NT: Tensor) -> None:
     high = torch.maximum(torch.maximum(red, green), blue)
     chroma = high - torch.minimum(torch.minimum(red, green), blue)
     sextants = chroma.clamp_min(1).mul_(6)
-    hue = torch.where(
-        high == red,
-        (green - blue).div_(sextants),
-        torch.where(
-            high == green,
-            (blue - red).div_(sextants).add_(1 / 3),
-            (red - green).div_(sextants).add_(2 / 3),
-        ),
-    )
+    hue = (red - green).div_(sextants).add_(2 / 3)
+    # lerp_ with a weight of 0 or 1 chooses, as where() would in twice the time
+    hue.lerp_((blue - red).div_(sextants).add_(1 / 3), (high == green).float())
+    hue.lerp_((green - blue).div_(sextants), (high == red).float())
     hue.add_(turns_NT[..., None, None])
     for channel, opposite in enumerate((1 / 2, 5 / 6, 1 / 6)):
         # distance to the opposite colour, in turns: up to 1/6 the channel is low, from 1/3 on it is high

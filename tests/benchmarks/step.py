@@ -1,0 +1,178 @@
+"""Training steps through the loop that stages use: backbones, precision, layout, compile."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.made_up import batch_of, runtime, seconds_per_step, stages
+from benchmarks.measuring import FOLDER, Options, Table, cores, device, median, spread, wall
+from vssl.protocol.finetune import Classifier
+from vssl.stage.build import build
+from vssl.stage.parts import build_backbone, build_task
+from vssl.stage.spec import StageSpec
+
+PEAK = {
+    "H200": {"float32": 67e12, "tf32": 495e12, "bfloat16": 989e12},
+    "H100": {"float32": 67e12, "tf32": 495e12, "bfloat16": 989e12},
+    "A100": {"float32": 19.5e12, "tf32": 156e12, "bfloat16": 312e12},
+}
+"""Operations per second of dense products, as the vendor states them for the largest form of the chip."""
+
+SMALL = {"tiny": 32, "r3d_10": 2, "r2plus1d_10": 2}
+"""Backbones and clips per step on a CPU."""
+
+LARGE = {"r3d_10": 30, "r2plus1d_10": 30, "r2plus1d_18": 30}
+"""The same on a GPU."""
+
+TRAINED = {"auxiliary": 2, "pretext": 1}
+"""Clips of a sample that the student and the teacher see."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to compute a step."""
+
+    precision: str
+    channels_last: bool = False
+    compiled: bool = False
+
+    def __str__(self) -> str:
+        layout = ", channels_last" if self.channels_last else ""
+        return f"{self.precision}{layout}{', compiled' if self.compiled else ''}"
+
+
+PLAIN = Way("float32")
+
+
+@dataclass(frozen=True)
+class Found:
+    """Seconds of a step in several runs, the clips in it, and the operations behind a clip."""
+
+    backbone: str
+    what: str
+    way: Way
+    seconds: list[float]
+    clips: int
+    flops: float
+
+    @property
+    def rate(self) -> float:
+        return self.clips / median(self.seconds)
+
+    def share_of_peak(self) -> str:
+        if device().type != "cuda":
+            return "-"
+        name = torch.cuda.get_device_name()
+        peak = next((peak for chip, peak in PEAK.items() if chip in name), None)
+        return f"{self.flops * self.rate / peak[self.way.precision]:.1%}" if peak else "-"
+
+
+def run(options: Options) -> Table:
+    """All backbones in all ways; in the plain way the other stages, too."""
+    torch.set_num_threads(1 if options.smallest else cores())
+    backbones = {"tiny": 4} if options.smallest else LARGE if device().type == "cuda" else SMALL
+    found = [one for name, size in backbones.items() for one in measure(name, size, options)]
+    plain = {one.backbone: one.rate for one in found if one.way == PLAIN and one.what == "VSPP"}
+    rows: list[list[str | float]] = [
+        [
+            one.backbone,
+            one.what,
+            str(one.way),
+            one.clips,
+            1e3 * median(one.seconds),
+            spread(one.seconds, 1e3),
+            one.rate,
+            one.rate / plain[one.backbone],
+            one.share_of_peak(),
+        ]
+        for one in found
+    ]
+    columns = ["backbone", "step", "way", "clips", "ms", "runs", "clips/s", "x plain VSPP", "of peak"]
+    remarks = ["VSPP and auxSKD: transfer, augmentation, forward, backward, optimiser. Test: forward only."]
+    if device().type == "cuda":
+        remarks += decode_cores(max(found, key=lambda one: (one.what == "VSPP", one.rate)))
+    else:
+        remarks.append("A CPU computes in float32, and compiles nothing: see what did not pay.")
+    raw = {f"{one.backbone}, {one.what}, {one.way}": one.seconds for one in found}
+    return Table("Steps", columns, rows, remarks, {"seconds": raw})
+
+
+def measure(backbone: str, size: int, options: Options) -> Iterator[Found]:
+    """The ways of one backbone."""
+    blocks, block = (5, 10) if device().type == "cuda" else (options.runs(3), 1)
+    for way in [PLAIN] if options.smallest else ways():
+        spec = chain(backbone, size, way)["pretext"]
+        seconds = seconds_per_step(spec, runtime(way.channels_last, way.compiled), blocks, block)
+        yield Found(backbone, "VSPP", way, seconds, size, 3 * forward_flops(spec))
+        torch.compiler.reset()
+    specs = chain(backbone, size, PLAIN)
+    aux = seconds_per_step(specs["auxiliary"], runtime(), blocks, block)
+    # the student's clip goes forward and back, the teacher's only forward
+    yield Found(backbone, "auxSKD", PLAIN, aux, 2 * size, 2 * forward_flops(specs["auxiliary"]))
+    test = seconds_per_test(specs["test"], blocks)
+    yield Found(backbone, "test", PLAIN, test, 10 * max(1, size // 10), forward_flops(specs["test"]))
+
+
+def ways() -> list[Way]:
+    """Precisions and layouts; compiled, which takes a minute each, only the fastest two on a GPU."""
+    if device().type == "cpu":
+        return [Way("float32", layout) for layout in (False, True)]
+    plain = [Way(p, layout) for p in ("float32", "tf32", "bfloat16") for layout in (False, True)]
+    return [*plain, Way("tf32", True, True), Way("bfloat16", True, True)]
+
+
+def chain(backbone: str, size: int, way: Way) -> dict[str, StageSpec]:
+    """The stages of auxSKD and VSPP with this batch."""
+    training = f"training={{batch_size: {size}, micro_batch: {size}, precision: {way.precision}}}"
+    return stages(f"backbone={backbone}", *(f"{stage}.{training}" for stage in TRAINED))
+
+
+@torch.inference_mode()
+def seconds_per_test(spec: StageSpec, runs: int) -> list[float]:
+    """Seconds for the clips of some videos, as the test stage classifies them."""
+    size = max(1, spec.chain[0].recipe["training"]["batch_size"] // 10)
+    host, augmentation = batch_of(spec, size)
+    classifier = build_task(spec).objective(build_backbone(spec)).to(device()).eval()
+    assert isinstance(classifier, Classifier)
+
+    def classify() -> None:
+        batch = {name: value.to(device(), non_blocking=True) for name, value in host.items()}
+        classifier.logits(augmentation.apply(batch)).float().cpu()
+
+    return [wall(classify) for _ in range(runs + 1)][1:]
+
+
+def forward_flops(spec: StageSpec) -> float:
+    """Operations of the backbone for one clip; a multiplication and an addition are two."""
+    with torch.device("meta"):
+        backbone: nn.Module = build(spec.recipe["backbone"], "backbone")
+        crop, frames = spec.recipe["augmentation"]["crop"], _frames(spec)
+        clip = torch.zeros(2, 3, frames, crop, crop)  # batch norm wants two
+    with FlopCounterMode(display=False) as counter:
+        backbone(clip)
+    return float(counter.get_total_flops()) / 2
+
+
+def _frames(spec: StageSpec) -> int:
+    sampler = spec.recipe["task"]["sampler"]
+    frames: int = sampler.get("sampler", sampler)["num_frames"]
+    return frames
+
+
+def decode_cores(fastest: Found) -> list[str]:
+    """How many loader processes keep this GPU busy, if the loader was measured here."""
+    path = FOLDER / "loader.json"
+    if not path.exists():
+        return []
+    rates = json.loads(path.read_text())["measured"]["clips_per_second_and_core"]
+    best = max((name for name in rates if name.startswith("prepared")), key=rates.__getitem__)
+    return [
+        f"{fastest.backbone}, {fastest.way}: {fastest.rate / rates[best]:.1f} cores that read {best} videos "
+        f"({rates[best]:.0f} clips/s each, loader.json) keep this GPU busy."
+    ]

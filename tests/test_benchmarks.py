@@ -1,0 +1,81 @@
+"""The benchmarks still run; what they measure is for `make bench`."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from benchmarks import measuring
+from benchmarks.measuring import Options, Table, in_turns, kept, markdown, write
+
+NAMES = [
+    "loader",
+    "augmentation",
+    "step",
+    "launch",
+    "scale",
+    pytest.param("overhead", marks=pytest.mark.slow),
+]
+BEGUN = {
+    "date": "2020-01-02",
+    "gpu": "a GPU",
+    "processor": "a chip",
+    "cores": 4,
+    "load": 0.5,
+    "git_commit": "0123456789",
+    "python": "3.12.1",
+    "versions": {"torch": "2.9"},
+}
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch):
+    """Benchmarks set the environment of a process that they think is theirs."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_runs_at_its_smallest(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(measuring, "FOLDER", tmp_path)
+    table = importlib.import_module(f"benchmarks.{name}").run(Options(smallest=True))
+    assert table.rows
+    assert markdown(table, BEGUN).count("\n|") == len(table.rows) + 2
+    write(name, table, BEGUN)
+    assert markdown(*kept(name)) == markdown(table, BEGUN)
+
+
+def test_every_benchmark_is_tried_here_and_offered_there():
+    folder = Path(__file__).parent / "benchmarks"
+    offered = (folder / "__main__.py").read_text()
+    tried = [name if isinstance(name, str) else name.values[0] for name in NAMES]
+    for path in folder.glob("*.py"):
+        if "\ndef run(options" in path.read_text():
+            assert path.stem in tried
+            assert f'"{path.stem}"' in offered
+
+
+def test_candidates_take_turns_and_the_first_round_warms_up():
+    calls = []
+    ticks = iter(range(100))
+    seconds = in_turns(
+        {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")},
+        runs=2,
+        clock=lambda work: work() or next(ticks),
+    )
+    assert calls == ["a", "b"] * 3
+    assert seconds == {"a": [2, 4], "b": [3, 5]}
+
+
+def test_a_table_is_markdown():
+    table = Table("Speed", ["way", "ms"], [["one", 1234.5], ["another", 0.01234]], ["fast"])
+    assert markdown(table, BEGUN).splitlines() == [
+        "### Speed",
+        "",
+        "| way     |     ms |",
+        "| ------- | -----: |",
+        "| one     |  1,234 |",
+        "| another | 0.0123 |",
+        "",
+        "- fast",
+        "- 2020-01-02, a GPU, a chip, 4 cores, load 0.5 before; Python 3.12.1, torch 2.9; commit 01234567",
+    ]
