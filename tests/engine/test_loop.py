@@ -72,7 +72,17 @@ def make_batches(steps, start, poison=None):
         yield batches
 
 
-def make_loop(folder, *, micro_batch=2, log_every=2, recorder=None, dropout=True, epochs=4, after_epoch=None):
+def make_loop(
+    folder,
+    *,
+    micro_batch=2,
+    log_every=2,
+    recorder=None,
+    dropout=True,
+    epochs=4,
+    after_epoch=None,
+    precision="float32",
+):
     torch.manual_seed(0)
     training = Training(
         epochs, 4, micro_batch, False, False, precision, SGD(1e-4, 0.9, 1e-3), StepDecay(2, 0.1)
