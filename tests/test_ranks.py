@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from vssl.engine.loop import Loop
 from vssl.engine.runtime import Runtime
 from vssl.engine.training import SGD, StepDecay, Training
 from vssl.errors import VsslError
-from vssl.nn.batch_norm import in_shuffled_order
+from vssl.nn.batch_norm import in_shuffled_order, synchronise
 from vssl.nn.queue import KeyQueue
 from vssl.types import Backbone, Objective, StepOutput
 
@@ -116,7 +117,7 @@ def batches(steps, start):
         ]
 
 
-def train(folder, recipe, norm=False, dropout=0.3, stop_after=None):
+def train(folder, recipe, norm=False, dropout=0.3, stop_after=None, log_every=2):
     """Train the small net; returns its state, the lines of metrics, and the clips that were counted."""
     torch.manual_seed(0)
     training = Training(**{
@@ -125,7 +126,7 @@ def train(folder, recipe, norm=False, dropout=0.3, stop_after=None):
     })  # fmt: skip
     steps = Steps(11, training, seed=3)
     lines = Lines()
-    runtime = Runtime("cpu", 0, 1, False, False, 0.0, 2, 0.0, 60.0)
+    runtime = Runtime("cpu", 0, 1, False, False, 0.0, log_every, 0.0, 60.0)
     objective = WithQueue(norm, dropout).double()
     loop = Loop(objective, steps, lambda batch: batch["clips"], folder, runtime, lines)
     stream = batches(steps, loop.step)
@@ -141,13 +142,17 @@ def close(one, two, **tolerance):
         )
 
 
-@pytest.mark.parametrize("recipe", [{}, {"drop_last": True}, {"micro_batch": 1}])
+NOTHING_LEFT = {"batch_size": 8, "micro_batch": 4}
+"""With 11 samples: the second rank has none in the last step of an epoch."""
+
+
+@pytest.mark.parametrize("recipe", [{}, {"drop_last": True}, {"micro_batch": 1}, NOTHING_LEFT])
 def test_two_ranks_do_what_one_does_with_accumulation(tmp_path, recipe):
     """Also with 11 samples in batches of 4, where the last step of an epoch is not full and not even."""
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
-    alone = train(tmp_path / "one", recipe)
-    together = run_together(train, tmp_path / "two", recipe)
+    alone = train(tmp_path / "one", recipe, log_every=1)
+    together = run_together(partial(train, log_every=1), tmp_path / "two", recipe)
     close(together[0][0], together[1][0], rtol=0, atol=0)
     close(together[0][0], alone[0], rtol=1e-9, atol=1e-12)
     assert together[0][1].keys() == alone[1].keys()
@@ -179,15 +184,53 @@ def stopped_and_resumed(folder, recipe):
     return train(folder, recipe, norm=True)
 
 
-def test_two_ranks_that_stop_continue_bit_for_bit(tmp_path):
+@pytest.mark.parametrize("recipe", [{"drop_last": True}, NOTHING_LEFT])
+def test_two_ranks_that_stop_continue_bit_for_bit(tmp_path, recipe):
     (tmp_path / "whole").mkdir()
     (tmp_path / "parts").mkdir()
-    whole = run_together(train, tmp_path / "whole", {"drop_last": True}, True)
-    parts = run_together(stopped_and_resumed, tmp_path / "parts", {"drop_last": True})
+    whole = run_together(train, tmp_path / "whole", recipe, True)
+    parts = run_together(stopped_and_resumed, tmp_path / "parts", recipe)
     for one, two in zip(whole, parts, strict=True):
+        for state in (one[0], two[0]):
+            del state["backbone.norm.num_batches_tracked"]  # goes on from that of rank 0
         close(one[0], two[0], rtol=0, atol=0)
         for step in (4, 6):
             assert two[1][step] == pytest.approx(one[1][step], rel=1e-12)
+
+
+def normalised_in_16_bits():
+    norm = nn.Sequential(nn.BatchNorm3d(1))
+    synchronise(norm)
+    generator = torch.Generator().manual_seed(ranks.rank())
+    clips = 10 + torch.randn(4, 1, 7, 7, 7, generator=generator)  # 1372 numbers: more than 8 bits can count
+    output = norm(clips.bfloat16())
+    return clips, output.dtype, output.detach().float(), norm[0].running_mean
+
+
+def test_synchronised_batch_norm_counts_in_32_bits():
+    (one, dtype, output_one, mean), (two, _, output_two, _) = run_together(normalised_in_16_bits)
+    both = torch.cat([one, two])
+    assert dtype == torch.bfloat16
+    torch.testing.assert_close(mean, 0.1 * both.mean().reshape(1), rtol=1e-4, atol=0)
+    expected = (both - both.mean()) / both.std(correction=0)
+    torch.testing.assert_close(torch.cat([output_one, output_two]), expected, rtol=0.01, atol=0.05)
+
+
+def seeing_another_checkpoint(folder):
+    if ranks.rank() == 1:  # a network file system that does not show what rank 0 has written
+        folder = folder / "empty"
+        folder.mkdir()
+    try:
+        train(folder, {"drop_last": True})
+    except VsslError as error:
+        return str(error)
+    return "nothing happened"
+
+
+def test_ranks_that_see_different_checkpoints_refuse_to_train(tmp_path):
+    train(tmp_path, {"drop_last": True}, stop_after=3)
+    answers = run_together(seeing_another_checkpoint, tmp_path)
+    assert all("not all nodes see the same file yet" in answer for answer in answers)
 
 
 def shuffled():

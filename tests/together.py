@@ -1,14 +1,20 @@
-"""Run a function in several processes that train together, as a stage does."""
+"""Several processes that train together: a function in each of them, or whole stages."""
 
 import io
 import multiprocessing
 import os
 import traceback
+from dataclasses import asdict
 
 import torch
 
+from conftest import SMALL, composed
 from vssl import ranks
+from vssl.dispatch.job import open_context
+from vssl.dispatch.local import LocalDispatcher
 from vssl.dispatch.slots import rank_variables
+from vssl.pipeline import plan
+from vssl.tracking.metrics import Launch
 
 
 def run_together(function, *args, processes=2, timeout_s=120):
@@ -42,3 +48,23 @@ def _run(variables, results, function, args):
     content = io.BytesIO()
     torch.save(answer, content)  # a queue would pass tensors on as files, which end with this process
     results.put(content.getvalue())
+    results.close()
+    results.join_thread()
+    os._exit(0)  # an orderly end of a fork tells of all that its parent has not freed
+
+
+def pretrain(outputs, processes, *overrides):
+    """Run the stages before fine-tuning as `dispatch.processes_per_stage` has it; return their outcomes."""
+    cfg = composed(*SMALL, *overrides, f"outputs={outputs}")
+    nodes = {group: dict(cfg[group]) for group in ("runtime", "tracking")}
+    context, _ = open_context(
+        {"outputs": str(outputs), "launch": asdict(Launch("0", "test", "test")), **nodes}
+    )
+    stages = [spec for spec in plan(cfg) if spec.name in ("auxiliary", "pretext")]
+    return LocalDispatcher(1, 1, processes).run(stages, context)
+
+
+def weights(outputs):
+    """The weights of each training stage by its name."""
+    files = sorted(outputs.glob("stages/*/*/weights.pt"))
+    return {file.parent.parent.name: torch.load(file) for file in files}

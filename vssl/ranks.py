@@ -7,6 +7,7 @@ CPU, NCCL on GPUs), everything else through gloo.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -127,9 +128,11 @@ def _exchange(exchange: Callable[[], object]) -> None:
     try:
         exchange()
     except RuntimeError as error:  # all that torch.distributed raises; it has no narrower class on a CPU
-        reason = str(error).strip().splitlines()[0]
+        said = str(error).strip().splitlines()[0]
+        reason = re.sub(r"^\[\S+\] ", "", said).partition(". This is typically")[0]  # gloo's own words
         raise LostRank(
-            f"another process of this stage is gone or does not answer ({reason}); log.txt has its own error"
+            f"another process of this stage is gone or does not answer ({reason}); "
+            "log.txt has its own error, if it could leave one"
         ) from error
 
 

@@ -23,7 +23,7 @@ def test_it_saves_says_so_and_the_same_command_ends_in_the_same_weights(launch, 
         command(stopped, data, *LONG), cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 120
-    while not list(stopped.glob("stages/finetune/*/metrics.jsonl")):
+    while not any(file.stat().st_size for file in stopped.glob("stages/finetune/*/metrics.jsonl")):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.terminate()

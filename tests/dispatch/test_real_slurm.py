@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from conftest import ROOT, command, environment
+from together import pretrain, weights
 
 pytestmark = pytest.mark.slurm
 
@@ -50,14 +52,16 @@ class RealSlurm:
         """Jobs that wait or run."""
         return self.run("squeue", "--noheader", "--array", "--format=%i %T").splitlines()
 
-    def until(self, condition, what):
-        deadline = time.monotonic() + PATIENCE_S
+    def until(self, condition, what, patience_s=PATIENCE_S):
+        deadline = time.monotonic() + patience_s
         while not condition():
-            assert time.monotonic() < deadline, f"waited in vain for {what}; {self.queue()} {self.logs()}"
+            left = self.queue()  # without any job, nothing will change any more
+            in_vain = not condition() and (not left or time.monotonic() > deadline)
+            assert not in_vain, f"waited in vain for {what}; {left} {self.logs()}"
             time.sleep(0.2)
 
-    def drain(self):
-        self.until(lambda: not self.queue(), "the end of all jobs")
+    def drain(self, patience_s=PATIENCE_S):
+        self.until(lambda: not self.queue(), "the end of all jobs", patience_s)
 
     def logs(self):
         return "\n".join(path.read_text() for path in sorted(self.outputs.glob("jobs/slurm-*.txt")))
@@ -66,6 +70,14 @@ class RealSlurm:
         """Lines of metrics of the only pretext stage."""
         [*files] = self.outputs.glob("stages/pretext/*/metrics.jsonl")
         return sum(len(file.read_text().splitlines()) for file in files)
+
+    def more_steps(self):
+        """Wait until the only pretext stage has trained five steps more than ever before."""
+        goal = self.steps() + 5
+        self.until(lambda: self.steps() >= goal, "five more steps")
+
+    def set_node(self, node, state):
+        self.run("scontrol", "update", f"nodename={node}", f"state={state}", "reason=test")
 
     def job(self, name, count=1):
         """The job ids of the stages of one kind."""
@@ -108,20 +120,19 @@ def slurm(cluster_environment, tmp_path, data):
     slurm.drain()
 
 
-def weights(outputs):
-    files = sorted(Path(outputs).glob("stages/*/*/weights.pt"))
-    return {file.parent.parent.name: torch.load(file) for file in files}
+def same(one, two):
+    return one.keys() == two.keys() and all(torch.equal(tensor, two[name]) for name, tensor in one.items())
 
 
 def test_a_forest_runs_to_its_end(slurm):
-    sweep = ["-m", "auxiliary=none", "pretext=none,vspp", "seed=0,1"]
-    assert "10 submitted" in slurm.launch(*sweep)
-    assert "submitted" not in slurm.launch(*sweep).partition("\n\n")[0]
+    sweep = ["-m", "+sweeps=quickstart", "seed=0"]
+    assert "9 submitted" in slurm.launch(*sweep)
+    assert "9 submitted" not in slurm.launch(*sweep)
     slurm.drain()
-    assert "10 done" in slurm.launch(*sweep, "mode=status"), slurm.logs()
+    assert "9 done" in slurm.launch(*sweep, "mode=status"), slurm.logs()
     again = slurm.launch(*sweep)
-    assert "10 reused" in again
-    assert "pretext=vspp" in again.split("method")[1]  # the table of results
+    assert "9 reused" in again
+    assert "auxSKD + VSPP" in again.split("method")[1]  # the table of results
     assert slurm.queue() == []
 
 
@@ -151,33 +162,97 @@ def test_mode_cancel_takes_exactly_these_stages_back(slurm):
 def test_signals_requeues_and_a_lost_node_end_in_the_same_weights(slurm, tmp_path):
     slurm.launch(*LONG)
     [job] = slurm.job("pretext")
-
-    def more_steps(begun=0):
-        slurm.until(lambda: slurm.steps() >= begun + 5, "five more steps")
-        return slurm.steps()
-
-    done = more_steps()
+    slurm.more_steps()
     slurm.run("scancel", "--signal=USR2", job)
     slurm.until(lambda: "stopped by SIGUSR2; requeue 1 of 20" in slurm.logs(), "the stage to leave")
     slurm.until(lambda: "requeue 1" in slurm.launch(*LONG, "mode=status"), "its status")
-    done = more_steps(max(done, slurm.steps()))
+    slurm.more_steps()
     slurm.run("scontrol", "requeue", job)
     slurm.until(lambda: "stopped by SIGTERM; Slurm ends the job" in slurm.logs(), "the stage to save")
-    more_steps(max(done, slurm.steps()))
+    slurm.more_steps()
     node = slurm.run("squeue", "--noheader", f"--jobs={job}", "--format=%N").strip()
-    slurm.run("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+    slurm.set_node(node, "down")
     try:
         slurm.drain()
     finally:
-        slurm.run("scontrol", "update", f"nodename={node}", "state=resume")
+        slurm.set_node(node, "resume")
     local = command(tmp_path / "local", slurm.data, "protocol.test.sampler.num_clips=2", *LONG)
     subprocess.run(local, env=environment(), cwd=ROOT, capture_output=True, check=True, timeout=PATIENCE_S)
     disturbed, whole = weights(slurm.outputs), weights(tmp_path / "local")
     assert disturbed.keys() == whole.keys() == {"pretext", "finetune"}
     for stage, state in whole.items():
-        assert all(torch.equal(tensor, disturbed[stage][name]) for name, tensor in state.items()), stage
+        assert same(state, disturbed[stage]), stage
     log = next(slurm.outputs.glob("stages/pretext/*/log.txt")).read_text()
     assert log.count(": start") == 4
+
+
+SHARED = ["auxiliary=none", "pretext.training.epochs=60", "pretext.training.micro_batch=4"]
+ON_TWO_NODES = [*SHARED, "dispatch.pretext.nodes=2", "dispatch.pretext.processes=2"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data, tmp_path_factory):
+    """The weights that two processes train without Slurm."""
+    outputs = tmp_path_factory.mktemp("undisturbed")
+    pretrain(outputs, 2, *data, *SHARED)
+    return weights(outputs)["pretext"]
+
+
+def pretext(slurm):
+    """The weights of the pretext stage once it is done."""
+    slurm.until(lambda: list(slurm.outputs.glob("stages/pretext/*/result.json")), "the end of pretext")
+    return weights(slurm.outputs)["pretext"]
+
+
+def test_two_nodes_that_are_signalled_and_requeued_train_the_same_weights(slurm, undisturbed):
+    slurm.launch(*ON_TWO_NODES)
+    slurm.more_steps()
+    [job] = slurm.job("pretext")
+    assert slurm.run("squeue", "--noheader", f"--jobs={job}", "--format=%D").strip() == "2"
+    slurm.run("scancel", "--signal=USR2", job)
+    slurm.until(lambda: "requeue 1 of 20" in slurm.logs(), "the stage to leave")
+    slurm.more_steps()
+    slurm.run("scontrol", "requeue", job)
+    slurm.until(lambda: "stopped by SIGTERM; Slurm ends the job" in slurm.logs(), "the stage to save")
+    assert same(pretext(slurm), undisturbed)
+    [log] = slurm.outputs.glob("stages/pretext/*/log.txt")
+    assert log.read_text().count(": start") == 3
+
+
+def worker(outputs, rank):
+    """The process of a rank."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words, variables = ((folder / name).read_text().split("\0") for name in ("cmdline", "environ"))
+        except OSError:  # it has ended
+            continue
+        if (
+            words[1:3] == ["-m", "vssl.dispatch.worker"]
+            and f"RANK={rank}" in variables
+            and words[3].startswith(outputs)
+        ):
+            return int(folder.name)
+    raise AssertionError(f"no process of rank {rank}")
+
+
+def test_a_lost_process_fails_the_stage_a_lost_node_does_not(slurm, undisturbed):
+    slurm.launch(*ON_TWO_NODES)
+    slurm.more_steps()
+    os.kill(worker(str(slurm.outputs), 1), signal.SIGKILL)
+    slurm.drain(patience_s=60)
+    status = slurm.launch(*ON_TWO_NODES, "mode=status")
+    assert "task 1: Killed" in status
+    assert "1 failed, 2 cancelled" in status
+    assert "3 submitted" in slurm.launch(*ON_TWO_NODES)
+    slurm.more_steps()
+    [job] = slurm.job("pretext")
+    slurm.set_node("127.0.0.2", "down")
+    try:
+        slurm.until(lambda: f"{job} PENDING" in slurm.queue(), "the job to go back into the queue")
+        assert "queued" in slurm.launch(*ON_TWO_NODES)
+    finally:
+        slurm.set_node("127.0.0.2", "resume")
+    assert same(pretext(slurm), undisturbed)
 
 
 def test_the_number_of_requeues_is_bounded(slurm):

@@ -248,6 +248,28 @@ def test_no_gpus_are_asked_for_with_zero():
     )
 
 
+def shape(options):
+    return [value(options, name) for name in ("nodes", "ntasks", "ntasks-per-node")]
+
+
+def test_one_process_for_each_gpu_of_all_nodes_trains_a_stage_and_one_tests_it(context, cluster):
+    pretext = StageSpec("pretext", {"training": {}})
+    forest = [pretext, StageSpec("test", {}, pretext)]
+    submit(forest, context, cluster, "dispatch.default.gpus=4", "dispatch.default.nodes=2")
+    assert [shape(options) for _, options in cluster.sent] == [["2", "8", "4"], ["1", "1", "1"]]
+    script, _ = cluster.sent[0]
+    assert "MASTER_ADDR=$SLURMD_NODENAME" in script
+    assert "RANK=$SLURM_PROCID WORLD_SIZE=$SLURM_NTASKS LOCAL_RANK=$SLURM_LOCALID" in script
+
+
+def test_processes_without_gpus_are_said(context, cluster):
+    options = ["dispatch.default.gpus=0", "dispatch.pretext.nodes=2", "dispatch.pretext.processes=6"]
+    submit([StageSpec("pretext", {"training": {}})], context, cluster, *options)
+    assert shape(cluster.sent[0][1]) == ["2", "6", "3"]
+    with pytest.raises(VsslError, match="3 processes on 2 nodes"):
+        dispatcher("dispatch.pretext.nodes=2", "dispatch.pretext.processes=3")
+
+
 def test_stages_can_be_requeued_and_hear_of_it_in_time(context, cluster):
     submit(chains(1), context, cluster, "dispatch.signal_s=300", "dispatch.max_requeues=7")
     script, options = cluster.sent[0]

@@ -134,6 +134,33 @@ def test_a_job_that_ended_without_a_word(store, records, cluster, state, status,
     assert (found.status, found.detail, found.log) == (status, detail, log)
 
 
+ENDS = """vssl: start 0 on node[1-2]
+srun: error: node1: task 0: Killed
+vssl: start 1 on node[1-2]
+srun: error: node2: task 1: {}
+srun: error: node1: task 0: Exited with exit code 1
+"""
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_of_several_processes_the_one_that_died_is_the_cause(store, records, cluster, noted):
+    """Not what the others say, which only miss it."""
+    submitted(records, cluster, PARENT, "7_0", "FAILED")
+    records.log("7_0").write_text(ENDS.format("Out Of Memory"))
+    if noted:
+        store.folder(PARENT).mkdir(parents=True)
+        store.fail(PARENT, "another process is gone")
+    assert only(PARENT, store, cluster).detail == "node2: task 1: Out Of Memory"
+
+
+def test_one_that_said_why_it_failed_is_believed(store, records, cluster):
+    submitted(records, cluster, PARENT, "7_0", "FAILED")
+    records.log("7_0").write_text(ENDS.format("Exited with exit code 1"))
+    store.folder(PARENT).mkdir(parents=True)
+    store.fail(PARENT, "the loss is nan")
+    assert only(PARENT, store, cluster).detail == "the loss is nan"
+
+
 @pytest.mark.parametrize("state", ["CANCELLED", None])
 def test_the_children_of_a_failed_stage_say_so(store, records, cluster, state):
     submitted(records, cluster, PARENT, "7_0", "TIMEOUT")

@@ -1,8 +1,14 @@
 """Which samples make up which step."""
 
-import pytest
+import multiprocessing
+import os
+import signal
+import time
 
-from vssl.engine.loader import Steps
+import pytest
+import torch
+
+from vssl.engine.loader import Loading, Steps, evaluation_batches
 from vssl.engine.training import SGD, StepDecay, Training
 from vssl.errors import VsslError
 
@@ -52,3 +58,27 @@ def test_the_seed_decides_the_order():
 def test_too_few_samples_for_one_batch():
     with pytest.raises(VsslError, match="3 samples do not fill one batch of 4"):
         steps(num_samples=3, drop_last=True)
+
+
+class Numbers:
+    """A dataset whose samples are their numbers."""
+
+    def __len__(self):
+        return 1000
+
+    def __getitem__(self, at):
+        return {"index": torch.tensor(at[1])}
+
+    def reading(self):
+        return []
+
+
+def test_the_death_of_a_loader_process_is_told_to_who_waits_for_a_batch_and_nowhere_else():
+    batches = evaluation_batches(Numbers(), 1000, 2, Loading(workers=1, pin_memory=False, timeout_s=60))
+    assert next(batches)["index"].tolist() == [0, 1]
+    [loader] = multiprocessing.active_children()
+    os.kill(loader.pid, signal.SIGKILL)
+    for _ in range(20):
+        time.sleep(0.02)  # the signal of its death comes here
+    with pytest.raises(VsslError, match=r"the loader worker .* is killed by signal"):
+        list(batches)

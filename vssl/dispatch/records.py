@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +12,9 @@ from vssl.dispatch.cluster import Job
 from vssl.files import write_atomically
 
 SUFFIX = ".slurm.json"
+START = "vssl: start"
+"""What a job prints before anything else, each time that it starts."""
+_ENDED = re.compile(r"^srun: error: (.*: tasks? .*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,16 @@ class JobRecords:
     def log(self, job: str) -> Path:
         """Where Slurm puts what a job prints; `%A_%a` stands for any task of an array."""
         return self.folder / f"slurm-{job}.txt"
+
+    def death(self, job: str) -> str | None:
+        """Which process of a job was the first to end badly after its last start, if a signal ended it or it
+        ran out of memory: what srun has to say of those that could not say it themselves."""
+        try:
+            said = self.log(job).read_text(errors="replace").rpartition(START)[2]
+        except FileNotFoundError:
+            return None
+        first = _ENDED.search(said)
+        return first[1] if first and "Exited with exit code" not in first[1] else None
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}{SUFFIX}"

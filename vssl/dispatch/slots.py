@@ -117,9 +117,8 @@ class Slots:
         """Ask the workers that still run to save and stop, and wait for them."""
         for one in self.running:
             one.signal(signal.SIGTERM)
-        for one in self.running:
-            for process in one.processes:
-                process.wait()
+        while [one for one in self.running if not one.is_over()]:
+            time.sleep(POLL_S)
 
 
 def visible_gpus(environment: Mapping[str, str], count: int) -> list[str]:

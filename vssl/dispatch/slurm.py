@@ -15,12 +15,13 @@ from __future__ import annotations
 import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from vssl.dispatch.cluster import Cluster, Job, Slurm
 from vssl.dispatch.job import python_path, worker_command, write_job
-from vssl.dispatch.records import JobRecords, Record
+from vssl.dispatch.records import START, JobRecords, Record
+from vssl.errors import VsslError
 from vssl.stage.run import Context, Outcome
 from vssl.stage.spec import StageSpec
 
@@ -53,18 +54,24 @@ class Resources:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return Resources(**{k: getattr(default, k) if v is None else v for k, v in values.items()})
 
-    def tasks(self) -> int:
-        """How many processes train a stage."""
-        return self.processes or max(1, self.gpus or 0) * (self.nodes or 1)
+    def alone(self) -> Resources:
+        """The same for a stage that does not train: one process does it."""
+        return replace(self, nodes=1, processes=1)
 
     def options(self) -> list[str]:
-        """Arguments of sbatch."""
+        """Arguments of sbatch. Raises `VsslError` if nodes cannot have as many processes each."""
+        nodes = self.nodes or 1
+        processes = self.processes or nodes * max(1, self.gpus or 0)
+        if processes % nodes:
+            raise VsslError(f"dispatch: {processes} processes on {nodes} nodes; say a multiple of the nodes")
         named = {
             "partition": self.partition,
             "account": self.account,
             "qos": self.qos,
             "constraint": self.constraint,
-            "nodes": self.nodes,
+            "nodes": nodes,
+            "ntasks": processes,
+            "ntasks-per-node": processes // nodes,  # or one node might get more of them than it has GPUs
             "gres": f"gpu:{self.gpus}" if self.gpus else None,
             "cpus-per-task": self.cpus,
             "mem": self.memory,
@@ -92,6 +99,10 @@ class SlurmDispatcher:
     pretext: Resources
     finetune: Resources
     test: Resources
+
+    def __post_init__(self) -> None:
+        for kind in (self.default, self.auxiliary, self.pretext, self.finetune, self.test):
+            kind.over(self.default).options()  # says what is wrong before anything is submitted
 
     def run(self, forest: Sequence[StageSpec], context: Context) -> list[Outcome]:
         """Submit; return one outcome per stage, in the order of the forest."""
@@ -178,23 +189,24 @@ class Submission:
             "--open-mode=append",  # a requeued job goes on in the same file
             "--requeue",
             f"--signal={SIGNAL}@{self.dispatcher.signal_s}",
-            f"--ntasks={resources.tasks() if trains else 1}",
             *waits,
-            *resources.options(),
+            *(resources if trains else resources.alone()).options(),
         ]
 
     def _script(self, array: _Array) -> str:
         """The batch script: picks the job file of its task, and runs workers in a step, where signals go.
 
-        It runs on the first node, where rank 0 is; each worker learns from Slurm which one it is.
+        It runs on the first node, where rank 0 is; each worker learns from Slurm which one it is. The ports
+        lie below those that the kernel gives to whoever asks for any.
         """
         files = {index: write_job(spec, self.context.plain) for index, spec in array.tasks.items()}
         table = " ".join(f"[{index}]={shlex.quote(str(file))}" for index, file in files.items())
         worker = shlex.join(worker_command("JOB")).removesuffix("JOB")
         return f"""#!/bin/bash
 export PYTHONPATH={shlex.quote(python_path())}
-export MASTER_ADDR=$(hostname) MASTER_PORT=$((20000 + SLURM_JOB_ID % 30000))
+export MASTER_ADDR=$SLURMD_NODENAME MASTER_PORT=$((10000 + SLURM_JOB_ID % 10000))
 jobs=({table})
+echo "{START} ${{SLURM_RESTART_COUNT:-0}} on $SLURM_JOB_NODELIST"
 exec srun --kill-on-bad-exit=1 ${{SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK}} \\
     bash -c 'export RANK=$SLURM_PROCID WORLD_SIZE=$SLURM_NTASKS LOCAL_RANK=$SLURM_LOCALID; exec "$@"' rank \\
     {worker}"${{jobs[$SLURM_ARRAY_TASK_ID]}}" {self.dispatcher.max_requeues}

@@ -64,7 +64,8 @@ class _Reader:
             where = f"{job.state.lower()} on {job.node}"
             return State(spec, "running", number, _with_restarts(where, job), self._log(spec, number))
         if note := self.store.note(spec, "failed.json"):
-            return State(spec, "failed", number, note["reason"], self._log(spec, number))
+            reason = (number and self.records.death(number)) or note["reason"]
+            return State(spec, "failed", number, reason, self._log(spec, number))
         return self._lost(spec, record, job, parent) if record else self._left(spec)
 
     def _lost(self, spec: StageSpec, record: Record, job: Job | None, parent: State | None) -> State:
@@ -75,7 +76,8 @@ class _Reader:
         if record.cancelled or (job and job.state == "CANCELLED"):
             return State(spec, "cancelled", record.id, "its job was cancelled", log)
         ended = f"ended as {job.state}" if job else "is no longer in the queue"
-        return State(spec, "failed", record.id, f"its job {ended} and left no result", log)
+        reason = self.records.death(record.id) or f"its job {ended} and left no result"
+        return State(spec, "failed", record.id, reason, log)
 
     def _left(self, spec: StageSpec) -> State:
         """A stage without a job that nobody works on."""

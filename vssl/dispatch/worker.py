@@ -1,7 +1,8 @@
 """Run one stage in this process: `python -m vssl.dispatch.worker JOB.json [MAX_REQUEUES]`.
 
 Several processes run a stage together if each has the variables of `vssl.ranks.VARIABLES`. Exits with 0 if
-the stage is done (now, or before), with 1 if it failed, and with 128 + the signal if it was asked to stop.
+the stage is done (now, or before), with 1 if it failed, and with 128 + the signal if it was asked to stop;
+then only rank 0 does, as srun would end it over another one's code before it has said what it has to say.
 With MAX_REQUEUES it is a Slurm job, which then goes back into the queue (see `requeue`).
 """
 
@@ -73,19 +74,25 @@ def _run(spec: StageSpec, context: Context) -> bool:
 
     try:
         run_stage(spec, context)
+        return True
+    except stop.Stopped:
+        note = context.store.note(spec, "failed.json")
+        if note is None:
+            raise
+        reason: str = note["reason"]  # it had failed before: srun asks all to stop when one process ends so
     except Exception as error:  # the stage's log has the traceback
-        if ranks.world_size() == 1:
-            sys.exit(f"{spec}: {one_line(error)}")
-        print(f"{spec}, process {ranks.rank()}: {one_line(error)}", file=sys.stderr, flush=True)
-        os._exit(1)  # at once: an orderly end would wait for processes that are gone
-    return True
+        reason = one_line(error)
+    if ranks.world_size() == 1:
+        sys.exit(f"{spec}: {reason}")
+    print(f"{spec}, process {ranks.rank()}: {reason}", file=sys.stderr, flush=True)
+    os._exit(1)  # at once: an orderly end would wait for processes that are gone
 
 
 def _leave(path: Path, stopped: stop.Stopped, max_requeues: int | None) -> None:
     for signum in stop.SIGNALS:
         signal.signal(signum, signal.SIG_IGN)  # Slurm sends more of them to a job that it requeues
     if os.environ.get("RANK", "0") != "0":
-        sys.exit(stopped.exit_code)
+        sys.exit(0)
     try:
         print(f"{path.stem[:8]}: {stopped}; {requeue.after(stopped, max_requeues)}", flush=True)
     except VsslError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,6 +12,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from torch._C import _error_if_any_worker_fails
 from torch.utils.data import DataLoader
 
 from vssl import ranks
@@ -22,6 +24,7 @@ Item = TypeVar("Item")
 SampleAt = tuple[int, int]
 """(epoch, index): with the seed, all that a sample depends on."""
 
+DYING_S = 2.0
 _ORDER = 0x0DE5  # keeps the shuffling apart from the samples' own generators
 
 
@@ -105,9 +108,9 @@ class Steps:
 
 
 def _part(items: list[Item], rank: int, world: int) -> list[Item]:
-    """A rank's part of a list: as equal as can be, and the first ranks have more."""
-    size = -(-len(items) // world)
-    return items[rank * size : (rank + 1) * size]
+    """A rank's part of a list: as equal as can be, and no rank has more than the first."""
+    begin, end = (-(-number * len(items) // world) for number in (rank, rank + 1))
+    return items[begin:end]
 
 
 class _MicroBatches:
@@ -151,7 +154,7 @@ def _load(
         worker_init_fn=_outlive_sigterm,
     )
     try:
-        yield from loader
+        yield from _batches(loader)
     except VsslError as error:
         # torch wraps what a worker raised into its whole traceback; the last line is what was said.
         said = str(error).strip().splitlines()[-1]
@@ -163,6 +166,33 @@ def _load(
         for worker in multiprocessing.active_children():
             worker.kill()  # one that hangs in native code obeys nothing else
         raise VsslError(lost) from error
+
+
+def _batches(loader: DataLoader[Batch]) -> Iterator[Batch]:
+    """The loader's batches. A `RuntimeError` for the death of a loader process comes from here only.
+
+    torch raises it from a signal handler, wherever this process is: in an exchange with other ranks, say, one
+    of which would get the blame.
+    """
+    elsewhere = signal.getsignal(signal.SIGCHLD) or signal.SIG_DFL
+    batches = iter(loader)
+    while True:
+        signal.signal(signal.SIGCHLD, _raise_deaths)
+        try:
+            _raise_deaths()
+            batch = next(batches, None)
+        except (ConnectionError, EOFError):  # the end of a loader process, a moment before it is dead
+            time.sleep(DYING_S)
+            raise
+        finally:
+            signal.signal(signal.SIGCHLD, elsewhere)
+        if batch is None:
+            return
+        yield batch
+
+
+def _raise_deaths(*_: object) -> None:
+    _error_if_any_worker_fails()
 
 
 def _outlive_sigterm(worker: int) -> None:

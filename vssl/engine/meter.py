@@ -27,16 +27,13 @@ class Meter:
 
     def read(self) -> dict[str, float]:
         """Return the means and start over."""
-        names = sorted(self.sums)
-        totals = ranks.sum_over_ranks(torch.stack([self.sums[name] for name in names])).tolist()
-        means = {name: total / self.steps for name, total in zip(names, totals, strict=True)}
+        means = {name: total.item() / self.steps for name, total in self._totals().items()}
         self.sums, self.steps = {}, 0
         return means
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds: the sums over all ranks."""
-        sums = {name: ranks.sum_over_ranks(self.sums[name].clone()) for name in sorted(self.sums)}
-        return {"sums": sums, "steps": self.steps}
+        return {"sums": self._totals(), "steps": self.steps}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint; rank 0 keeps the sums of all."""
@@ -45,6 +42,14 @@ class Meter:
             name: total if mine else torch.zeros_like(total) for name, total in state["sums"].items()
         }
         self.steps = state["steps"]
+
+    def _totals(self) -> dict[str, Tensor]:
+        """The sums over all ranks; one that had no sample since the last reading does not know the names."""
+        names = sorted(set().union(*ranks.gather(list(self.sums))))
+        mine = torch.zeros(len(names), dtype=torch.float64)
+        if self.sums:
+            mine = torch.stack([self.sums[name] for name in names]).cpu()
+        return dict(zip(names, ranks.sum_over_ranks(mine), strict=True))
 
 
 class FiniteCheck:

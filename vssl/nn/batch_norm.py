@@ -26,18 +26,20 @@ class SyncedBatchNorm(_BatchNorm):
         if not self.training or ranks.world_size() == 1:
             return super().forward(input)
         axes = [axis for axis in range(input.dim()) if axis != 1]
-        count = input.new_tensor([input.numel() / input.shape[1]])
-        sums: Tensor = _SumOverRanks.apply(torch.cat([input.sum(axes), input.square().sum(axes), count]))
+        # 16 bits cannot even count the pixels.
+        values = input.float() if input.dtype in (torch.bfloat16, torch.float16) else input
+        count = values.new_tensor([values.numel() / values.shape[1]])
+        sums: Tensor = _SumOverRanks.apply(torch.cat([values.sum(axes), values.square().sum(axes), count]))
         number = sums[-1]
         mean_C, square_C = sums[:-1].reshape(2, -1) / number
-        variance_C = square_C - mean_C.square()
+        variance_C = (square_C - mean_C.square()).clamp(min=0)
         self._remember(mean_C.detach(), variance_C.detach() * number.detach() / (number.detach() - 1))
         shape = [1, -1, *[1] * (input.dim() - 2)]
         scale_C = torch.rsqrt(variance_C + self.eps)
         if self.affine:
             scale_C = scale_C * self.weight
-        output: Tensor = (input - mean_C.reshape(shape)) * scale_C.reshape(shape)
-        return output + self.bias.reshape(shape) if self.affine else output
+        output: Tensor = (values - mean_C.reshape(shape)) * scale_C.reshape(shape)
+        return (output + self.bias.reshape(shape) if self.affine else output).to(input.dtype)
 
     def _remember(self, mean_C: Tensor, variance_C: Tensor) -> None:
         if self.running_mean is not None and self.running_var is not None and self.momentum is not None:
