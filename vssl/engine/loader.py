@@ -174,7 +174,6 @@ def _batches(loader: DataLoader[Batch]) -> Iterator[Batch]:
     torch raises it from a signal handler, wherever this process is: in an exchange with other ranks, say, one
     of which would get the blame.
     """
-    elsewhere = signal.getsignal(signal.SIGCHLD) or signal.SIG_DFL
     batches = iter(loader)
     while True:
         signal.signal(signal.SIGCHLD, _raise_deaths)
@@ -185,7 +184,7 @@ def _batches(loader: DataLoader[Batch]) -> Iterator[Batch]:
             time.sleep(DYING_S)
             raise
         finally:
-            signal.signal(signal.SIGCHLD, elsewhere)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # instead of torch's handler
         if batch is None:
             return
         yield batch
