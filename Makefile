@@ -13,8 +13,8 @@ install: $(STAMP)  ## set up .venv with the tested versions
 run: $(STAMP)    ## the quick start: three methods, three seeds, one table
 	$(RUN) launch.py -m +sweeps=quickstart
 
-test: $(STAMP)   ## all tests but those on a real Slurm
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto
+test: $(STAMP)   ## tests, on all cores; but for those below
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist loadfile
 
 test-slow: $(STAMP)  ## more whole pipelines: checks of data, several slots
 	$(RUN) -m pytest -m slow

@@ -56,6 +56,7 @@ def test_a_pipeline_runs_and_the_second_time_trains_nothing(launch, tmp_path):
     assert "4 reused" in second.stdout
 
 
+@pytest.mark.slow
 def test_weights_do_not_depend_on_the_number_of_workers(launch, tmp_path):
     for workers in (0, 3):
         done = launch(f"runtime.workers={workers}", f"outputs={tmp_path / str(workers)}")
@@ -125,6 +126,7 @@ def test_a_failing_stage_stops_only_its_descendants(launch, tmp_path):
     assert done.stderr.strip().splitlines()[-1].startswith("vssl: 1 of 6 stages failed, 2 skipped")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["basic", "submitit_local"])
 def test_other_hydra_launchers_work(launch, tmp_path, launcher):
     # submitit's own folder is named by the process that it has just started, which may look for it too early.

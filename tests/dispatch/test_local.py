@@ -3,6 +3,7 @@
 import subprocess
 import time
 
+import pytest
 import torch
 
 from conftest import ROOT, command, environment
@@ -16,6 +17,7 @@ LONG = [
 ]
 
 
+@pytest.mark.slow
 def test_it_saves_says_so_and_the_same_command_ends_in_the_same_weights(launch, data, tmp_path):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     assert launch(f"outputs={whole}", *LONG).returncode == 0
