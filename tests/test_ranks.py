@@ -1,7 +1,6 @@
 """Several processes that train one stage: what they exchange, and that together they do what one does."""
 
 import dataclasses
-import math
 from functools import partial
 
 import pytest
@@ -283,6 +282,11 @@ def test_ranks_share_micro_batches_or_say_how_they_could():
     assert "micro_batch that is a multiple" in run_together(steps_of, {"sync_bn": True, "micro_batch": 1})[0]
 
 
+def test_ranks_that_end_at_once_do_not_cut_one_another_off():
+    for _ in range(5):
+        assert run_together(ranks.rank, processes=3) == [0, 1, 2]
+
+
 def lost():
     if ranks.rank() == 1:
         raise RuntimeError("of its own")
@@ -302,4 +306,3 @@ def test_the_words_for_a_step_count_its_samples():
     training = Training(1, 12, 2, True, False, "float32", SGD(0.1, 0.9, 0.0), StepDecay(1, 1.0))
     assert training.shared_out(2) == "2 processes x 3 micro-batches of 2"
     assert dataclasses.replace(training, sync_bn=True).shared_out(2) == "2 processes x 1 videos, 6 times"
-    assert math.prod([1, 6, 2]) == training.batch_size

@@ -45,6 +45,7 @@ def joined(environment: Mapping[str, str], timeout_s: float) -> Iterator[None]:
     )
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank() % torch.cuda.device_count())
+    wait_for_all()  # a rank that ended at once would cut off one that is still connecting
     yield
     # Not after an error: that would wait for ranks that may be gone.
     dist.destroy_process_group()
