@@ -31,7 +31,7 @@ def as_hydra_wants_it(words: list[str]) -> list[str]:
     of digits is no number. A sweep file is always a multirun."""
     words = [word.removeprefix("+") if word.startswith("+experiment=") else word for word in words]
     words = [re.sub(r"^stage=(\w+)$", r"stage='\1'", word) for word in words]
-    if any(word.startswith("+sweeps=") for word in words) and not any(word[0] == "-" for word in words):
+    if any(word.startswith("+sweeps=") for word in words) and not any(word.startswith("-") for word in words):
         words = ["-m", *words]
     return sorted(words, key=lambda word: word not in ("-m", "--multirun"))
 

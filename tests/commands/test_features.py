@@ -37,6 +37,6 @@ def test_features_of_a_data_set_are_those_of_the_gallery(finished, data, capsys)
     assert (protocol["backbone"], protocol["clips_per_video"], protocol["videos"]) == ("Tiny", 2, 16)
 
 
-def test_no_stage_is_named():
-    with pytest.raises(VsslError, match="mode=features: from which stage"):
-        execute(OmegaConf.create({"stage": None}))
+def test_no_stage_is_named(tmp_path):
+    with pytest.raises(VsslError, match="which stage"):
+        execute(OmegaConf.create({"stage": None, "outputs": str(tmp_path)}))

@@ -26,9 +26,7 @@ Recipe = dict[str, Any]
 
 def execute(cfg: DictConfig) -> None:
     """Write `model.safetensors`, `config.json` and the model card `README.md`, and print where."""
-    if cfg.stage is None:
-        raise VsslError("mode=export: which stage? give the beginning of its key: stage=KEY")
-    folder = find(str(cfg.stage), Path(cfg.outputs))
+    folder = find(cfg.stage, Path(cfg.outputs))
     if not (folder / WEIGHTS).exists():
         raise VsslError(f"{folder}: is exported already")
     recipe, backbone = read_recipe(folder), load_saved(folder, Path(cfg.outputs))

@@ -13,7 +13,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from vssl.data.index import checked
 from vssl.engine.runtime import Runtime
-from vssl.errors import VsslError
 from vssl.pipeline import PLACES
 from vssl.report.progress import Progress
 from vssl.stage.build import build
@@ -29,9 +28,7 @@ Node = dict[str, Any]
 
 def execute(cfg: DictConfig) -> None:
     """Write features_VD, labels_V, names, class_names and protocol (JSON) as one npz file; print where."""
-    if cfg.stage is None:
-        raise VsslError("mode=features: from which stage? give the beginning of its key: stage=KEY")
-    folder = find(str(cfg.stage), Path(cfg.outputs))
+    folder = find(cfg.stage, Path(cfg.outputs))
     spec = _spec(cfg, read_recipe(folder))
     runtime: Runtime = build(_plain(cfg.runtime), "runtime")
     features = build_features(spec)

@@ -36,7 +36,7 @@ def execute(cfg: DictConfig) -> None:
     look = Look(node["size"], node["crf"], node["gop"])
     names = video_files(root)
     if not names:
-        raise VsslError(f"source.root={root}: no videos below it")
+        raise VsslError(f"source.root={root}: no videos below it; say source.root=DIR of the videos")
     with claimed(out, look):
         copy_lists(root, out)
         failed = _transcode(names, root, out, look, cfg)

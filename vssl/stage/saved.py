@@ -39,9 +39,13 @@ def load_saved(where: str | Path, outputs: Path) -> Backbone:
     return backbone.eval()
 
 
-def find(where: str | Path, outputs: Path) -> Path:
+def find(where: str | Path | None, outputs: Path) -> Path:
     """The folder that holds the weights: of the stage itself, or of the last one before it that trained."""
-    folder = Path(where) if Path(where).is_dir() else _by_key(str(where), StageStore(outputs))
+    if where is not None and Path(where).is_dir():
+        folder = Path(where)
+    else:
+        store = StageStore(outputs)
+        [folder] = store.root.glob(f"*/{store.key(None if where is None else str(where))}")
     if (folder / EXPORTED).exists() or (folder / WEIGHTS).exists():
         return folder
     recipe = read_recipe(folder)
@@ -50,18 +54,6 @@ def find(where: str | Path, outputs: Path) -> Path:
     if recipe["parent"] is None:
         raise VsslError(f"{folder}: nothing was trained before it, so there are no weights to load")
     return find(folder.parent.parent / recipe["parent"], outputs)
-
-
-def _by_key(start: str, store: StageStore) -> Path:
-    folders = [path for path in store.root.glob(f"*/{start}*") if (path / "recipe.yaml").exists()]
-    if len(folders) != 1:
-        found = (
-            f"{len(folders)} stages begin like this"
-            if folders
-            else f"no folder, and no stage in {store.root}"
-        )
-        raise VsslError(f"{start}: {found}; give the beginning of a stage's key (mode=status shows them)")
-    return folders[0]
 
 
 def read_recipe(folder: Path) -> dict[str, Any]:

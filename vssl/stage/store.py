@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,20 @@ class StageStore:
     def folder(self, spec: StageSpec) -> Path:
         """The stage's folder, whether it exists yet or not."""
         return self.root / spec.name / spec.key
+
+    def key(self, start: str | None, others: Iterable[str] = ()) -> str:
+        """The only key that begins with `start`, among those of all folders and `others`.
+
+        Raises `VsslError` if there is none, or more than one.
+        """
+        if start is None:
+            raise VsslError("which stage? give the beginning of its key: stage=KEY (mode=status shows them)")
+        folders = {path.name for path in self.root.glob(f"*/{start}*")}
+        keys = folders | {key for key in others if key.startswith(start)}
+        if len(keys) != 1:
+            found = f"{len(keys)} stages begin like this" if keys else f"no such stage in {self.root}"
+            raise VsslError(f"stage={start}: {found}; give the beginning of a key (mode=status shows them)")
+        return keys.pop()
 
     def result(self, spec: StageSpec) -> dict[str, Any] | None:
         """The result of a finished stage, or None. A folder of a newer vssl raises `VsslError`."""

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from vssl import ranks
+from vssl.data.dataset import ClipDataset
 from vssl.engine.bad_videos import BadVideos
 from vssl.engine.checkpoint import save
 from vssl.engine.loader import Steps, training_batches
@@ -55,48 +56,42 @@ def train(
     if recipe["task"].get("shuffle_bn") and not training.drop_last:
         raise VsslError(f"{spec.name}.shuffle_bn=true needs {spec.name}.training.drop_last=true")
     dataset = build_dataset(spec, task)
-    if dataset.excluded:
-        log.warning(
-            "%s: %d videos are left out: shorter than the %d frames that a sample needs",
-            spec,
-            dataset.excluded,
-            task.sampler.min_frames,
-        )
     if ranks.rank() == 0:
+        _warn_of_excluded(spec, dataset, task.sampler.min_frames)
         leave_preview(spec, dataset, folder)
         _continue_shorter(spec, store, training)
     monitor = monitor_for(spec, monitoring, runtime)
     ranks.wait_for_all()
     backbone = build_backbone(spec)
     objective = task.objective(backbone)
-    start = starting_weights(spec, store)
-    if start:
+    if start := starting_weights(spec, store):
         # After the objective is made: what copies the backbone (a key encoder) copies its random weights.
         load_backbone(backbone, start)
     steps = Steps(len(dataset), training, recipe["seed"])
-    log.info(
-        "%s: %d samples per step: %s", spec, training.batch_size, training.shared_out(ranks.world_size())
-    )
+    step = training.shared_out(ranks.world_size())
+    log.info("%s: %d samples per step: %s", spec, training.batch_size, step)
     look = partial(monitor.look, objective) if monitor else None
     loop = Loop(objective, steps, dataset.augmentation.apply, folder, runtime, observer, look)
     bad_videos = BadVideos(folder, dataset.videos, steps, loop.step, runtime.max_bad_share)
     batches = training_batches(dataset, steps, loop.step, runtime.loading())
     loop.run(bad_videos.watch(batches))
     if ranks.rank() == 0:
-        weights = objective.backbone.state_dict()
-        save(folder / "weights.pt", {name: value.cpu().contiguous() for name, value in weights.items()})
+        save(folder / "weights.pt", {k: v.cpu().contiguous() for k, v in backbone.state_dict().items()})
     videos = training.batch_size * steps.total if training.drop_last else len(dataset) * training.epochs
     return {
         "metrics": {},
-        "protocol": {
-            **_protocol(spec, backbone, dataset.excluded, len(dataset)),
-            "step": training.shared_out(ranks.world_size()),
-        },
+        "protocol": {**_protocol(spec, backbone, dataset), "step": step},
         "references": {**task.references(), **(monitor.references() if monitor else {})},
         "bad_videos": bad_videos.summary(),
         "cost": {**loop.costs(), "steps": steps.total, "videos": videos, "clips": spec.clips},
         "provenance": provenance(str(loop.device)),
     }
+
+
+def _warn_of_excluded(spec: StageSpec, dataset: ClipDataset, frames: int) -> None:
+    if dataset.excluded:
+        what = f"{dataset.excluded} videos are left out: shorter than the {frames} frames that a sample needs"
+        log.warning("%s: %s", spec, what)
 
 
 def _continue_shorter(spec: StageSpec, store: StageStore, training: Training) -> None:
@@ -115,7 +110,7 @@ def _continue_shorter(spec: StageSpec, store: StageStore, training: Training) ->
             return
 
 
-def _protocol(spec: StageSpec, backbone: Backbone, excluded: int, samples: int) -> dict[str, Any]:
+def _protocol(spec: StageSpec, backbone: Backbone, dataset: ClipDataset) -> dict[str, Any]:
     """What a reader has to know beside a number that rests on this stage."""
     recipe = spec.recipe
     return {
@@ -125,8 +120,8 @@ def _protocol(spec: StageSpec, backbone: Backbone, excluded: int, samples: int) 
         "trained": "backbone and heads" if any(p.requires_grad for p in backbone.parameters()) else "head",
         "start": start_in_words(spec),
         "data": dict(recipe["data"]),
-        "samples_per_epoch": samples,
-        "videos_excluded": excluded,
+        "samples_per_epoch": len(dataset),
+        "videos_excluded": dataset.excluded,
         "epochs": recipe["training"]["epochs"],
         "effective_batch": recipe["training"]["batch_size"],
         "seed": recipe["seed"],
