@@ -10,8 +10,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from vssl.data.index import Index, pack_names
+from vssl.engine.cost import CostMeter
+from vssl.engine.loader import evaluation_batches
 from vssl.engine.runtime import Runtime
 from vssl.pipeline import merge, plan
+from vssl.stage.features import describe
 from vssl.stage.run import Context, Silent, run_stage
 from vssl.stage.store import StageStore
 
@@ -129,3 +132,10 @@ def planted_index(num_files, names=None):
         **{name: np.full(num_files, value, "S32") for name, value in word.items()},
         **{name: np.full(num_files, value, np.int32) for name, value in number.items()},
     )
+
+
+def described(dataset, features, backbone, batch_size, runtime):
+    """Features and labels of all videos, as the stages gallery and queries make them."""
+    cost = CostMeter(runtime.torch_device())
+    batches = evaluation_batches(dataset, batch_size, runtime.loading(), cost)
+    return describe(batches, dataset.augmentation, features, backbone, runtime, lambda clips: None)

@@ -24,6 +24,7 @@ from vssl.data.decode import read_frames
 from vssl.data.index import fingerprint, load, select, write
 from vssl.data.listed import ListedVideos
 from vssl.data.synthetic import SyntheticVideos
+from vssl.engine.cost import CostMeter
 from vssl.engine.loader import Loading, Steps, training_batches
 from vssl.engine.training import Training
 from vssl.stage.build import build
@@ -128,7 +129,9 @@ def worker_mb(data: ClipDataset, clips: int) -> list[float]:
     """Megabytes of a loader process after each batch."""
     training: Training = build(stages("auxiliary=none")["pretext"].recipe["training"], "training")
     steps = Steps(max(len(data), training.batch_size), training, 0)
-    batches = training_batches(Watched(data), steps, 0, Loading(1, False, 60.0))
+    batches = training_batches(
+        Watched(data), steps, 0, Loading(1, False, 60.0), CostMeter(torch.device("cpu"))
+    )
     return [float(one["own_mb"].max()) for [one] in islice(batches, max(1, clips // training.batch_size))]
 
 

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from vssl.data.augmentation import Augmentation
 from vssl.data.dataset import ClipDataset
+from vssl.engine.cost import CostMeter
 from vssl.engine.loader import Loading, evaluation_batches
 from vssl.errors import VsslError
 from vssl.types import ClipPlan, ClipSampler, Video
@@ -227,7 +228,7 @@ def test_a_video_that_hangs_or_kills_its_reader_is_named_and_the_processes_end(h
     loading = Loading(workers=2, pin_memory=False, timeout_s=5)
     before = set(multiprocessing.active_children())
     with pytest.raises(VsslError, match=rf"the loader {what}.* while reading .*\b2\b.*; take"):
-        list(evaluation_batches(dataset(source=source, repeat=1), 4, 1, loading))
+        list(evaluation_batches(dataset(source=source, repeat=1), 1, loading, CostMeter(torch.device("cpu"))))
     gc.collect()
     for process in set(multiprocessing.active_children()) - before:
         process.join(5)

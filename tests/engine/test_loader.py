@@ -4,10 +4,12 @@ import multiprocessing
 import os
 import signal
 import time
+from dataclasses import asdict
 
 import pytest
 import torch
 
+from vssl.engine.cost import CostMeter
 from vssl.engine.loader import Loading, Steps, evaluation_batches
 from vssl.engine.training import SGD, StepDecay, Training
 from vssl.errors import VsslError
@@ -60,6 +62,10 @@ def test_too_few_samples_for_one_batch():
         steps(num_samples=3, drop_last=True)
 
 
+def cost():
+    return CostMeter(torch.device("cpu"))
+
+
 class Numbers:
     """A dataset whose samples are their numbers."""
 
@@ -74,7 +80,7 @@ class Numbers:
 
 
 def test_the_death_of_a_loader_process_is_told_to_who_waits_for_a_batch_and_nowhere_else():
-    batches = evaluation_batches(Numbers(), 1000, 2, Loading(workers=1, pin_memory=False, timeout_s=60))
+    batches = evaluation_batches(Numbers(), 2, Loading(1, False, timeout_s=60), cost())
     assert next(batches)["index"].tolist() == [0, 1]
     [loader] = multiprocessing.active_children()
     os.kill(loader.pid, signal.SIGKILL)
@@ -82,3 +88,33 @@ def test_the_death_of_a_loader_process_is_told_to_who_waits_for_a_batch_and_nowh
         time.sleep(0.02)  # the signal of its death comes here
     with pytest.raises(VsslError, match=r"the loader worker .* is killed by signal"):
         list(batches)
+
+
+class Slow(Numbers):
+    """Four samples, each of which takes 0.05 seconds to compute and 0.05 more to come."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, at):
+        began = time.process_time()
+        while time.process_time() < began + 0.05:
+            pass
+        time.sleep(0.05)
+        return super().__getitem__(at)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_loading_takes_is_counted_and_stays_out_of_the_batch(workers):
+    spent = cost()
+    for batch in evaluation_batches(Slow(), 2, Loading(workers, False, timeout_s=60), spent):
+        assert set(batch) == {"index"}
+    assert spent.read().loader_seconds >= 0.2
+    assert 0.4 <= spent.read().waiting_seconds <= spent.read().seconds
+
+
+def test_what_earlier_runs_waited_for_is_added():
+    spent = cost()
+    spent.before = {**asdict(spent.read()), "waiting_seconds": 5.0, "loader_seconds": 7.0}
+    spent.waiting_seconds, spent.loader_seconds = 1.0, 2.0
+    assert (spent.read().waiting_seconds, spent.read().loader_seconds) == (6.0, 9.0)

@@ -8,9 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
+from conftest import described
 from vssl.errors import VsslError
 from vssl.stage.compare import check_labels
-from vssl.stage.features import build_features, describe
+from vssl.stage.features import build_features
 from vssl.stage.parts import build_dataset
 from vssl.stage.saved import load_saved
 from vssl.stage.spec import StageSpec
@@ -68,9 +69,9 @@ def test_the_batch_size_is_of_no_account(finished, arrays):
     dataset, features = build_dataset(gallery, build_features(gallery)), build_features(gallery)
     backbone = load_saved(store.folder(gallery), store.root.parent)
     runtime = runtime_of_tests()
-    described = describe(dataset, features, backbone, 3, runtime, lambda clips: None)
+    found = described(dataset, features, backbone, 3, runtime)
     np.testing.assert_allclose(
-        arrays("knn", -3)["features_VD"], described.features_VD.numpy(), rtol=1e-4, atol=1e-5
+        arrays("knn", -3)["features_VD"], found.features_VD.numpy(), rtol=1e-4, atol=1e-5
     )
 
 

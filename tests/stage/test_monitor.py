@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from conftest import SMALL, composed
+from conftest import SMALL, composed, described
 from vssl import ranks
 from vssl.dispatch.job import open_context
 from vssl.engine.checkpoint import load
@@ -14,7 +14,6 @@ from vssl.errors import VsslError
 from vssl.pipeline import monitored, plan
 from vssl.protocol.collapse import effective_rank
 from vssl.stage.build import build
-from vssl.stage.features import describe
 from vssl.stage.monitor import Monitor, evaluating, monitor_for, spread, two_sets
 from vssl.stage.parts import build_backbone, build_dataset, build_task, load_backbone
 from vssl.stage.run import run_stage
@@ -138,8 +137,8 @@ def test_the_last_look_is_what_the_weights_give(data, tmp_path):
             features, backbone = build_task(spec), build_backbone(spec)
             load_backbone(backbone, folder / "weights.pt")
             dataset = build_dataset(spec, features)
-            found.append(describe(dataset, features, backbone, 7, runtime, lambda clips: None))
-    features_VD = torch.cat([described.features_VD for described in found])
+            found.append(described(dataset, features, backbone, 7, runtime))
+    features_VD = torch.cat([one.features_VD for one in found])
     assert len(features_VD) == 16
     assert lines(folder)[-1]["monitor/effective_rank"] == pytest.approx(effective_rank(features_VD), rel=1e-4)
 

@@ -12,6 +12,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from vssl.data.index import checked
+from vssl.engine.cost import CostMeter
+from vssl.engine.loader import evaluation_batches
 from vssl.engine.runtime import Runtime
 from vssl.pipeline import PLACES
 from vssl.report.progress import Progress
@@ -31,12 +33,11 @@ def execute(cfg: DictConfig) -> None:
     folder = find(cfg.stage, Path(cfg.outputs))
     spec = _spec(cfg, read_recipe(folder))
     runtime: Runtime = build(_plain(cfg.runtime), "runtime")
-    features = build_features(spec)
+    features, cost = build_features(spec), CostMeter(runtime.torch_device())
     dataset, backbone = build_dataset(spec, features), load_saved(folder, Path(cfg.outputs))
     with Progress("features", spec.clips) as progress:
-        described = describe(
-            dataset, features, backbone, spec.recipe["batch_size"], runtime, progress.advance
-        )
+        batches = evaluation_batches(dataset, spec.recipe["batch_size"], runtime.loading(), cost)
+        described = describe(batches, dataset.augmentation, features, backbone, runtime, progress.advance)
     about = {**protocol(spec, described, backbone), "weights": spec.recipe["weights"]}
     data = spec.recipe["data"]
     name = f"{data.get('name', class_name(data))}-{spec.key[:8]}.npz"

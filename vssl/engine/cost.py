@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+
+from vssl.types import Batch
 
 
 @dataclass(frozen=True)
 class Cost:
     """Of one process, or of all processes of a stage.
 
-    `seconds` of wall time. `gpus`: 0 on a CPU. `peak_memory_bytes`: the most that tensors took on one GPU, or
-    that the process took on a CPU. `energy_joules`: of the GPUs; None where there is no meter.
+    `seconds` of wall time; in `waiting_seconds` of them a batch was waited for (a GPU may still
+    have computed). `loader_seconds`: of processor time, by all loader processes. `gpus`: 0 on a CPU.
+    `peak_memory_bytes`: the most that tensors took on one GPU, or that the process took on a CPU.
+    `energy_joules`: of the GPUs; None where there is no meter.
     """
 
     seconds: float
+    waiting_seconds: float
+    loader_seconds: float
     gpus: int
     peak_memory_bytes: int
     energy_joules: float | None
@@ -31,8 +37,16 @@ class CostMeter:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.before: Mapping[str, Any] | None = None
+        self.waiting_seconds = self.loader_seconds = 0.0  # of this run
         self._energy_mj = _energy_mj(device)
         self._began = time.monotonic()
+
+    def wait_for(self, batches: Iterator[Batch]) -> Batch | None:
+        """The next batch, None at the end; the time until it is there is waiting time."""
+        began = time.monotonic()
+        batch = next(batches, None)
+        self.waiting_seconds += time.monotonic() - began
+        return batch
 
     def read(self) -> Cost:
         """What was spent so far."""
@@ -42,6 +56,8 @@ class CostMeter:
             joules = before["energy_joules"] + (now_mj - self._energy_mj) / 1000
         return Cost(
             before["seconds"] + time.monotonic() - self._began,
+            before.get("waiting_seconds", 0.0) + self.waiting_seconds,  # not in older checkpoints
+            before.get("loader_seconds", 0.0) + self.loader_seconds,
             int(self.device.type == "cuda"),
             max(before["peak_memory_bytes"], _peak_memory(self.device)),
             joules,
@@ -53,6 +69,8 @@ def together(costs: Sequence[Cost]) -> dict[str, Any]:
     joules = [cost.energy_joules for cost in costs]
     whole = Cost(
         max(cost.seconds for cost in costs),
+        max(cost.waiting_seconds for cost in costs),
+        sum(cost.loader_seconds for cost in costs),
         sum(cost.gpus for cost in costs),
         max(cost.peak_memory_bytes for cost in costs),
         None if None in joules else sum(value for value in joules if value is not None),

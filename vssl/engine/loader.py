@@ -11,11 +11,13 @@ from functools import lru_cache
 from typing import Protocol, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch._C import _error_if_any_worker_fails
 from torch.utils.data import DataLoader
 
 from vssl import ranks
+from vssl.engine.cost import CostMeter
 from vssl.engine.training import Training
 from vssl.errors import VsslError
 from vssl.types import Batch
@@ -26,6 +28,7 @@ SampleAt = tuple[int, int]
 
 DYING_S = 2.0
 _ORDER = 0x0DE5  # keeps the shuffling apart from the samples' own generators
+_SECONDS = "loader_seconds"
 
 
 class Samples(Protocol):
@@ -50,6 +53,18 @@ class Loading:
     workers: int
     pin_memory: bool
     timeout_s: float
+
+
+class _Timed:
+    """A dataset whose samples say how much of the processor's time they took, in seconds."""
+
+    def __init__(self, samples: Samples) -> None:
+        self.samples = samples
+
+    def __getitem__(self, at: SampleAt) -> Batch:
+        began = time.process_time()
+        sample = self.samples[at]
+        return {**sample, _SECONDS: torch.tensor(time.process_time() - began)}
 
 
 class Steps:
@@ -125,27 +140,29 @@ class _MicroBatches:
             yield from self.steps.mine(step)
 
 
-def training_batches(dataset: Samples, steps: Steps, start: int, loading: Loading) -> Iterator[list[Batch]]:
-    """Yield this rank's micro-batches of each step from `start` to the end."""
-    batches = _load(dataset, _MicroBatches(steps, start), loading)
+def training_batches(
+    dataset: Samples, steps: Steps, start: int, loading: Loading, cost: CostMeter
+) -> Iterator[list[Batch]]:
+    """Yield this rank's micro-batches of each step from `start` to the end; add to `cost` what they take."""
+    batches = _load(dataset, _MicroBatches(steps, start), loading, cost)
     for step in range(start, steps.total):
         yield [next(batches) for _ in steps.mine(step)]
 
 
 def evaluation_batches(
-    dataset: Samples, num_samples: int, batch_size: int, loading: Loading
+    dataset: Samples, batch_size: int, loading: Loading, cost: CostMeter
 ) -> Iterator[Batch]:
-    """Yield every sample once, in order; the last batch may be smaller."""
-    at = [(0, index) for index in range(num_samples)]
-    chunks = [at[i : i + batch_size] for i in range(0, num_samples, batch_size)]
-    yield from _load(dataset, chunks, loading)
+    """Yield every sample once, in order; the last batch may be smaller. Add to `cost` what they take."""
+    at = [(0, index) for index in range(len(dataset))]
+    chunks = [at[i : i + batch_size] for i in range(0, len(at), batch_size)]
+    yield from _load(dataset, chunks, loading, cost)
 
 
 def _load(
-    dataset: Samples, batch_sampler: _MicroBatches | list[list[SampleAt]], loading: Loading
+    dataset: Samples, batch_sampler: _MicroBatches | list[list[SampleAt]], loading: Loading, cost: CostMeter
 ) -> Iterator[Batch]:
     loader: DataLoader[Batch] = DataLoader(
-        dataset,  # type: ignore[arg-type]  # it is all that torch asks of a Dataset
+        _Timed(dataset),  # type: ignore[arg-type]  # it is all that torch asks of a Dataset
         batch_sampler=batch_sampler,
         num_workers=loading.workers,
         prefetch_factor=4 if loading.workers else None,
@@ -154,7 +171,10 @@ def _load(
         worker_init_fn=_outlive_sigterm,
     )
     try:
-        yield from _batches(loader)
+        batches = _batches(loader) if loading.workers else iter(loader)
+        while batch := cost.wait_for(batches):
+            cost.loader_seconds += float(batch.pop(_SECONDS).sum())
+            yield batch
     except VsslError as error:
         # torch wraps what a worker raised into its whole traceback; the last line is what was said.
         said = str(error).strip().splitlines()[-1]

@@ -13,9 +13,10 @@ from torch import Tensor
 from vssl import ranks, stop
 from vssl.engine.checkpoint import load_checkpoint, save_checkpoint
 from vssl.engine.cost import CostMeter, together
+from vssl.engine.device import Augment, deliver, place
 from vssl.engine.loader import Steps
 from vssl.engine.meter import FiniteCheck, Meter
-from vssl.engine.precision import arithmetic
+from vssl.engine.precision import arithmetic, autocast
 from vssl.engine.runtime import Runtime
 from vssl.errors import VsslError
 from vssl.nn.batch_norm import average_statistics, synchronise
@@ -48,7 +49,7 @@ class Loop:
         self,
         objective: Objective,
         steps: Steps,
-        augment: Callable[[Batch], Tensor],
+        augment: Augment,
         folder: Path,
         runtime: Runtime,
         observer: Observer,
@@ -61,7 +62,7 @@ class Loop:
             # torch 2.15: the gradient of a 3x1x1 convolution over two time steps is off without bounds there.
             raise VsslError("training.precision=bfloat16 is for GPUs; on a CPU say float32, which is as fast")
         self.steps, self.augment, self.runtime, self.observer = steps, augment, runtime, observer
-        self.objective = _placed(objective, self.device, runtime, steps.training.sync_bn)
+        self.objective = _placed(objective, runtime, steps.training.sync_bn)
         self.optimizer = steps.training.optimizer.build(objective.parameters())
         self.path = folder / "checkpoint.pt"
         self.after_epoch = after_epoch
@@ -124,13 +125,8 @@ class Loop:
         for host_batch, seed in zip(micro_batches, self.steps.seeds(self.step), strict=True):
             torch.manual_seed(seed)  # of dropout and the like; seeding each time leaves no state to save
             self.clips_per_sample = host_batch["clips"].shape[1]
-            batch = {name: value.to(self.device, non_blocking=True) for name, value in host_batch.items()}
-            batch["clips"] = self.augment(batch)
-            if self.runtime.channels_last:
-                batch["clips"] = _channels_last(batch["clips"])
-            with torch.autocast(
-                self.device.type, torch.bfloat16, self.steps.training.precision == "bfloat16"
-            ):
+            batch = deliver(host_batch, self.augment, self.runtime)
+            with autocast(self.device, self.steps.training.precision):
                 loss, metrics = self.objective(batch)
             share = len(batch["clips"]) / samples
             self.finite.note(self.step, host_batch["index"].tolist(), loss)
@@ -206,20 +202,13 @@ class Loop:
             self.monitor_seconds = saved["cost"].get("monitor_seconds", 0.0)  # not in older checkpoints
 
 
-def _placed(objective: Objective, device: torch.device, runtime: Runtime, sync_bn: bool) -> Objective:
+def _placed(objective: Objective, runtime: Runtime, sync_bn: bool) -> Objective:
     """The objective on the device, as runtime and recipe want it to be computed."""
     if sync_bn:
         synchronise(objective)
-    objective = objective.to(device).train()
-    if runtime.channels_last:
-        objective = objective.to(memory_format=torch.channels_last_3d)
+    objective = place(objective, runtime).train()
     if runtime.compile:
         for module in objective.modules():
             if isinstance(module, Backbone):
                 module.compile()
     return objective
-
-
-def _channels_last(clips_BKCTHW: Tensor) -> Tensor:
-    clips_CTHW = clips_BKCTHW.flatten(0, 1).contiguous(memory_format=torch.channels_last_3d)
-    return clips_CTHW.view(clips_BKCTHW.shape)

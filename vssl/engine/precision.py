@@ -8,9 +8,16 @@ from typing import Any, Literal
 
 import torch
 
+Precision = Literal["float32", "tf32", "bfloat16"]
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """torch's mixed precision for a forward, with `bfloat16`; else nothing."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
 
 @contextmanager
-def arithmetic(precision: Literal["float32", "tf32", "bfloat16"]) -> Iterator[None]:
+def arithmetic(precision: Precision) -> Iterator[None]:
     """Multiply float32 numbers on GPUs as they are, or with `tf32`, while the block runs."""
     places: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
     before = [place.fp32_precision for place in places]

@@ -6,11 +6,11 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import nn
 
+from vssl.engine.precision import Precision
 from vssl.errors import VsslError
 
 
@@ -96,7 +96,7 @@ class Training:
     micro_batch: int
     drop_last: bool
     sync_bn: bool
-    precision: Literal["float32", "tf32", "bfloat16"]
+    precision: Precision
     optimizer: SGD
     schedule: Schedule
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from vssl.data.dataset import ClipDataset
 from vssl.engine.checkpoint import load_checkpoint
 from vssl.engine.cost import CostMeter
+from vssl.engine.device import over_videos, place
 from vssl.engine.loader import evaluation_batches
 from vssl.engine.loop import Observer
 from vssl.engine.runtime import Runtime
@@ -34,7 +33,7 @@ def evaluate(spec: StageSpec, store: StageStore, runtime: Runtime, observer: Obs
     if isinstance(task, Neighbours):
         result = compare(spec, store, task)
     else:
-        result = classify(spec, store, task, runtime, observer)
+        result = classify(spec, store, task, runtime, observer, meter)
     observer.log(result["metrics"], 0)
     return {
         "metrics": result["metrics"],
@@ -45,11 +44,12 @@ def evaluate(spec: StageSpec, store: StageStore, runtime: Runtime, observer: Obs
 
 
 def classify(
-    spec: StageSpec, store: StageStore, task: Task, runtime: Runtime, observer: Observer
+    spec: StageSpec, store: StageStore, task: Task, runtime: Runtime, observer: Observer, cost: CostMeter
 ) -> dict[str, Any]:
     """Show several clips of every test video to the parent's classifier, and average what it says.
 
-    Writes `predictions.npz`; returns metrics, protocol and the number of videos.
+    The classifier computes in the precision in which it was trained. Writes `predictions.npz`; returns
+    metrics, protocol and the number of videos.
     """
     if spec.parent is None:
         raise VsslError("test: needs a trained classifier before it; choose a protocol that trains one")
@@ -58,7 +58,14 @@ def classify(
     assert isinstance(classifier, Classifier)
     checkpoint = load_checkpoint(store.folder(spec.parent) / "checkpoint.pt")
     classifier.load_state_dict(checkpoint["objective"])
-    logits_VKN, labels_V = _logits(classifier, dataset, spec.recipe["batch_size"], runtime, observer)
+    logits_VKN, labels_V = over_videos(
+        place(classifier, runtime).eval().logits,
+        evaluation_batches(dataset, spec.recipe["batch_size"], runtime.loading(), cost),
+        dataset.augmentation.apply,
+        runtime,
+        spec.parent.recipe["training"]["precision"],
+        observer.advance,
+    )
     check_labels(labels_V, spec)
     scores_VN = video_scores(logits_VKN, spec.recipe["average"])
     predictions = {"scores_VN": scores_VN, "labels_V": labels_V, "logits_VKN": logits_VKN}
@@ -69,22 +76,6 @@ def classify(
         "protocol": _protocol(spec, store, logits_VKN),
         "videos": len(labels_V),
     }
-
-
-@torch.inference_mode()
-def _logits(
-    classifier: Classifier, dataset: ClipDataset, batch_size: int, runtime: Runtime, observer: Observer
-) -> tuple[Tensor, Tensor]:
-    """Logits [V,K,N] of all clips of all videos, and the labels [V]."""
-    device = runtime.torch_device()
-    classifier.to(device).eval()
-    logits, labels = [], []
-    for host_batch in evaluation_batches(dataset, len(dataset), batch_size, runtime.loading()):
-        batch = {name: value.to(device, non_blocking=True) for name, value in host_batch.items()}
-        logits.append(classifier.logits(dataset.augmentation.apply(batch)).float().cpu())
-        labels.append(host_batch["label"])
-        observer.advance(logits[-1].shape[0] * logits[-1].shape[1])
-    return torch.cat(logits), torch.cat(labels)
 
 
 def _protocol(spec: StageSpec, store: StageStore, logits_VKN: Tensor) -> dict[str, Any]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
-
-import torch
 
 from vssl.data.augmentation import Augmentation
 from vssl.data.dataset import ClipDataset
 from vssl.engine.cost import CostMeter
+from vssl.engine.device import over_videos, place
 from vssl.engine.loader import evaluation_batches
 from vssl.engine.loop import Observer
 from vssl.engine.runtime import Runtime
@@ -45,7 +45,8 @@ def describe_videos(
     backbone = build_backbone(spec)
     if weights := starting_weights(spec, store):
         load_backbone(backbone, weights)
-    described = describe(dataset, features, backbone, spec.recipe["batch_size"], runtime, observer.advance)
+    batches = evaluation_batches(dataset, spec.recipe["batch_size"], runtime.loading(), meter)
+    described = describe(batches, dataset.augmentation, features, backbone, runtime, observer.advance)
     write_arrays(store.folder(spec) / FILE_NAME, to_arrays(described, dataset))
     return {
         "metrics": {},
@@ -62,38 +63,16 @@ def build_features(spec: StageSpec) -> VideoFeatures:
 
 
 def describe(
-    dataset: ClipDataset,
-    features: VideoFeatures,
-    backbone: Backbone,
-    batch_size: int,
-    runtime: Runtime,
-    advance: Callable[[int], None],
-) -> Described:
-    """Features and labels of all videos, in order. `advance` is told of the clips that are done."""
-    device = runtime.torch_device()
-    backbone.to(device).eval()
-    batches = evaluation_batches(dataset, len(dataset), batch_size, runtime.loading())
-    return describe_batches(batches, dataset.augmentation, features, backbone, device, advance)
-
-
-@torch.inference_mode()
-def describe_batches(
     batches: Iterable[Batch],
     augmentation: Augmentation,
     features: VideoFeatures,
     backbone: Backbone,
-    device: torch.device,
+    runtime: Runtime,
     advance: Callable[[int], None],
 ) -> Described:
-    """The same of batches as they were loaded, by a backbone on `device` that is in evaluation mode."""
-    found, labels = [], []
-    for host_batch in batches:
-        batch = {name: value.to(device, non_blocking=True) for name, value in host_batch.items()}
-        clips_BKCTHW = augmentation.apply(batch)
-        found.append(features.extract(backbone, clips_BKCTHW).cpu())
-        labels.append(host_batch["label"])
-        advance(clips_BKCTHW.shape[0] * clips_BKCTHW.shape[1])
-    return Described(torch.cat(found), torch.cat(labels))
+    """Features and labels of all videos, in order, computed in float32. `advance` is told of clips."""
+    extract = partial(features.extract, place(backbone, runtime).eval())
+    return Described(*over_videos(extract, batches, augmentation.apply, runtime, "float32", advance))
 
 
 def to_arrays(described: Described, dataset: ClipDataset) -> dict[str, object]:

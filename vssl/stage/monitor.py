@@ -19,6 +19,7 @@ from torch import nn
 from vssl import ranks
 from vssl.data.augmentation import Augmentation
 from vssl.data.dataset import ClipDataset
+from vssl.engine.cost import CostMeter
 from vssl.engine.loader import evaluation_batches
 from vssl.engine.runtime import Runtime
 from vssl.errors import VsslError
@@ -30,7 +31,7 @@ from vssl.protocol.features import VideoFeatures
 from vssl.protocol.finetune import UniformClips
 from vssl.protocol.neighbours import Described, NearestNeighbours
 from vssl.stage.build import build
-from vssl.stage.features import describe_batches
+from vssl.stage.features import describe
 from vssl.stage.saved import expected_input
 from vssl.stage.spec import PRETRAINING, StageSpec
 from vssl.types import Backbone, Batch, Objective, References, Video, VideoSource
@@ -112,14 +113,11 @@ class Monitor:
 
     def _describe(self, backbone: Backbone) -> list[Described]:
         """Features of gallery and queries."""
-        device, show = self.runtime.torch_device(), self.augmentation
         # A few clips, in another mode and number than those of training, are not worth compiling for.
         eager = torch.compiler.set_stance("force_eager") if self.runtime.compile else nullcontext()
+        how = (self.augmentation, self.features, backbone, self.runtime, lambda clips: None)
         with evaluating(backbone), eager:
-            return [
-                describe_batches(batches, show, self.features, backbone, device, lambda clips: None)
-                for batches in self._batches
-            ]
+            return [describe(batches, *how) for batches in self._batches]
 
     def references(self) -> References:
         """Chance is the most frequent class."""
@@ -130,13 +128,12 @@ class Monitor:
     def _batches(self) -> list[list[Batch]]:
         """Clips of gallery and queries; another video takes the place of one that cannot be read."""
         loading = replace(self.runtime.loading(), pin_memory=False)  # they stay
-        found = []
+        found, cost = [], CostMeter(self.runtime.torch_device())  # looks have a clock of their own
         for videos in (self.gallery, self.queries):
             dataset = ClipDataset(
                 videos, self.features.sampler, self.augmentation, self.seed, repeat=1, replace_bad=True
             )
-            size = self.monitoring.batch_size
-            found.append(list(evaluation_batches(dataset, len(dataset), size, loading)))
+            found.append(list(evaluation_batches(dataset, self.monitoring.batch_size, loading, cost)))
         return found
 
 

@@ -73,7 +73,7 @@ def train(
     look = partial(monitor.look, objective) if monitor else None
     loop = Loop(objective, steps, dataset.augmentation.apply, folder, runtime, observer, look)
     bad_videos = BadVideos(folder, dataset.videos, steps, loop.step, runtime.max_bad_share)
-    batches = training_batches(dataset, steps, loop.step, runtime.loading())
+    batches = training_batches(dataset, steps, loop.step, runtime.loading(), loop.cost)
     loop.run(bad_videos.watch(batches))
     if ranks.rank() == 0:
         save(folder / "weights.pt", {k: v.cpu().contiguous() for k, v in backbone.state_dict().items()})

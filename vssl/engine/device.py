@@ -1,0 +1,61 @@
+"""How modules and batches come to the device, and what modules make of whole data sets there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from vssl.engine.precision import Precision, arithmetic, autocast
+from vssl.engine.runtime import Runtime
+from vssl.types import Batch
+
+Module = TypeVar("Module", bound=nn.Module)
+Augment = Callable[[Batch], Tensor]
+"""Makes float clips [B,K,C,T,H,W] of the uint8 clips of a batch, and of the numbers drawn for them."""
+
+
+def place(module: Module, runtime: Runtime) -> Module:
+    """The module on the device, in the memory layout that the runtime asks for."""
+    module = module.to(runtime.torch_device())
+    return module.to(memory_format=torch.channels_last_3d) if runtime.channels_last else module
+
+
+def deliver(host_batch: Batch, augment: Augment, runtime: Runtime) -> Batch:
+    """The batch on the device, its clips augmented."""
+    device = runtime.torch_device()
+    batch = {name: value.to(device, non_blocking=True) for name, value in host_batch.items()}
+    batch["clips"] = augment(batch)
+    if runtime.channels_last:
+        batch["clips"] = _channels_last(batch["clips"])
+    return batch
+
+
+@torch.inference_mode()
+def over_videos(
+    compute: Callable[[Tensor], Tensor],
+    batches: Iterable[Batch],
+    augment: Augment,
+    runtime: Runtime,
+    precision: Precision,
+    advance: Callable[[int], None],
+) -> tuple[Tensor, Tensor]:
+    """What `compute` makes of the clips of each batch, in order, as float32 on the CPU; and their labels.
+
+    `advance` is told of the clips that are done.
+    """
+    found, labels = [], []
+    with arithmetic(precision), autocast(runtime.torch_device(), precision):
+        for host_batch in batches:
+            clips_BKCTHW = deliver(host_batch, augment, runtime)["clips"]
+            found.append(compute(clips_BKCTHW).float().cpu())
+            labels.append(host_batch["label"])
+            advance(clips_BKCTHW.shape[0] * clips_BKCTHW.shape[1])
+    return torch.cat(found), torch.cat(labels)
+
+
+def _channels_last(clips_BKCTHW: Tensor) -> Tensor:
+    clips_CTHW = clips_BKCTHW.flatten(0, 1).contiguous(memory_format=torch.channels_last_3d)
+    return clips_CTHW.view(clips_BKCTHW.shape)
