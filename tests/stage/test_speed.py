@@ -51,3 +51,17 @@ def test_what_is_not_known_is_not_guessed(tmp_path, cost):
     finish(store, stage(SMALL, 0), cost)
     assert speed_of(store, stage(SMALL, 9)) is None
     assert speeds(StageStore(tmp_path / "none"), [kind(stage(SMALL, 0))]) == {}
+
+
+def test_the_cores_that_keep_a_process_busy(tmp_path):
+    """Two GPUs that would not wait compute for 6 + 4 seconds, and 2 x 15 + 20 seconds go into loading."""
+    store = StageStore(tmp_path)
+    one = {"clips": 9, "seconds": 8.0, "waiting_seconds": 2.0, "loader_seconds": 30.0, "gpus": 2}
+    other = {"clips": 9, "seconds": 4.0, "waiting_seconds": 0.0, "loader_seconds": 20.0, "gpus": 1}
+    finish(store, stage(SMALL, 0), one)
+    finish(store, stage(SMALL, 1), other)
+    finish(store, stage(SMALL, 2), {"clips": 9, "seconds": 4.0})  # not counted there
+    assert speed_of(store, stage(SMALL, 9)).loader_cores == 3.5
+    assert speed_of(store, stage(LARGE, 9)) is None
+    finish(store, stage(LARGE, 0), {"clips": 9, "seconds": 4.0})
+    assert speed_of(store, stage(LARGE, 9)).loader_cores is None

@@ -114,7 +114,10 @@ def _measured_time(known: dict[StageSpec, Speed]) -> str:
     gpu_seconds = sum(seconds[spec] * speed.gpus for spec, speed in known.items())
     devices = ", ".join(sorted({speed.device for speed in known.values()}))
     words = f"{_time(sum(seconds.values()))} as measured here on {devices}"
-    return f"{words} ({gpu_seconds / 3600:,.1f} GPU hours)" if gpu_seconds else words
+    if gpu_seconds:
+        words += f" ({gpu_seconds / 3600:,.1f} GPU hours)"
+    cores = [speed.loader_cores for speed in known.values() if speed.loader_cores is not None]
+    return f"{words}; {max(cores):.1f} cores that load keep each process busy" if cores else words
 
 
 def _time(seconds: float) -> str:

@@ -48,6 +48,10 @@ class CostMeter:
         self.waiting_seconds += time.monotonic() - began
         return batch
 
+    def waiting_share(self) -> float:
+        """Of the time of this run, how much was spent waiting for batches."""
+        return self.waiting_seconds / (time.monotonic() - self._began)
+
     def read(self) -> Cost:
         """What was spent so far."""
         before = self.before or {"seconds": 0.0, "peak_memory_bytes": 0, "energy_joules": 0.0}

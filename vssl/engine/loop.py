@@ -27,7 +27,8 @@ class Observer(Protocol):
     """Who is told how training goes."""
 
     def advance(self, clips: int, **shown: float) -> None:
-        """`clips` more were trained on; `shown` is for the eye (loss, lr)."""
+        """`clips` more were trained on; `shown` is for the eye: loss, lr, and what share of the time
+        went into waiting for batches."""
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Metrics of the steps since the last call, for the record."""
@@ -159,7 +160,7 @@ class Loop:
         self.meter.add(metrics)
         if self.step % self.runtime.log_every_steps == 0 or self.step == self.steps.total:
             line = {**self.meter.read(), "lr": lr, "epoch": float(epoch + 1)}
-            self.shown = {"loss": line["loss"], "lr": lr}
+            self.shown = {"loss": line["loss"], "lr": lr, "waits": self.cost.waiting_share()}
             self.observer.log(line, self.step)
         self.observer.advance(self.steps.samples_in(self.step - 1) * self.clips_per_sample, **self.shown)
 

@@ -22,11 +22,16 @@ Kind = tuple[str, str]
 
 @dataclass(frozen=True)
 class Speed:
-    """Clips per second of finished stages, the GPUs that each of them used, and the device (cpu, cuda)."""
+    """Clips per second of finished stages, the GPUs that each of them used, and the device (cpu, cuda).
+
+    loader_cores: cores that load for one process and never let it wait: the processor time of loading, by the
+    time that was not spent waiting. None where nobody measured it.
+    """
 
     clips_per_s: float
     gpus: float
     device: str
+    loader_cores: float | None
 
 
 class _Run(NamedTuple):
@@ -35,6 +40,8 @@ class _Run(NamedTuple):
     clips: int
     seconds: float
     gpus: int
+    loader_seconds: float | None
+    busy_seconds: float
 
 
 def kind(spec: StageSpec) -> Kind:
@@ -57,7 +64,14 @@ def _mean(runs: list[_Run]) -> Speed:
     alike = [run for run in runs if run.device == device]
     seconds = sum(run.seconds for run in alike)
     gpu_seconds = sum(run.gpus * run.seconds for run in alike)
-    return Speed(sum(run.clips for run in alike) / seconds, gpu_seconds / seconds, device)
+    return Speed(sum(run.clips for run in alike) / seconds, gpu_seconds / seconds, device, _cores(alike))
+
+
+def _cores(runs: list[_Run]) -> float | None:
+    """Of processes that share a stage, each needs its part of the cores."""
+    loading = [run.loader_seconds / max(1, run.gpus) for run in runs if run.loader_seconds is not None]
+    busy = sum(run.busy_seconds for run in runs if run.loader_seconds is not None)
+    return sum(loading) / busy if busy else None
 
 
 def _finished(folder: Path) -> Iterator[tuple[Kind, _Run]]:
@@ -66,7 +80,12 @@ def _finished(folder: Path) -> Iterator[tuple[Kind, _Run]]:
         result = json.loads(path.read_text())
         cost, device = result["cost"], result["provenance"]["device"].partition(":")[0]
         if cost.get("clips") and cost.get("seconds"):
-            run = _Run(path.stat().st_mtime, device, cost["clips"], cost["seconds"], cost.get("gpus", 0))
+            loading, waited = (
+                cost.get("loader_seconds"),
+                cost.get("waiting_seconds", 0.0),
+            )  # newer than stages
+            when, seconds = path.stat().st_mtime, cost["seconds"]
+            run = _Run(when, device, cost["clips"], seconds, cost.get("gpus", 0), loading, seconds - waited)
             yield (folder.name, _backbone(path.with_name("recipe.yaml"))), run
 
 
