@@ -32,7 +32,7 @@ def stage(name, task, data, seed, parent=None, epochs=20, **values):
         "seed": seed,
     }
     if name != "test":
-        recipe["training"] = {"epochs": epochs, "batch_size": 30}
+        recipe["training"] = {"epochs": epochs, "batch_size": 30, "schedule": {"every_epochs": 6}}
     return StageSpec(name, recipe, parent)
 
 

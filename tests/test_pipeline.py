@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from conftest import composed
 from vssl.errors import VsslError
 from vssl.pipeline import merge, plan
+from vssl.stage.build import build
 
 COMBINATIONS = {
     ("auxskd", "vspp"): ["auxiliary", "pretext", "finetune", "test"],
@@ -92,6 +93,21 @@ def test_a_grid_keeps_each_stage_once():
     }
     for place, spec in enumerate(forest):
         assert spec.parent is None or spec.parent in forest[:place]
+
+
+@pytest.mark.parametrize(("pretext", "expected"), [("vspp", [None, 10, 20]), ("rspnet", [None, None, None])])
+def test_a_long_training_waits_for_the_longest_shorter_one_that_it_passes(pretext, expected):
+    """RSPNet's cosine knows its end: what is shorter is another training."""
+    base = ["auxiliary=none", f"pretext={pretext}", "backbone=r3d_10"]
+    chains = [chain(*base, f"pretext.training.epochs={epochs}") for epochs in (20, 10, 40)]
+    trained = [spec for spec in merge(chains) if spec.name == "pretext"]
+    trained.sort(key=lambda spec: spec.recipe["training"]["epochs"])
+    found = [spec.continues for spec in trained]
+    assert [one and one.recipe["training"]["epochs"] for one in found] == expected
+    for one, spec in zip(found, trained, strict=True):
+        assert spec.waits_for == ([one] if one else [])
+        schedule = build(spec.recipe["training"]["schedule"], "schedule")
+        assert schedule.depends_on_length == (expected[1] is None)  # known without importing it
 
 
 def test_external_weights_replace_pretraining_and_count_by_content(tmp_path):

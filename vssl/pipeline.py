@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vssl.data.index import checked, num_classes
 from vssl.errors import VsslError
+from vssl.files import digest
 from vssl.stage.spec import PRETRAINING, StageSpec, class_name
 
 Node = dict[str, Any]
@@ -72,13 +72,19 @@ def merge(chains: Iterable[list[StageSpec]]) -> list[StageSpec]:
     forest = list(dict.fromkeys(spec for chain in chains for spec in chain))
     families: dict[str, list[StageSpec]] = defaultdict(list)
     for spec in forest:
-        if "training" in spec.recipe:
+        if "training" in spec.recipe and _passes_shorter_ones(spec.recipe["training"]["schedule"]):
             families[spec.shortened(0).key].append(spec)
     shorter: dict[StageSpec, StageSpec] = {}
     for family in families.values():
         family.sort(key=lambda spec: int(spec.recipe["training"]["epochs"]))
         shorter.update(zip(family[1:], family, strict=False))
     return [replace(spec, continues=shorter[spec]) if spec in shorter else spec for spec in forest]
+
+
+def _passes_shorter_ones(schedule: Node) -> bool:
+    """Whether a training ends a shorter one on its way, as `depends_on_length` of its schedule says after an
+    import of torch: steps of so many epochs do not know the end."""
+    return "every_epochs" in schedule
 
 
 def _resolved(value: Any) -> Any:
@@ -185,7 +191,7 @@ def _places(source: Node, weights: str | None = None) -> dict[str, str]:
 def _digest_of_file(path: str) -> str:
     """A file of weights counts by its content, not by its name."""
     try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        return digest(Path(path))
     except OSError as error:
         raise VsslError(
             f"init.weights={path}: {error.strerror}; give the file of a plain state dict"

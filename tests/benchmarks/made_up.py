@@ -96,7 +96,8 @@ def seconds_per_step(spec: StageSpec, where: Runtime, blocks: int, block: int = 
         ends.append(_now())
 
     objective = build_task(spec).objective(build_backbone(spec))
-    loop = Loop(objective, steps, augmentation.apply, Path("never-written"), where, Silent())
+    clips = batches[0]["clips"].shape[1]
+    loop = Loop(objective, steps, clips, augmentation.apply, Path("never-written"), where, Silent())
     loop.run(deliver())
     return [(end - begin) / block for begin, end in pairwise(ends)][1:]
 

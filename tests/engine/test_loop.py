@@ -48,7 +48,7 @@ class Recorder:
     def __init__(self):
         self.lines, self.clips, self.began = {}, 0, []
 
-    def begin(self, step, share):
+    def begin(self, step, share, clips):
         self.lines = {s: line for s, line in self.lines.items() if s <= step}
         self.began.append((step, share))
 
@@ -93,7 +93,7 @@ def make_loop(
         objective.dropout = nn.Identity()
     steps = Steps(10, training, seed=3)
     recorder = recorder or Recorder()
-    return Loop(objective, steps, lambda batch: batch["clips"], folder, runtime, recorder, after_epoch)
+    return Loop(objective, steps, 1, lambda batch: batch["clips"], folder, runtime, recorder, after_epoch)
 
 
 def test_a_training_that_stops_at_any_step_continues_bit_for_bit(tmp_path):

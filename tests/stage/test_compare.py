@@ -9,12 +9,9 @@ import torch
 from PIL import Image
 
 from conftest import described
-from vssl.errors import VsslError
-from vssl.stage.compare import check_labels
 from vssl.stage.features import build_features
 from vssl.stage.parts import build_dataset
 from vssl.stage.saved import load_saved
-from vssl.stage.spec import StageSpec
 
 
 @pytest.fixture
@@ -151,11 +148,6 @@ def test_the_sheet_frames_right_neighbours_green(finished, arrays):
     colours = [colour for _, colour in sheet.getcolors(1 << 24)]
     assert ((20, 150, 60) in colours) == right_VK[:, :5].any()
     assert ((210, 40, 40) in colours) == (~right_VK[:, :5]).any()
-
-
-def test_videos_without_a_class_are_one_line():
-    with pytest.raises(VsslError, match="queries: 2 of 3 videos have no class"):
-        check_labels(torch.tensor([-1, 4, -1]), StageSpec("queries", {}))
 
 
 def test_everything_is_plain_json(finished):

@@ -66,11 +66,12 @@ def test_a_longer_training_goes_on_where_a_shorter_one_ended(data, tmp_path):
         return plan(composed(*SMALL, *data, "auxiliary=none", f"pretext.training.epochs={epochs}"))[0]
 
     run(pretext(1), tmp_path / "continued")
-    _, continued = run(pretext(3), tmp_path / "continued")
+    result, continued = run(pretext(3), tmp_path / "continued")
     _, alone = run(pretext(3), tmp_path / "alone")
     assert f"continues {pretext(1)}, 1 epochs" in (continued / "log.txt").read_text()
     one, two = (load(folder / "checkpoint.pt") for folder in (continued, alone))
     assert one["step"] == two["step"] == 6
+    assert result["cost"]["seconds"] > result["cost"]["inherited_seconds"] > 0
     assert all(torch.equal(value, two["objective"][name]) for name, value in one["objective"].items())
 
 
@@ -90,3 +91,14 @@ def test_too_many_bad_videos_fail_the_stage_with_their_names(damaged, tmp_path):
     spec, names = damaged
     with pytest.raises(VsslError, match=rf"2 of the 16 samples of epoch 1 .*: {names[0]}, {names[1]}; "):
         run(spec, tmp_path, replace(RUNTIME, max_bad_share=0.1))
+
+
+def test_clips_of_videos_that_are_left_out_are_not_counted(data, tmp_path):
+    """A VCOP tuple is three clips: short videos have none."""
+    vcop = ["auxiliary=none", "pretext=vcop"]
+    spec = plan(composed(*SMALL, *data, *vcop))[0]
+    result, _ = run(spec, tmp_path)
+    left_out = result["protocol"]["videos_excluded"]
+    seen = (spec.recipe["data"]["num_videos"] - left_out) * spec.recipe["training"]["epochs"]
+    assert left_out > 0
+    assert (result["cost"]["videos"], result["cost"]["clips"]) == (seen, 3 * seen)

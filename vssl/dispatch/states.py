@@ -114,8 +114,10 @@ def eta(progress: Mapping[str, float]) -> str:
 
 
 def gpu_hours(result: Mapping[str, Any]) -> float:
-    """Hours of GPUs that a finished stage took; none on a CPU."""
-    return float(result["cost"]["seconds"]) / 3600 * int(result["cost"].get("gpus", 0))
+    """Hours of GPUs that a finished stage took, without the shorter training that it continues; none on a CPU."""
+    cost = result["cost"]
+    seconds: float = cost["seconds"] - cost.get("inherited_seconds", 0.0)
+    return seconds / 3600 * int(cost.get("gpus", 0))
 
 
 def _with_restarts(text: str, job: Job | None) -> str:

@@ -31,14 +31,14 @@ class StageWatch:
         self.tracker = tracker
         self.title = str(spec)
         self.progress = Progress(self.title, spec.clips)
-        self.total = spec.clips
         self.mirrored = self.noted = time.monotonic()
         self.step: int | None = None
 
-    def begin(self, step: int, share: float) -> None:
+    def begin(self, step: int, share: float, clips: int) -> None:
         """Open the metrics file, dropping what a killed run logged past its last checkpoint."""
         self.metrics = MetricsLog(self.stage.folder, resume_step=step)
-        self.progress.start(round(share * self.total))
+        self.progress.total = clips  # the plan does not know which videos are left out
+        self.progress.start(round(share * clips))
         self.step = step
         self._note()
         self.tracker.mirror(self.stage, "running")

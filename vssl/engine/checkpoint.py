@@ -30,7 +30,10 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     try:
         content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError as error:
-        raise VsslError(f"{path}: no such file") from error
+        raise VsslError(
+            f"{path}: no such file; if the folder is that of a finished stage, delete the result.json there "
+            "to run it again"
+        ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise VsslError(
             f"{path}: damaged, or not a file of tensors and plain values; delete it to start over"

@@ -19,7 +19,7 @@ class Cost:
 
     `seconds` of wall time; in `waiting_seconds` of them a batch was waited for (a GPU may still
     have computed). `loader_seconds`: of processor time, by all loader processes. `gpus`: 0 on a CPU.
-    `peak_memory_bytes`: the most that tensors took on one GPU, or that the process took on a CPU.
+    `peak_memory_bytes`: the most that tensors took on one GPU; on a CPU, that the process has ever taken.
     `energy_joules`: of the GPUs; None where there is no meter.
     """
 
@@ -31,6 +31,9 @@ class Cost:
     energy_joules: float | None
 
 
+NOTHING = Cost(0.0, 0.0, 0.0, 0, 0, 0.0)
+
+
 class CostMeter:
     """Counts from its construction on, on top of what earlier runs of the stage have cost."""
 
@@ -39,6 +42,8 @@ class CostMeter:
         self.before: Mapping[str, Any] | None = None
         self.waiting_seconds = self.loader_seconds = 0.0  # of this run
         self._energy_mj = _energy_mj(device)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
         self._began = time.monotonic()
 
     def wait_for(self, batches: Iterator[Batch]) -> Batch | None:
@@ -54,14 +59,14 @@ class CostMeter:
 
     def read(self) -> Cost:
         """What was spent so far."""
-        before = self.before or {"seconds": 0.0, "peak_memory_bytes": 0, "energy_joules": 0.0}
+        before = self.before or asdict(NOTHING)
         joules, now_mj = None, _energy_mj(self.device)
         if now_mj is not None and self._energy_mj is not None and before["energy_joules"] is not None:
             joules = before["energy_joules"] + (now_mj - self._energy_mj) / 1000
         return Cost(
             before["seconds"] + time.monotonic() - self._began,
-            before.get("waiting_seconds", 0.0) + self.waiting_seconds,  # not in older checkpoints
-            before.get("loader_seconds", 0.0) + self.loader_seconds,
+            before["waiting_seconds"] + self.waiting_seconds,
+            before["loader_seconds"] + self.loader_seconds,
             int(self.device.type == "cuda"),
             max(before["peak_memory_bytes"], _peak_memory(self.device)),
             joules,

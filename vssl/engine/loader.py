@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch._C import _error_if_any_worker_fails
 from torch.utils.data import DataLoader
 
-from vssl import ranks
+from vssl import ranks, stop
 from vssl.engine.cost import CostMeter
 from vssl.engine.training import Training
 from vssl.errors import VsslError
@@ -83,6 +83,12 @@ class Steps:
             )
         self.total = self.per_epoch * training.epochs
         training.check_ranks(ranks.world_size(), len(self.micro_batches(0)))
+
+    @property
+    def samples(self) -> int:
+        """Samples of all steps."""
+        dropped = self.num_samples % self.training.batch_size if self.training.drop_last else 0
+        return (self.num_samples - dropped) * self.training.epochs
 
     def samples_in(self, step: int) -> int:
         """Samples of one step (0-based over the whole training), those of all ranks together."""
@@ -168,7 +174,7 @@ def _load(
         prefetch_factor=4 if loading.workers else None,
         pin_memory=loading.pin_memory,
         timeout=loading.timeout_s if loading.workers else 0,
-        worker_init_fn=_outlive_sigterm,
+        worker_init_fn=_outlive_signals,
     )
     try:
         batches = _batches(loader) if loading.workers else iter(loader)
@@ -214,9 +220,10 @@ def _raise_deaths(*_: object) -> None:
     _error_if_any_worker_fails()
 
 
-def _outlive_sigterm(worker: int) -> None:
+def _outlive_signals(worker: int) -> None:
     """Schedulers signal every process of a job; the training process needs its workers to finish its step."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for signum in stop.SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)
 
 
 def _lost(error: str, reading: list[str]) -> str:

@@ -33,8 +33,8 @@ class Observer(Protocol):
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Metrics of the steps since the last call, for the record."""
 
-    def begin(self, step: int, share: float) -> None:
-        """Work begins after `step` steps, `share` of the whole; forget what was logged past that."""
+    def begin(self, step: int, share: float, clips: int) -> None:
+        """Work on `clips` begins after `step` steps, `share` of it; forget what was logged past that."""
 
 
 class Loop:
@@ -50,6 +50,7 @@ class Loop:
         self,
         objective: Objective,
         steps: Steps,
+        clips_per_sample: int,
         augment: Augment,
         folder: Path,
         runtime: Runtime,
@@ -63,21 +64,21 @@ class Loop:
             # torch 2.15: the gradient of a 3x1x1 convolution over two time steps is off without bounds there.
             raise VsslError("training.precision=bfloat16 is for GPUs; on a CPU say float32, which is as fast")
         self.steps, self.augment, self.runtime, self.observer = steps, augment, runtime, observer
+        self.clips_per_sample = clips_per_sample
         self.objective = _placed(objective, runtime, steps.training.sync_bn)
         self.optimizer = steps.training.optimizer.build(objective.parameters())
         self.path = folder / "checkpoint.pt"
         self.after_epoch = after_epoch
         self.cost = CostMeter(self.device)
-        self.monitor_seconds = 0.0
+        self.monitor_seconds = self.inherited_seconds = 0.0
         self.meter, self.finite = Meter(), FiniteCheck()
         self.shown: dict[str, float] = {}
-        self.clips_per_sample = 0
         self.step = 0
         if self.path.exists():
             self._resume()
         if len(set(ranks.gather(self.step))) > 1:
             raise VsslError(f"{self.path}: not all nodes see the same file yet; run again in a minute")
-        observer.begin(self.step, self.step / steps.total)
+        observer.begin(self.step, self.step / steps.total, steps.samples * clips_per_sample)
 
     def run(self, batches: Iterator[list[Batch]]) -> None:
         """Train on this rank's `batches`, which must start at `self.step`; save at intervals and at the end.
@@ -125,7 +126,6 @@ class Loop:
         means: dict[str, Tensor] = {}
         for host_batch, seed in zip(micro_batches, self.steps.seeds(self.step), strict=True):
             torch.manual_seed(seed)  # of dropout and the like; seeding each time leaves no state to save
-            self.clips_per_sample = host_batch["clips"].shape[1]
             batch = deliver(host_batch, self.augment, self.runtime)
             with autocast(self.device, self.steps.training.precision):
                 loss, metrics = self.objective(batch)
@@ -175,9 +175,11 @@ class Loop:
         self.monitor_seconds += time.monotonic() - began
 
     def costs(self) -> dict[str, Any]:
-        """What the stage has cost so far, all ranks and earlier runs included; `monitor_seconds` are those of
-        the seconds that went into `after_epoch`."""
-        return {**together(ranks.gather(self.cost.read())), "monitor_seconds": self.monitor_seconds}
+        """What the stage has cost so far, all ranks and earlier runs included. Of its seconds,
+        `monitor_seconds` went into `after_epoch`, and `inherited_seconds` are those of the shorter training
+        that this one continues."""
+        own = {"monitor_seconds": self.monitor_seconds, "inherited_seconds": self.inherited_seconds}
+        return {**together(ranks.gather(self.cost.read())), **own}
 
     def _save(self) -> None:
         self._check_finite()
@@ -200,7 +202,8 @@ class Loop:
         self.meter.load(saved["meter"])
         if ranks.rank() == 0:
             self.cost.before = saved["cost"]
-            self.monitor_seconds = saved["cost"].get("monitor_seconds", 0.0)  # not in older checkpoints
+            self.monitor_seconds = saved["cost"]["monitor_seconds"]
+            self.inherited_seconds = saved["cost"]["inherited_seconds"]
 
 
 def _placed(objective: Objective, runtime: Runtime, sync_bn: bool) -> Objective:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from statistics import mean
 
 from vssl.report.model import (
@@ -157,7 +158,8 @@ def says(report: Report) -> list[str]:
     best = [_best(report, column) for column in report.columns]
     done = sum(run.metrics is not None for run in report.runs)
     stages = distinct(report.runs)
-    cost = f", {compute_text(stages)} in all" if total(stages, lambda c: c.seconds).stages else ""
+    own = [replace(stage, cost=stage.cost and stage.cost.own) for stage in stages]
+    cost = f", {compute_text(own)} in all" if total(own, lambda c: c.seconds).stages else ""
     finished = sum(stage.cost is not None for stage in stages)
     of_stages = f"{finished} of {_count(len(stages), 'stage')}"
     counts = f"{done} of {_count(len(report.runs), 'run')} done: {of_stages}{cost}."

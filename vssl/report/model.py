@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
@@ -16,13 +16,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a finished stage took; None where nobody measured it. `gpus` is 0 on a CPU."""
+    """What a finished stage took; None where nobody measured it. `gpus` is 0 on a CPU. `inherited_seconds` of
+    the seconds were spent by the shorter training that it continues."""
 
     seconds: float | None = None
     gpus: int | None = None
     clips: int | None = None
     memory_bytes: float | None = None
     energy_joules: float | None = None
+    inherited_seconds: float = 0.0
+
+    @property
+    def own(self) -> Cost:
+        """Without the time of another stage."""
+        seconds = None if self.seconds is None else self.seconds - self.inherited_seconds
+        return replace(self, seconds=seconds)
 
     @property
     def gpu_hours(self) -> float | None:

@@ -182,6 +182,7 @@ def _cost(result: Mapping[str, Any]) -> Cost:
         clips=cost.get("clips"),
         memory_bytes=cost.get("peak_memory_bytes"),
         energy_joules=cost.get("energy_joules"),
+        inherited_seconds=cost.get("inherited_seconds", 0.0),
     )
 
 

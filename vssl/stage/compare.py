@@ -15,7 +15,7 @@ from vssl.files import write_atomically
 from vssl.protocol.neighbours import Described, Neighbours
 from vssl.report.neighbours import Picture, draw_neighbours
 from vssl.stage.features import FILE_NAME, build_features
-from vssl.stage.parts import build_dataset, read_arrays, write_arrays
+from vssl.stage.parts import build_dataset, check_labels, read_arrays, write_arrays
 from vssl.stage.spec import StageSpec
 from vssl.stage.store import StageStore
 
@@ -52,17 +52,9 @@ def _read(spec: StageSpec, store: StageStore) -> tuple[Described, list[str]]:
     """Features and labels of a stage, and the names of the classes."""
     arrays = read_arrays(store.folder(spec) / FILE_NAME)
     described = Described(torch.from_numpy(arrays["features_VD"]), torch.from_numpy(arrays["labels_V"]))
-    check_labels(described.labels_V, spec)
-    return described, arrays["class_names"].tolist()
-
-
-def check_labels(labels_V: Tensor, spec: StageSpec) -> None:
-    """Raise `VsslError` if a video has no class."""
-    if missing := int((labels_V < 0).sum()):
-        raise VsslError(
-            f"{spec.name}: {missing} of {len(labels_V)} videos have no class, so nothing can be right or "
-            "wrong about them; take them out of the lists, or label them"
-        )
+    names: list[str] = arrays["class_names"].tolist()
+    check_labels(described.labels_V, len(names), spec)
+    return described, names
 
 
 def _protocol(spec: StageSpec, store: StageStore) -> dict[str, Any]:

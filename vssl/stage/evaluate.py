@@ -17,8 +17,8 @@ from vssl.errors import VsslError
 from vssl.protocol.accuracy import accuracies, video_scores
 from vssl.protocol.finetune import Classifier
 from vssl.protocol.neighbours import Neighbours
-from vssl.stage.compare import check_labels, compare
-from vssl.stage.parts import build_backbone, build_dataset, build_task, write_arrays
+from vssl.stage.compare import compare
+from vssl.stage.parts import build_backbone, build_dataset, build_task, check_labels, labels, write_arrays
 from vssl.stage.provenance import provenance
 from vssl.stage.spec import StageSpec
 from vssl.stage.store import StageStore
@@ -28,7 +28,7 @@ from vssl.types import Task
 def evaluate(spec: StageSpec, store: StageStore, runtime: Runtime, observer: Observer) -> dict[str, Any]:
     """Test the classifier before it, or compare the features of gallery and queries; return the result."""
     meter = CostMeter(runtime.torch_device())
-    observer.begin(0, 0.0)
+    observer.begin(0, 0.0, spec.clips)
     task = build_task(spec)
     if isinstance(task, Neighbours):
         result = compare(spec, store, task)
@@ -54,6 +54,7 @@ def classify(
     if spec.parent is None:
         raise VsslError("test: needs a trained classifier before it; choose a protocol that trains one")
     dataset = build_dataset(spec, task)
+    check_labels(labels(dataset), spec.recipe["task"]["num_classes"], spec)
     classifier = task.objective(build_backbone(spec))
     assert isinstance(classifier, Classifier)
     checkpoint = load_checkpoint(store.folder(spec.parent) / "checkpoint.pt")
@@ -66,7 +67,6 @@ def classify(
         spec.parent.recipe["training"]["precision"],
         observer.advance,
     )
-    check_labels(labels_V, spec)
     scores_VN = video_scores(logits_VKN, spec.recipe["average"])
     predictions = {"scores_VN": scores_VN, "labels_V": labels_V, "logits_VKN": logits_VKN}
     class_names = list(dataset.source.class_names)

@@ -39,7 +39,7 @@ def describe_videos(
 ) -> dict[str, Any]:
     """Write the features of all videos of the stage, in their order, and return the result."""
     meter = CostMeter(runtime.torch_device())
-    observer.begin(0, 0.0)
+    observer.begin(0, 0.0, spec.clips)
     features = build_features(spec)
     dataset = build_dataset(spec, features)
     backbone = build_backbone(spec)

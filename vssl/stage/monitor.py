@@ -128,7 +128,7 @@ class Monitor:
     def _batches(self) -> list[list[Batch]]:
         """Clips of gallery and queries; another video takes the place of one that cannot be read."""
         loading = replace(self.runtime.loading(), pin_memory=False)  # they stay
-        found, cost = [], CostMeter(self.runtime.torch_device())  # looks have a clock of their own
+        found, cost = [], CostMeter(torch.device("cpu"))  # it is the loop that counts what looks take
         for videos in (self.gallery, self.queries):
             dataset = ClipDataset(
                 videos, self.features.sampler, self.augmentation, self.seed, repeat=1, replace_bad=True

@@ -16,7 +16,7 @@ from vssl.data.augmentation import Augmentation
 from vssl.data.dataset import ClipDataset
 from vssl.engine.checkpoint import load
 from vssl.errors import VsslError
-from vssl.files import write_atomically
+from vssl.files import digest, write_atomically
 from vssl.protocol.features import VideoFeatures
 from vssl.stage.build import build
 from vssl.stage.spec import StageSpec
@@ -58,6 +58,31 @@ def build_dataset(spec: StageSpec, task: Task | VideoFeatures) -> ClipDataset:
     )
 
 
+def clips_per_video(task: Task, dataset: ClipDataset) -> int:
+    """How many clips the task's sampler cuts from a video: as many from each."""
+    frames = dataset.videos[0].num_frames
+    return len(task.sampler.plan(frames, np.random.default_rng(0)).frames_KT)
+
+
+def labels(dataset: ClipDataset) -> torch.Tensor:
+    """The labels [V] of all videos, -1 where there is none."""
+    return torch.tensor([-1 if video.label is None else video.label for video in dataset.videos])
+
+
+def check_labels(labels_V: torch.Tensor, num_classes: int, spec: StageSpec) -> None:
+    """Raise `VsslError` if a video has no class, or none of the first `num_classes`."""
+    if missing := int((labels_V < 0).sum()):
+        raise VsslError(
+            f"{spec.name}: {missing} of {len(labels_V)} videos have no class, so nothing can be right or "
+            "wrong about them; take them out of the lists, or label them"
+        )
+    if (highest := int(labels_V.max())) >= num_classes:
+        raise VsslError(
+            f"{spec.name}: a video is of class {highest} (from 0), but there are {num_classes} classes; "
+            "say protocol.num_classes=null, then the data set tells"
+        )
+
+
 def load_backbone(backbone: Backbone, path: Path) -> None:
     """Load a plain state dict (.pt or .safetensors) strictly; what does not fit is named in the error."""
     try:
@@ -84,11 +109,20 @@ def last_trained(spec: StageSpec) -> StageSpec | None:
 
 
 def starting_weights(spec: StageSpec, store: StageStore) -> Path | None:
-    """Weights that a stage starts from: of the last stage that trained, else the file given, else none."""
+    """Weights that a stage starts from: of the last stage that trained, else the file given, else none.
+
+    Raises `VsslError` if the file is no longer what it was when the stage got its key.
+    """
     if trained := last_trained(spec):
         return store.folder(trained) / "weights.pt"
-    file = spec.chain[0].paths.get("init")
-    return Path(file) if file else None
+    first = spec.chain[0]
+    if not (file := first.paths.get("init")):
+        return None
+    if digest(Path(file)) != first.recipe["init"]:
+        raise VsslError(
+            f"init.weights={file}: has changed since the launch; start again"
+        )
+    return Path(file)
 
 
 def start_in_words(spec: StageSpec) -> str:

@@ -44,7 +44,7 @@ class StageObserver(Observer, Protocol):
 class Silent:
     """Observer of the processes that keep no record."""
 
-    def begin(self, step: int, share: float) -> None:
+    def begin(self, step: int, share: float, clips: int) -> None:
         """Nothing to open."""
 
     def advance(self, clips: int, **shown: float) -> None:

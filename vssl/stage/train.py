@@ -9,7 +9,7 @@ from typing import Any
 from vssl import ranks
 from vssl.data.dataset import ClipDataset
 from vssl.engine.bad_videos import BadVideos
-from vssl.engine.checkpoint import save
+from vssl.engine.checkpoint import load_checkpoint, save
 from vssl.engine.loader import Steps, training_batches
 from vssl.engine.loop import Loop, Observer
 from vssl.engine.runtime import Runtime
@@ -22,6 +22,9 @@ from vssl.stage.parts import (
     build_backbone,
     build_dataset,
     build_task,
+    check_labels,
+    clips_per_video,
+    labels,
     load_backbone,
     num_parameters,
     start_in_words,
@@ -56,6 +59,8 @@ def train(
     if recipe["task"].get("shuffle_bn") and not training.drop_last:
         raise VsslError(f"{spec.name}.shuffle_bn=true needs {spec.name}.training.drop_last=true")
     dataset = build_dataset(spec, task)
+    if "num_classes" in recipe["task"]:
+        check_labels(labels(dataset), recipe["task"]["num_classes"], spec)
     if ranks.rank() == 0:
         _warn_of_excluded(spec, dataset, task.sampler.min_frames)
         leave_preview(spec, dataset, folder)
@@ -71,19 +76,20 @@ def train(
     step = training.shared_out(ranks.world_size())
     log.info("%s: %d samples per step: %s", spec, training.batch_size, step)
     look = partial(monitor.look, objective) if monitor else None
-    loop = Loop(objective, steps, dataset.augmentation.apply, folder, runtime, observer, look)
+    clips, show = clips_per_video(task, dataset), dataset.augmentation.apply
+    loop = Loop(objective, steps, clips, show, folder, runtime, observer, look)
     bad_videos = BadVideos(folder, dataset.videos, steps, loop.step, runtime.max_bad_share)
     batches = training_batches(dataset, steps, loop.step, runtime.loading(), loop.cost)
     loop.run(bad_videos.watch(batches))
     if ranks.rank() == 0:
         save(folder / "weights.pt", {k: v.cpu().contiguous() for k, v in backbone.state_dict().items()})
-    videos = training.batch_size * steps.total if training.drop_last else len(dataset) * training.epochs
+    seen = {"steps": steps.total, "videos": steps.samples, "clips": steps.samples * clips}
     return {
         "metrics": {},
         "protocol": {**_protocol(spec, backbone, dataset), "step": step},
         "references": {**task.references(), **(monitor.references() if monitor else {})},
         "bad_videos": bad_videos.summary(),
-        "cost": {**loop.costs(), "steps": steps.total, "videos": videos, "clips": spec.clips},
+        "cost": {**loop.costs(), **seen},
         "provenance": provenance(str(loop.device)),
     }
 
@@ -104,9 +110,12 @@ def _continue_shorter(spec: StageSpec, store: StageStore, training: Training) ->
         there = store.folder(shorter)
         if (there / CHECKPOINT).exists() and store.result(shorter) is not None:
             log.info("%s: continues %s, %d epochs", spec, shorter, epochs)
-            for name in ("bad_videos.json", "metrics.jsonl", CHECKPOINT):  # what is looked for comes last
+            for name in ("bad_videos.json", "metrics.jsonl"):
                 if (there / name).exists():
                     write_atomically(folder / name, (there / name).read_bytes())
+            content = load_checkpoint(there / CHECKPOINT)
+            content["cost"]["inherited_seconds"] = content["cost"]["seconds"]
+            save(folder / CHECKPOINT, content)  # what is looked for comes last
             return
 
 
