@@ -1,4 +1,4 @@
-"""From a composed config to the stages it asks for. The only place that reads a `DictConfig`."""
+"""From a composed config to the stages it asks for. Below it there is no `DictConfig`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from vssl.data.index import checked, num_classes
 from vssl.errors import VsslError
 from vssl.files import digest
-from vssl.stage.spec import PRETRAINING, StageSpec, class_name
+from vssl.stage.spec import PRETRAINING, StageSpec, class_name, data_name
 
 Node = dict[str, Any]
 
@@ -87,9 +87,14 @@ def _passes_shorter_ones(schedule: Node) -> bool:
     return "every_epochs" in schedule
 
 
+def plain(node: DictConfig) -> Node:
+    """A part of a config as plain data, with all that it refers to."""
+    resolved: Node = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    return resolved
+
+
 def _resolved(value: Any) -> Any:
-    is_node = isinstance(value, DictConfig)
-    return OmegaConf.to_container(value, resolve=True, throw_on_missing=True) if is_node else value
+    return plain(value) if isinstance(value, DictConfig) else value
 
 
 def _training_stage(
@@ -203,7 +208,7 @@ def monitored(cfg: DictConfig) -> Node | None:
 
     It is no part of a recipe: the weights are the same without it.
     """
-    node: Node = OmegaConf.to_container(cfg.monitor, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    node = plain(cfg.monitor)
     if not node["every_epochs"]:
         return None
     node["labelled"] = {key: value for key, value in _known(node["labelled"]).items() if key != "repeat"}
@@ -220,14 +225,8 @@ def describe(spec: StageSpec) -> str:
     """What a stage is, in a few words."""
     recipe: Mapping[str, Any] = spec.recipe
     task, backbone, data = (recipe[part] for part in ("task", "backbone", "data"))
-    videos = f"{data_name(spec)} x {data['num_videos']}"
+    videos = f"{data_name(data)} x {data['num_videos']}"
     words = f"{class_name(task)}, {class_name(backbone)}, {videos}"
     if "training" in recipe:
         words += f", {recipe['training']['epochs']} epochs"
     return f"{words}, seed {recipe['seed']}"
-
-
-def data_name(spec: StageSpec) -> str:
-    """What people call the videos of a stage."""
-    data = spec.recipe["data"]
-    return str(data.get("name", class_name(data)))

@@ -129,6 +129,6 @@ def test_it_says_how_many_videos_a_sampler_leaves_out(printed):
     short = sum(length < 64 for length in lengths)
     assert 0 < short < 40
     assert lines[-1].startswith(
-        f"left out: {short} of 40 videos of SyntheticVideos, shorter than the 64 frames"
+        f"left out: {short} of 40 videos of synthetic, shorter than the 64 frames"
     )
     assert not any(line.startswith("left out") for line in printed("pretext=vspp"))

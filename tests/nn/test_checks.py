@@ -1,11 +1,9 @@
 """Checks name the option and the way out."""
 
-from typing import Literal
-
 import pytest
 
 from vssl.errors import VsslError
-from vssl.nn.checks import check_at_least, check_choice
+from vssl.nn.checks import check_above_0, check_at_least, check_share
 
 
 def test_at_least_takes_the_bound_itself():
@@ -14,7 +12,17 @@ def test_at_least_takes_the_bound_itself():
         check_at_least("num_segments", 0, 1)
 
 
-def test_choice_names_the_nearest_value():
-    check_choice("short", "wrap", Literal["wrap", "clamp"])
-    with pytest.raises(VsslError, match=r"^short=wrapp: no such value; did you mean 'wrap'\?$"):
-        check_choice("short", "wrapp", Literal["wrap", "clamp"])
+def test_above_0():
+    check_above_0("temperature", 1e-9)
+    with pytest.raises(VsslError, match=r"^temperature=0 is not possible: choose a number above 0$"):
+        check_above_0("temperature", 0)
+
+
+def test_a_share_may_be_nothing_and_all():
+    check_share("momentum", 0)
+    check_share("momentum", 1)
+    for value in (-0.1, 1.1):
+        with pytest.raises(
+            VsslError, match=rf"^momentum={value} is not a share: choose .* from 0 to 1$"
+        ):
+            check_share("momentum", value)

@@ -7,7 +7,6 @@ from vssl.report.table import (
     Outcome,
     PlanRow,
     Point,
-    markdown_table,
     outcome_table,
     plan_table,
     result_table,
@@ -93,51 +92,47 @@ def test_results_by_label_with_sample_deviation_and_missing_runs(capsys):
         """)  # noqa: RUF001
 
 
-def test_markdown_has_the_same_cells():
-    assert markdown_table(POINTS).splitlines() == [
-        "| method | seeds | clip top-1 | video top-1 | video top-5 | chance |",
-        "| --- | --: | --: | --: | --: | --: |",
-        "| vspp | 3 | 43.0 ± 3.6 | 52.0 ± 2.0 | 92.0 | 25.0 |",
-        r"| scratch \| none | 1 | 20.3 ± – | 25.5 ± – | 50.0 | 25.0 |",  # noqa: RUF001
-        "| vcop | 1 of 2 | 30.0 ± – | 35.0 ± – | 90.0 | 25.0 |",  # noqa: RUF001
-        "| pace | 0 of 1 | – | – | – | – |",  # noqa: RUF001
-    ]
-
-
-def test_only_metrics_that_any_point_has_are_shown():
+def test_only_metrics_that_any_point_has_are_shown(capsys):
     knn = [
         Point("knn", seed, {"video_top1": 0.5, "mean_class_top1": 0.4, "chance": 0.25}) for seed in range(2)
     ]
-    assert markdown_table(knn).splitlines() == [
-        "| method | seeds | video top-1 | chance |",
-        "| --- | --: | --: | --: |",
-        "| knn | 2 | 50.0 ± 0.0 | 25.0 |",
-    ]
+    result_table(knn)
+    assert capsys.readouterr().out == golden("""
+        method   seeds   video top-1   chance
+        ─────────────────────────────────────
+        knn          2    50.0 ± 0.0     25.0
+        in percent: mean ± standard deviation over the seeds
+        """)
     recall = {f"recall_at_{k}": k / 100 for k in (1, 5, 10, 20, 50)}
-    assert markdown_table([*knn, Point("retrieval", 0, recall)]).splitlines() == [
-        "| method | seeds | video top-1 | recall at 1 | recall at 5 | recall at 20 | chance |",
-        "| --- | --: | --: | --: | --: | --: | --: |",
-        "| knn | 2 | 50.0 ± 0.0 | – | – | – | 25.0 |",  # noqa: RUF001
-        "| retrieval | 1 | – | 1.0 ± – | 5.0 | 20.0 | – |",  # noqa: RUF001
-    ]
+    result_table([*knn, Point("retrieval", 0, recall)])
+    assert capsys.readouterr().out == golden("""
+        method      seeds   video top-1   recall at 1   recall at 5   recall at 20   chance
+        ───────────────────────────────────────────────────────────────────────────────────
+        knn             2    50.0 ± 0.0             –             –              –     25.0
+        retrieval       1             –       1.0 ± –           5.0           20.0        –
+        in percent: mean ± standard deviation over the seeds
+        """)  # noqa: RUF001
 
 
-def test_without_any_result_there_are_only_counts():
-    assert markdown_table([Point("vspp", 0, None)]).splitlines()[-1] == "| vspp | 0 of 1 |"
+def test_without_any_result_there_are_only_counts(capsys):
+    result_table([Point("vspp", 0, None)])
+    assert capsys.readouterr().out.splitlines()[3].split() == ["vspp", "0", "of", "1"]
 
 
-def test_columns_are_rows_of_their_own():
+def test_columns_are_rows_of_their_own(capsys):
     points = [
         Point("vspp", seed, {"video_top1": value}, column)
         for column, values in {"UCF101": (0.5, 0.7), "HMDB51": (0.2, 0.2)}.items()
         for seed, value in enumerate(values)
     ]
-    assert markdown_table(points).splitlines() == [
-        "| method | tested on | seeds | video top-1 |",
-        "| --- | --- | --: | --: |",
-        "| vspp | UCF101 | 2 | 60.0 ± 14.1 |",
-        "| vspp | HMDB51 | 2 | 20.0 ± 0.0 |",
-    ]
+    result_table(points)
+    assert capsys.readouterr().out == golden("""
+        method   tested on   seeds   video top-1
+        ────────────────────────────────────────
+        vspp     UCF101          2   60.0 ± 14.1
+        vspp     HMDB51          2    20.0 ± 0.0
+        in percent: mean ± standard deviation over the seeds
+        """)
 
 
 @pytest.mark.parametrize("columns", ["40", "200"])

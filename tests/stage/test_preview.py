@@ -50,7 +50,7 @@ def test_the_sheet_shows_the_samples_of_epoch_0(stage, drawn):
     spec, dataset = stage("pretext", *PLAIN)
     preview(spec, dataset, samples=3)
     [(title, blocks)] = drawn
-    assert title == f"pretext {spec.key[:8]}: VSPP on SyntheticVideos, seed 0, epoch 0"
+    assert title == f"pretext {spec.key[:8]}: VSPP on synthetic, seed 0, epoch 0"
     assert len(blocks) == 3
     for index, block in zip((0, 7, 15), blocks, strict=True):
         video, (clip,) = dataset.videos[index], block.clips

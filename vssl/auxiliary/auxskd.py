@@ -16,9 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vssl.errors import VsslError
 from vssl.nn.batch_norm import in_shuffled_order
-from vssl.nn.checks import check_at_least
+from vssl.nn.checks import check_above_0, check_at_least, check_share
 from vssl.nn.ema import update_ema
 from vssl.nn.queue import KeyQueue, QueueInit
 from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, References, StepOutput, Task
@@ -76,11 +75,9 @@ class AuxSKD(Task):
         check_at_least("projection_dim", self.projection_dim, 1)
         check_at_least("predictor_hidden", self.predictor_hidden, 1)
         check_at_least("queue_size", self.queue_size, 2)
-        if not 0 <= self.momentum <= 1:
-            raise VsslError(f"momentum={self.momentum} is not a share: choose a number from 0 to 1")
-        for name in ("teacher_temperature", "student_temperature"):
-            if getattr(self, name) <= 0:
-                raise VsslError(f"{name}={getattr(self, name)} is not possible: choose a number above 0")
+        check_share("momentum", self.momentum)
+        check_above_0("teacher_temperature", self.teacher_temperature)
+        check_above_0("student_temperature", self.student_temperature)
 
     def objective(self, backbone: Backbone) -> Objective:
         return AuxSKDObjective(backbone, self)

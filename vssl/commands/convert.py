@@ -9,16 +9,15 @@ import argparse
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor
 
 from vssl.backbone.convert import convert_rspnet, convert_vcop
 from vssl.engine.checkpoint import save
 from vssl.errors import VsslError, nearest
-from vssl.pipeline import Point
+from vssl.pipeline import Point, plain
 from vssl.stage.build import build
 
 FAMILIES = {"vcop": convert_vcop, "rspnet": convert_rspnet}
@@ -32,8 +31,7 @@ def execute(points: Sequence[Point], cfg: DictConfig) -> None:
         raise VsslError(f"convert.family={family}: no such family; {nearest(family, FAMILIES)}")
     if not path:
         raise VsslError("convert.weights: needs a value, the published file")
-    node: dict[str, Any] = OmegaConf.to_container(cfg.backbone, resolve=True)  # type: ignore[assignment]
-    backbone = build({key: value for key, value in node.items() if key != "input"}, "backbone")
+    backbone = build({key: value for key, value in plain(cfg.backbone).items() if key != "input"}, "backbone")
     converted = FAMILIES[family](_read(Path(path)), backbone)
     target = Path(cfg.outputs) / "converted" / f"{Path(path).stem}.pt"
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from vssl.errors import VsslError
 from vssl.files import write_atomically
 from vssl.stage.parts import num_parameters
 from vssl.stage.saved import CONFIG, EXPORTED, FORMAT, WEIGHTS, expected_input, find, load_saved, read_recipe
-from vssl.stage.spec import class_name
+from vssl.stage.spec import class_name, data_name
 from vssl.types import Backbone
 
 PLANNED = False
@@ -64,7 +64,7 @@ def model_card(folder: Path, backbone: Backbone) -> str:
 
 def _words(recipe: Recipe) -> str:
     data, epochs = recipe["data"], recipe["training"]["epochs"]
-    videos = f"{data['num_videos']:,} videos of {_name(data)}"
+    videos = f"{data['num_videos']:,} videos of {data_name(data)}"
     return f"{recipe['stage']} ({class_name(recipe['task'])}) on {videos}, {epochs} epochs"
 
 
@@ -95,8 +95,8 @@ def _row(result: Recipe, chain: list[Recipe]) -> str:
     if "training" in judged:
         how = f"{_words(judged)}, {protocol['average']} averaged"
     else:
-        how = f"{class_name(test['task'])} in {_name(protocol['data'])}, features: {protocol['feature']}"
-    videos = f"{protocol['test_videos']:,} of {_name(protocol['test_data'])}"
+        how = f"{class_name(test['task'])} in {data_name(protocol['data'])}, features: {protocol['feature']}"
+    videos = f"{protocol['test_videos']:,} of {data_name(protocol['test_data'])}"
     clips = f"{protocol['clips_per_video']} clips each, {protocol['test_crop']} crop"
     numbers = ", ".join(f"{name} {100 * value:.1f}" for name, value in result["metrics"].items())
     return f"| {result['key']} | {how}, seed {protocol['seed']} | {videos}, {clips} | {numbers} |"
@@ -120,7 +120,3 @@ def _chain(folder: Path) -> list[Recipe]:
 def _result(folder: Path) -> Recipe:
     result: Recipe = json.loads((folder / "result.json").read_text())
     return result
-
-
-def _name(data: Recipe) -> str:
-    return str(data.get("name", class_name(data)))

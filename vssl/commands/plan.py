@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
 from vssl import pipeline
 from vssl.data.index import assumed, is_checked
 from vssl.errors import VsslError
-from vssl.pipeline import Point, data_name, describe, merge
+from vssl.pipeline import Point, describe, merge
 from vssl.report.table import NONE, PlanRow, plan_table
 from vssl.stage.left_out import left_out
-from vssl.stage.spec import StageSpec
+from vssl.stage.spec import StageSpec, data_name
 from vssl.stage.speed import Speed, kind, speeds
 from vssl.stage.store import StageStore
 
@@ -46,7 +45,7 @@ def execute(points: Sequence[Point], cfg: DictConfig) -> None:
 
 
 def _assume(parent: DictConfig, name: str) -> None:
-    node: dict[str, Any] = OmegaConf.to_container(parent[name], resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    node = pipeline.plain(parent[name])
     if not is_checked(node) and (stand_in := assumed(node)):
         with open_dict(parent):
             parent[name] = stand_in
@@ -79,10 +78,8 @@ def _left_out(forest: Sequence[StageSpec]) -> Iterator[str]:
     said: set[str] = set()
     for spec in forest:
         if found := left_out(spec):
-            line = (
-                f"left out: {found.videos:,} of {found.of:,} videos of {data_name(spec)}, shorter than the "
-                f"{found.frames} frames that {found.sampler} needs"
-            )
+            videos = f"{found.videos:,} of {found.of:,} videos of {data_name(spec.recipe['data'])}"
+            line = f"left out: {videos}, shorter than the {found.frames} frames that {found.sampler} needs"
             if line not in said:
                 said.add(line)
                 yield line

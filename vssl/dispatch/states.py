@@ -114,7 +114,7 @@ def eta(progress: Mapping[str, float]) -> str:
 
 
 def gpu_hours(result: Mapping[str, Any]) -> float:
-    """Hours of GPUs that a finished stage took, without the shorter training that it continues; none on a CPU."""
+    """Hours of GPUs that a finished stage took, without the training that it continues; none on a CPU."""
     cost = result["cost"]
     seconds: float = cost["seconds"] - cost.get("inherited_seconds", 0.0)
     return seconds / 3600 * int(cost.get("gpus", 0))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
-from vssl.errors import VsslError, nearest
+from vssl.errors import VsslError
 
 
 def check_at_least(name: str, value: float, least: float) -> None:
@@ -13,8 +11,13 @@ def check_at_least(name: str, value: float, least: float) -> None:
         raise VsslError(f"{name}={value} is too small: choose {least} or more")
 
 
-def check_choice(name: str, value: str, choices: object) -> None:
-    """Raise `VsslError` unless the value of the option `name` is one of those of a `Literal` type."""
-    allowed = get_args(choices)
-    if value not in allowed:
-        raise VsslError(f"{name}={value}: no such value; {nearest(value, allowed)}")
+def check_above_0(name: str, value: float) -> None:
+    """Raise `VsslError` if the value of the option `name` is 0 or less."""
+    if value <= 0:
+        raise VsslError(f"{name}={value} is not possible: choose a number above 0")
+
+
+def check_share(name: str, value: float) -> None:
+    """Raise `VsslError` if the value of the option `name` is no share of 1."""
+    if not 0 <= value <= 1:
+        raise VsslError(f"{name}={value} is not a share: choose a number from 0 to 1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 @torch.no_grad()
@@ -12,4 +13,5 @@ def update_ema(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
 
     The two modules have the same parameters in the same order.
     """
-    torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - momentum)
+    teachers, students = list(teacher.parameters()), list(student.parameters())
+    get_ema_multi_avg_fn(momentum)(teachers, students, 0)  # type: ignore[no-untyped-call]

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from vssl.errors import VsslError
 from vssl.nn.batch_norm import in_shuffled_order
-from vssl.nn.checks import check_at_least
+from vssl.nn.checks import check_above_0, check_at_least, check_share
 from vssl.nn.ema import update_ema
 from vssl.nn.frames import Short, keep_inside
 from vssl.nn.queue import KeyQueue
@@ -102,10 +102,8 @@ class RSPNet(Task):
         check_at_least("queue_size", self.queue_size, 1)
         for name in ("margin", "appearance_weight", "motion_weight"):
             check_at_least(name, getattr(self, name), 0)
-        if not 0 <= self.momentum <= 1:
-            raise VsslError(f"momentum={self.momentum} is not a share: choose a number from 0 to 1")
-        if self.temperature <= 0:
-            raise VsslError(f"temperature={self.temperature} is not possible: choose a number above 0")
+        check_share("momentum", self.momentum)
+        check_above_0("temperature", self.temperature)
 
     def objective(self, backbone: Backbone) -> Objective:
         return RSPNetObjective(backbone, self)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vssl.errors import VsslError
-from vssl.nn.checks import check_at_least
+from vssl.nn.checks import check_above_0, check_at_least
 from vssl.nn.frames import Short, keep_inside
 from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, References, StepOutput, Task
 
@@ -116,8 +116,7 @@ class VideoPace(Task):
         check_at_least("pace_weight", self.pace_weight, 0)
         check_at_least("contrastive_weight", self.contrastive_weight, 0)
         check_at_least("projection_dim", self.projection_dim, 1)
-        if self.temperature <= 0:
-            raise VsslError(f"temperature={self.temperature} is not possible: choose a number above 0")
+        check_above_0("temperature", self.temperature)
         clips = 1 if self.contrastive == "none" else 2
         if self.sampler.num_clips != clips:
             raise VsslError(f"contrastive={self.contrastive} goes with sampler.num_clips={clips}")

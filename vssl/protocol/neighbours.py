@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vssl.errors import VsslError
-from vssl.nn.checks import check_at_least
+from vssl.nn.checks import check_above_0, check_at_least
 from vssl.protocol.accuracy import mean_class_accuracy, most_frequent, topk_accuracy
 
 CHUNK = 128
@@ -74,8 +73,7 @@ class NearestNeighbours(Neighbours):
 
     def __post_init__(self) -> None:
         check_at_least("k", self.k, 1)
-        if self.temperature <= 0:
-            raise VsslError(f"temperature={self.temperature}: choose a value above 0")
+        check_above_0("temperature", self.temperature)
 
     def judge(self, queries: Described, gallery: Described, num_classes: int) -> Judgement:
         cosine_VK, neighbours_VK = nearest(queries.features_VD, gallery.features_VD, self.k)

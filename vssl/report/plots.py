@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -88,22 +87,22 @@ def draw(report: Report) -> list[Picture]:
 
 def _of_report(report: Report) -> Iterator[Picture]:
     if any(row.x is not None for row in report.rows) and any(_drawn(report)):
-        with _figure(WIDTH * len(report.columns), 3.3) as figure:
-            _curve(figure, report)
-            yield _picture(figure, "curve", _curve_caption(report))
+        figure = _figure(WIDTH * len(report.columns), 3.3)
+        _curve(figure, report)
+        yield _picture(figure, "curve", _curve_caption(report))
     if report.curves and any(_named(report.runs, report.curves)):
-        with _figure(3.3 * len(report.curves.metrics), 2.8) as figure:
-            _sweep_curves(figure, report, report.curves)
-            caption = f"Training curves of the {report.curves.stage} stage; a line for each run."
-            yield _picture(figure, "training", caption)
+        figure = _figure(3.3 * len(report.curves.metrics), 2.8)
+        _sweep_curves(figure, report, report.curves)
+        caption = f"Training curves of the {report.curves.stage} stage; a line for each run."
+        yield _picture(figure, "training", caption)
     points = {column: _cost_points(report, column) for column in report.columns}
     if any(points.values()):
         lines = sum(-(-len(row.label) // 60) for row in report.rows)
-        with _figure(WIDTH, 2.7 * len(points) + 0.16 * lines + 0.2) as figure:
-            _accuracy_against_cost(figure, report, points)
-            yield _picture(
-                figure, "cost", "Accuracy against the cost of one run, from its first stage to its last."
-            )
+        figure = _figure(WIDTH, 2.7 * len(points) + 0.16 * lines + 0.2)
+        _accuracy_against_cost(figure, report, points)
+        yield _picture(
+            figure, "cost", "Accuracy against the cost of one run, from its first stage to its last."
+        )
 
 
 def _of_row(report: Report, index: int, row: Row) -> Iterator[Picture]:
@@ -111,32 +110,29 @@ def _of_row(report: Report, index: int, row: Row) -> Iterator[Picture]:
     stages = [stage for stage in row.stages if stage.lines]
     if stages:
         panels = _panels(stages)
-        with _figure(11, 2.1 * -(-len(panels) // 4)) as figure:
-            _training(figure, stages, panels)
-            yield _picture(
-                figure, f"training-{number}", "Training curves of each stage, a line for each run.", index
-            )
+        figure = _figure(11, 2.1 * -(-len(panels) // 4))
+        _training(figure, stages, panels)
+        yield _picture(
+            figure, f"training-{number}", "Training curves of each stage, a line for each run.", index
+        )
     matrices = {column: _confusion(runs_of(row, column)) for column in report.columns}
     drawn = {column: matrix for column, matrix in matrices.items() if matrix is not None}
     if drawn:
-        with _figure(WIDTH * len(drawn), 4.2) as figure:
-            _confusions(figure, row, drawn)
-            caption = (
-                "Confusion: share of each true class that was taken for each class, mean over the seeds."
-            )
-            yield _picture(figure, f"confusion-{number}", caption, index)
+        figure = _figure(WIDTH * len(drawn), 4.2)
+        _confusions(figure, row, drawn)
+        caption = "Confusion: share of each true class that was taken for each class, mean over the seeds."
+        yield _picture(figure, f"confusion-{number}", caption, index)
     sheets = [run for run in row.runs if run.sheet]
     for place, run in enumerate(sheets, start=1):
         caption = f"Queries and their nearest neighbours, seed {run.seed} {run.column}".rstrip()
         yield Picture(f"retrieval-{number}-{place}", f"{caption}.", index, run.sheet or b"", None, True)
 
 
-@contextmanager
-def _figure(width: float, height: float) -> Iterator[Figure]:
+def _figure(width: float, height: float) -> Figure:
     """A figure of its own, in inches: without pyplot there is no window system and no global state."""
     from matplotlib.figure import Figure
 
-    yield Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def _picture(figure: Figure, name: str, caption: str, row: int | None = None) -> Picture:

@@ -174,14 +174,6 @@ def result_table(points: Sequence[Point]) -> None:
     print("in percent: mean ± standard deviation over the seeds")
 
 
-def markdown_table(points: Sequence[Point]) -> str:
-    """Return the content of `result_table` as Markdown."""
-    header, *rows = _result_rows(points)
-    left = header.index("seeds")
-    lines = [header, ["---"] * left + ["--:"] * (len(header) - left), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in lines)
-
-
 def _result_rows(points: Sequence[Point]) -> list[list[str]]:
     """The header, and a row for each label and column in the order of first appearance.
 

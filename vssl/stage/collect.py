@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vssl.errors import VsslError
 from vssl.report.model import Column, Cost, Report, Row, Run, Stage
-from vssl.stage.spec import PRETRAINING, StageSpec, class_name
+from vssl.stage.spec import PRETRAINING, StageSpec, class_name, data_name, is_synthetic
 from vssl.stage.store import StageStore, describe
 from vssl.tracking.metrics import read
 
@@ -121,11 +121,6 @@ def facts(chain: Chain, results: Sequence[Mapping[str, Any] | None]) -> dict[str
 _TOLD_ELSEWHERE = ("backbone", "backbone_parameters", "task", "start", "epochs", "effective_batch", "seed")
 
 
-def data_name(data: Mapping[str, Any]) -> str:
-    """The data set of a recipe; "synthetic" for videos that were made up."""
-    return str(data.get("name") or ("synthetic" if _is_synthetic(data) else class_name(data)))
-
-
 def data_words(data: Mapping[str, Any]) -> str:
     """The data set of a recipe and which part of it."""
     part = data.get("subset") or data.get("appearance")
@@ -141,7 +136,7 @@ def other_data(chain: Chain, expected: Mapping[str, str]) -> str:
     for spec in chain:
         name = data_name(spec.recipe["data"])
         wanted = expected.get("source" if spec.name in PRETRAINING else "downstream", name)
-        if _is_synthetic(spec.recipe["data"]):
+        if is_synthetic(spec.recipe["data"]):
             found.append("synthetic videos")
         elif wanted != name:
             found.append(f"{name} instead of {wanted}")
@@ -243,10 +238,6 @@ def _short(path: str, paths: Sequence[str]) -> str:
     """The last word of a dotted path, if that is enough to tell it from the other paths."""
     last = path.rpartition(".")[2]
     return last if sum(other.rpartition(".")[2] == last for other in paths) == 1 else path
-
-
-def _is_synthetic(data: Mapping[str, Any]) -> bool:
-    return class_name(data) == "SyntheticVideos"
 
 
 def _code(origin: Mapping[str, Any]) -> str:

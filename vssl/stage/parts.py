@@ -119,9 +119,7 @@ def starting_weights(spec: StageSpec, store: StageStore) -> Path | None:
     if not (file := first.paths.get("init")):
         return None
     if digest(Path(file)) != first.recipe["init"]:
-        raise VsslError(
-            f"init.weights={file}: has changed since the launch; start again"
-        )
+        raise VsslError(f"init.weights={file}: has changed since the launch; start again")
     return Path(file)
 
 

@@ -12,7 +12,7 @@ from vssl.data.augmentation import Augmentation
 from vssl.data.dataset import ClipDataset, Sample
 from vssl.files import write_atomically
 from vssl.report.sheet import Block, Clip, draw_sheet
-from vssl.stage.spec import PRETRAINING, StageSpec, class_name
+from vssl.stage.spec import PRETRAINING, StageSpec, class_name, data_name
 
 CLIP_NAMES = {"auxiliary": ("student clip", "teacher clip")}
 """What the clips of a stage are called, if not by number."""
@@ -25,7 +25,7 @@ def preview(spec: StageSpec, dataset: ClipDataset, samples: int) -> bytes:
     """
     chosen = np.unique(np.linspace(0, len(dataset) - 1, samples).astype(int))
     recipe = spec.recipe
-    words = f"{class_name(recipe['task'])} on {class_name(recipe['data'])}"
+    words = f"{class_name(recipe['task'])} on {data_name(recipe['data'])}"
     title = f"{spec}: {words}, seed {recipe['seed']}, epoch 0"
     return draw_sheet(title, [_block(spec, dataset, index) for index in chosen.tolist()])
 

@@ -90,6 +90,16 @@ def class_name(node: Mapping[str, Any]) -> str:
     return str(node["_target_"]).rsplit(".", 1)[-1]
 
 
+def data_name(data: Mapping[str, Any]) -> str:
+    """What people call the videos of a recipe."""
+    return str(data.get("name") or ("synthetic" if is_synthetic(data) else class_name(data)))
+
+
+def is_synthetic(data: Mapping[str, Any]) -> bool:
+    """Whether the videos of a recipe were made up."""
+    return class_name(data) == "SyntheticVideos"
+
+
 def _canonical(value: object) -> object:
     if isinstance(value, Mapping):
         return {str(k): _canonical(v) for k, v in value.items()}
