@@ -27,11 +27,6 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from vssl.errors import VsslError
 
-# OmegaConf parses each ${...} again whenever it is resolved: half the time of planning many points, which all
-# have the same ones. It only reads the trees.
-omegaconf.base.parse = lru_cache(maxsize=4096)(omegaconf.base.parse)  # type: ignore[attr-defined]
-
-
 class ForestSweeper(BasicSweeper):
     """Hydra's basic sweeper, plus rows and columns (`sweep` of a sweep file), and it writes no file."""
 
@@ -68,6 +63,9 @@ class ForestLauncher(Launcher):
         self.context, self.config = hydra_context, config
         loader = hydra_context.config_loader
         loader.repository = _ReadOnce(loader.repository)  # type: ignore[attr-defined]
+        # OmegaConf parses each ${...} again whenever it is resolved: half the time of planning many points,
+        # which all have the same ones. It only reads the trees.
+        omegaconf.base.parse = lru_cache(maxsize=4096)(omegaconf.base.parse)  # type: ignore[attr-defined]
         self.chosen: dict[tuple[str, ...], bytes] = {}
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:

@@ -34,7 +34,7 @@ from vssl.stage.preview import leave_preview
 from vssl.stage.provenance import provenance
 from vssl.stage.spec import StageSpec, class_name
 from vssl.stage.store import StageStore
-from vssl.types import Backbone
+from vssl.types import Backbone, Objective, Task
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -53,26 +53,18 @@ def train(
     Continues from the folder's checkpoint if there is one, bit for bit, or from the end of a shorter training
     with the same recipe. With several processes, all of them call this and rank 0 writes the files.
     """
-    folder, recipe = store.folder(spec), spec.recipe
-    task = build_task(spec)
-    training: Training = build(recipe["training"], f"{spec.name}.training")
-    if recipe["task"].get("shuffle_bn") and not training.drop_last:
-        raise VsslError(f"{spec.name}.shuffle_bn=true needs {spec.name}.training.drop_last=true")
+    folder, task = store.folder(spec), build_task(spec)
+    training: Training = build(spec.recipe["training"], f"{spec.name}.training")
     dataset = build_dataset(spec, task)
-    if "num_classes" in recipe["task"]:
-        check_labels(labels(dataset), recipe["task"]["num_classes"], spec)
+    _check(spec, training, dataset)
     if ranks.rank() == 0:
         _warn_of_excluded(spec, dataset, task.sampler.min_frames)
         leave_preview(spec, dataset, folder)
         _continue_shorter(spec, store, training)
     monitor = monitor_for(spec, monitoring, runtime)
     ranks.wait_for_all()
-    backbone = build_backbone(spec)
-    objective = task.objective(backbone)
-    if start := starting_weights(spec, store):
-        # After the objective is made: what copies the backbone (a key encoder) copies its random weights.
-        load_backbone(backbone, start)
-    steps = Steps(len(dataset), training, recipe["seed"])
+    objective = _begin(spec, store, task)
+    steps = Steps(len(dataset), training, spec.recipe["seed"])
     step = training.shared_out(ranks.world_size())
     log.info("%s: %d samples per step: %s", spec, training.batch_size, step)
     look = partial(monitor.look, objective) if monitor else None
@@ -82,16 +74,36 @@ def train(
     batches = training_batches(dataset, steps, loop.step, runtime.loading(), loop.cost)
     loop.run(bad_videos.watch(batches))
     if ranks.rank() == 0:
-        save(folder / "weights.pt", {k: v.cpu().contiguous() for k, v in backbone.state_dict().items()})
+        weights = objective.backbone.state_dict()
+        save(folder / "weights.pt", {name: value.cpu().contiguous() for name, value in weights.items()})
     seen = {"steps": steps.total, "videos": steps.samples, "clips": steps.samples * clips}
     return {
         "metrics": {},
-        "protocol": {**_protocol(spec, backbone, dataset), "step": step},
+        "protocol": {**_protocol(spec, objective.backbone, dataset), "step": step},
         "references": {**task.references(), **(monitor.references() if monitor else {})},
         "bad_videos": bad_videos.summary(),
         "cost": {**loop.costs(), **seen},
         "provenance": provenance(str(loop.device)),
     }
+
+
+def _check(spec: StageSpec, training: Training, dataset: ClipDataset) -> None:
+    """Raise `VsslError` for what task, recipe and data cannot do together."""
+    task = spec.recipe["task"]
+    if task.get("shuffle_bn") and not training.drop_last:
+        raise VsslError(f"{spec.name}.shuffle_bn=true needs {spec.name}.training.drop_last=true")
+    if "num_classes" in task:
+        check_labels(labels(dataset), task["num_classes"], spec)
+
+
+def _begin(spec: StageSpec, store: StageStore, task: Task) -> Objective:
+    """The objective, its backbone as the stage starts with it."""
+    backbone = build_backbone(spec)
+    objective = task.objective(backbone)
+    if start := starting_weights(spec, store):
+        # After the objective is made: what copies the backbone (a key encoder) copies its random weights.
+        load_backbone(backbone, start)
+    return objective
 
 
 def _warn_of_excluded(spec: StageSpec, dataset: ClipDataset, frames: int) -> None:
