@@ -27,6 +27,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from vssl.errors import VsslError
 
+
 class ForestSweeper(BasicSweeper):
     """Hydra's basic sweeper, plus rows and columns (`sweep` of a sweep file), and it writes no file."""
 

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from conftest import ROOT, composed, planted_index
 from vssl.data.index import index_path, write
-from vssl.pipeline import plan
+from vssl.pipeline import monitored, plan
 from vssl.stage.build import build
 from vssl.stage.run import check
 
@@ -23,6 +23,8 @@ GROUPS = [
     "features",
     "tracking",
     "runtime",
+    "dispatch",
+    "monitor",
 ]
 CHOICES = [
     f"{group}={path.stem}" for group in GROUPS for path in sorted((ROOT / "conf" / group).glob("*.yaml"))
@@ -47,8 +49,14 @@ def test_the_yaml_lists_every_argument_and_every_value_has_its_type(choice, tmp_
         build({**data, **spec.paths}, "data")
         for node in targets(spec.recipe):
             assert_no_defaults(get_class(node["_target_"]))
-    for group in ("tracking", "dispatch", "runtime"):
-        build(dict(cfg[group]), group)
+    cfg.monitor.every_epochs = 1
+    nodes = {
+        **{group: dict(cfg[group]) for group in ("tracking", "dispatch", "runtime")},
+        "monitor": monitored(cfg),
+    }
+    for group, node in nodes.items():
+        build(node, group)
+        assert_no_defaults(get_class(node["_target_"]))
 
 
 def planted(choice, folder):
