@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from conftest import ROOT, composed, planted_index
 from vssl.data.index import index_path, write
-from vssl.pipeline import monitored, plan
+from vssl.pipeline import monitored, plain, plan
 from vssl.stage.build import build
 from vssl.stage.run import check
 
@@ -50,10 +50,8 @@ def test_the_yaml_lists_every_argument_and_every_value_has_its_type(choice, tmp_
         for node in targets(spec.recipe):
             assert_no_defaults(get_class(node["_target_"]))
     cfg.monitor.every_epochs = 1
-    nodes = {
-        **{group: dict(cfg[group]) for group in ("tracking", "dispatch", "runtime")},
-        "monitor": monitored(cfg),
-    }
+    nodes = {group: plain(cfg[group]) for group in ("tracking", "dispatch", "runtime")}
+    nodes["monitor"] = monitored(cfg)
     for group, node in nodes.items():
         build(node, group)
         assert_no_defaults(get_class(node["_target_"]))
