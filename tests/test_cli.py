@@ -1,6 +1,11 @@
 """The command line as people write it."""
 
-from vssl.cli import as_hydra_wants_it
+import errno
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from vssl.cli import as_hydra_wants_it, one_line_errors
 
 
 def test_flags_may_come_late_and_experiments_with_a_plus():
@@ -12,3 +17,28 @@ def test_a_sweep_file_is_always_a_multirun():
     assert as_hydra_wants_it(["mode=report", "+sweeps=table4"]) == ["-m", "mode=report", "+sweeps=table4"]
     assert as_hydra_wants_it(["+sweeps=table4", "-m"]) == ["-m", "+sweeps=table4"]
     assert as_hydra_wants_it(["--cfg", "job", "+sweeps=table4"]) == ["--cfg", "job", "+sweeps=table4"]
+
+
+@pytest.mark.parametrize(
+    "value", ["~/videos", "/data/ü dir", "it's", "/a=b", "über", "VSPP (2)", "plain", "/a/b.pt", "日本", ""]
+)
+def test_a_path_comes_through_as_it_was_written(value):
+    [word] = as_hydra_wants_it([f"source.root={value}"])
+    [override] = OverridesParser.create().parse_overrides([word])
+    assert str(override.value()) == value
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["seed=0,1", "seed=range(3)", "a=[1,2]", "a='b=c'", 'a="it\'s"', "a={b:1}", "a=${b}", "--config-dir=~/c"],
+)
+def test_what_is_hydras_grammar_stays(word):
+    assert as_hydra_wants_it([word]) == [word]
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
+def test_a_folder_that_may_not_be_written_is_one_line(code, capsys):
+    with pytest.raises(SystemExit, match="1"), one_line_errors():
+        raise OSError(code, "Not allowed", "/there")
+    said = capsys.readouterr().err
+    assert said == "vssl: /there: Not allowed; change that, or say outputs=DIR to write elsewhere\n"

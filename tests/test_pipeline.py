@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from conftest import composed
 from vssl.errors import VsslError
-from vssl.pipeline import merge, plan
+from vssl.pipeline import absolute_outputs, merge, plan
 from vssl.stage.build import build
 
 COMBINATIONS = {
@@ -214,3 +214,32 @@ def test_presets_are_the_published_recipes():
     for cfg in (vcop, rspnet):
         assert cfg.protocol.test.average == "logits"
         assert cfg.protocol.test.sampler.num_clips == 10
+
+
+@pytest.mark.parametrize("kind", ["file", "below a file", "dangling link", "nothing"])
+def test_outputs_that_can_be_no_folder(kind, tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    places = {"file": "file", "below a file": "file/deep/er", "dangling link": "link"}
+    cfg = composed()
+    cfg.outputs = str(tmp_path / places[kind]) if kind in places else None
+    with pytest.raises(
+        VsslError, match="is not a folder; say outputs=DIR" if kind in places else "needs a folder"
+    ):
+        absolute_outputs(cfg)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed=abc", "seed=abc: choose a whole number from 0 on"),
+        ("seed=-1", "seed=-1: choose a whole number"),
+        ("seed=null", "seed=None: choose a whole number"),
+        ("source.num_videos=0", r"num_videos=0 is too small: choose 1 or more"),
+        ("source.repeat=-1", r"repeat=-1 is too small"),
+        ("protocol.test.batch_size=0", r"protocol\.test\.batch_size=0 is too small"),
+    ],
+)
+def test_numbers_that_would_fail_after_hours_fail_in_the_plan(override, message):
+    with pytest.raises(VsslError, match=message):
+        chain(override)

@@ -16,6 +16,9 @@ from omegaconf.errors import OmegaConfBaseException
 from vssl.errors import VsslError, nearest
 from vssl.stop import Stopped
 
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
+
 
 def run(main: Callable[[], object]) -> None:
     """Run the Hydra app `main`."""
@@ -28,12 +31,22 @@ def run(main: Callable[[], object]) -> None:
 def as_hydra_wants_it(words: list[str]) -> list[str]:
     """Command-line words in Hydra's grammar, which takes no flag after the first override, and a `+` only
     before a group that the defaults list has not: people write `mode=plan -m` and `+experiment=quick`. A key
-    of digits is no number. A sweep file is always a multirun."""
+    of digits is no number, and paths hold more than the grammar takes. A sweep file is always a multirun."""
     words = [word.removeprefix("+") if word.startswith("+experiment=") else word for word in words]
     words = [re.sub(r"^stage=(\w+)$", r"stage='\1'", word) for word in words]
+    words = [_quoted(word) for word in words]
     if any(word.startswith("+sweeps=") for word in words) and not any(word.startswith("-") for word in words):
         words = ["-m", *words]
     return sorted(words, key=lambda word: word not in ("-m", "--multirun"))
+
+
+def _quoted(word: str) -> str:
+    """`key=value` with the value in quotes if it has none but needs them: ~/videos, it's, ü, a(1)."""
+    key, equals, value = word.partition("=")
+    is_hydras_own = re.search(r'[,{}$"\[\]\\]', value) or re.match(r"'|\w+\(.*\)$", value)
+    needs_quotes = re.search(r"[~=()']|[^\x00-\x7f]", value)
+    is_flag = word.startswith("-")
+    return f'{key}="{value}"' if equals and needs_quotes and not is_hydras_own and not is_flag else word
 
 
 @contextmanager
@@ -49,9 +62,11 @@ def one_line_errors() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        _stop(f"no space left for {error.filename or 'outputs'}; free some, the same command continues")
+        if error.errno in NO_SPACE:
+            _stop(f"no space left for {error.filename or 'outputs'}; free some, the same command continues")
+        if error.errno in NOT_ALLOWED:
+            _stop(f"{error.filename}: {error.strerror}; change that, or say outputs=DIR to write elsewhere")
+        raise
     except Stopped as stopped:
         _stop(f"{stopped}; the same command continues from the last checkpoint", code=stopped.exit_code)
     except KeyboardInterrupt:

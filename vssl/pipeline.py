@@ -46,6 +46,8 @@ def plan(cfg: DictConfig) -> list[StageSpec]:
     value that the user has to give.
     """
     config: Node = {name: _resolved(cfg[name]) for name in PARTS}
+    if not isinstance(config["seed"], int) or not 0 <= config["seed"] < 2**63:
+        raise VsslError(f"seed={config['seed']}: choose a whole number from 0 on")
     chain: list[StageSpec] = []
     if not config["init"]["weights"]:
         for name in PRETRAINING:
@@ -59,8 +61,7 @@ def plan(cfg: DictConfig) -> list[StageSpec]:
         chain.append(_feature_stage("queries", labelled["test"], config, chain))
         chain.append(_comparison_stage(protocol, labelled["test"], config, chain[-1]))
         return chain
-    if protocol["num_classes"] is None:
-        protocol["num_classes"] = num_classes(labelled["train"])
+    protocol["num_classes"] = _classes(protocol["num_classes"], labelled["train"])
     chain.append(_training_stage(protocol.pop("stage"), protocol, labelled["train"], 1, config, chain))
     chain.append(_test_stage(protocol, labelled["test"], config, chain[-1]))
     return chain
@@ -118,6 +119,7 @@ def _training_stage(
 
 def _test_stage(protocol: Node, source: Node, config: Node, parent: StageSpec) -> StageSpec:
     source, test = _known(source), protocol["test"]
+    _integer(test, "batch_size", "protocol.test")
     recipe = {
         "task": {**parent.recipe["task"], "sampler": test["sampler"]},
         **{key: value for key, value in test.items() if key != "sampler"},
@@ -130,6 +132,7 @@ def _test_stage(protocol: Node, source: Node, config: Node, parent: StageSpec) -
 def _feature_stage(name: str, source: Node, config: Node, chain: list[StageSpec]) -> StageSpec:
     """Features of all videos, each once, from the weights of the last stage that trained."""
     source, node = _known({**source, "repeat": 1}), config["features"]
+    _integer(node, "batch_size", "features")
     parent, weights = _start(config, chain)
     outside = ("augmentation", "batch_size", "revision")
     recipe = {
@@ -154,6 +157,16 @@ def _comparison_stage(protocol: Node, source: Node, config: Node, queries: Stage
     return StageSpec("test", recipe, queries, _places(source))
 
 
+def _classes(given: int | None, source: Node) -> int:
+    """Classes to predict: as many as the data set has, if nothing is said."""
+    if "index" not in source:  # made up, or not checked and counted as published
+        return _integer({"num_classes": given}, "num_classes", "protocol")
+    known = num_classes(source)
+    if given is not None and given < known:
+        raise VsslError(f"num_classes={given}: {source['name']} has {known}; say null to take as many")
+    return known if given is None else given
+
+
 def _start(config: Node, chain: list[StageSpec]) -> tuple[StageSpec | None, str | None]:
     """What the next stage starts from: the stage before it, or else the file of weights, if one is given."""
     return (chain[-1], None) if chain else (None, config["init"]["weights"])
@@ -168,10 +181,12 @@ def _samples_seen(name: str, training: Node, source: Node) -> int:
 
 
 def _integer(node: Node, key: str, where: str, default: int | None = None) -> int:
-    """A whole number that the plan counts with; all other values are checked when they are used."""
+    """A number that the plan counts with, 1 or more; all other values are checked when they are used."""
     value = node.get(key, default)
     if not isinstance(value, int):
         raise VsslError(f"{where}.{key}={value}: expected int, got {type(value).__name__}")
+    if value < 1:
+        raise VsslError(f"{where}.{key}={value} is too small: choose 1 or more")
     return value
 
 
@@ -217,8 +232,14 @@ def monitored(cfg: DictConfig) -> Node | None:
 
 def absolute_outputs(cfg: DictConfig) -> Path:
     """Make `outputs` absolute in place, so that nothing depends on the working directory later."""
-    cfg.outputs = str(Path(cfg.outputs).expanduser().absolute())
-    return Path(cfg.outputs)
+    if not cfg.outputs:
+        raise VsslError("outputs: needs a folder, for example outputs=outputs")
+    path = Path(str(cfg.outputs)).expanduser().absolute()
+    there = next(one for one in (path, *path.parents) if one.is_symlink() or one.exists())
+    if not there.is_dir():
+        raise VsslError(f"outputs={path}: {there} is not a folder; say outputs=DIR")
+    cfg.outputs = str(path)
+    return path
 
 
 def describe(spec: StageSpec) -> str:

@@ -25,19 +25,17 @@ def save(path: Path, content: dict[str, Any]) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Read what `save` wrote, refusing anything but tensors and plain values."""
+def load(path: Path, device: torch.device | str = "cpu", remedy: str = "give another") -> dict[str, Any]:
+    """Read what `save` wrote, refusing anything but tensors and plain values.
+
+    What cannot be read raises `VsslError` with the file, the cause and the `remedy`.
+    """
     try:
         content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError as error:
-        raise VsslError(
-            f"{path}: no such file; if the folder is that of a finished stage, delete the result.json there "
-            "to run it again"
-        ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise VsslError(
-            f"{path}: damaged, or not a file of tensors and plain values; delete it to start over"
-        ) from error
+        raise VsslError(f"{path}: no such file; {remedy}") from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise VsslError(f"{path}: damaged, or not a file of tensors and plain values; {remedy}") from error
     return content
 
 
@@ -48,7 +46,7 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """Read a checkpoint; one of a newer layout raises `VsslError`."""
-    content = load(path, device)
+    content = load(path, device, f"delete {path.parent} and run again")
     if content.get("format", 0) > FORMAT:
         raise VsslError(f"{path}: written by a newer vssl; update vssl or choose another outputs=DIR")
     return content

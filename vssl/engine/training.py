@@ -12,6 +12,7 @@ from torch import nn
 
 from vssl.engine.precision import Precision
 from vssl.errors import VsslError
+from vssl.nn.checks import check_above_0, check_at_least
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,10 @@ class SGD:
     lr: float
     momentum: float
     weight_decay: float
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "momentum", "weight_decay"):
+            check_at_least(name, getattr(self, name), 0)
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Make the optimiser for the parameters that need a gradient."""
@@ -55,6 +60,10 @@ class StepDecay(Schedule):
 
     every_epochs: int
     factor: float
+
+    def __post_init__(self) -> None:
+        check_at_least("every_epochs", self.every_epochs, 1)
+        check_above_0("factor", self.factor)
 
     def factor_at(self, epoch: int, epochs: int) -> float:
         return self.factor ** (epoch // self.every_epochs)

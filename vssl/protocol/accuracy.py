@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from vssl.errors import VsslError
+from vssl.errors import VsslError, nearest
 
 Average = Literal["softmax", "logits"]
 
@@ -17,11 +17,14 @@ def video_scores(logits_VKN: Tensor, average: Average) -> Tensor:
 
     Returns [V, N]; V videos, K clips, N classes.
     """
-    if average == "softmax":
-        return logits_VKN.softmax(dim=-1).mean(dim=1)
-    if average == "logits":
-        return logits_VKN.mean(dim=1)
-    raise VsslError(f"average={average}: no such way to average; valid: softmax, logits")
+    check_average(average)
+    return (logits_VKN.softmax(dim=-1) if average == "softmax" else logits_VKN).mean(dim=1)
+
+
+def check_average(average: str) -> None:
+    """Raise `VsslError` if there is no such way to average clips."""
+    if average not in get_args(Average):
+        raise VsslError(f"test.average={average}: no such way; {nearest(average, get_args(Average))}")
 
 
 def topk_accuracy(scores_VN: Tensor, labels_V: Tensor, k: int) -> float:

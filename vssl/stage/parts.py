@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import shorten
 
 import numpy as np
 import torch
@@ -87,20 +88,26 @@ def load_backbone(backbone: Backbone, path: Path) -> None:
     """Load a plain state dict (.pt or .safetensors) strictly; what does not fit is named in the error."""
     try:
         backbone.load_state_dict(_state(path))
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
+    except (RuntimeError, TypeError) as error:
+        reason = shorten(str(error), 400)  # torch names all that does not fit
         raise VsslError(f"{path}: not weights of {type(backbone).__name__}: {reason}") from error
 
 
 def _state(path: Path) -> dict[str, torch.Tensor]:
     if path.suffix != ".safetensors":
-        return load(path)
+        return load(path, remedy=_remedy(path))
     try:
         return load_file(path)
     except FileNotFoundError as error:
-        raise VsslError(f"{path}: no such file") from error
+        raise VsslError(f"{path}: no such file; {_remedy(path)}") from error
     except SafetensorError as error:
         raise VsslError(f"{path}: damaged, or not a safetensors file ({error})") from error
+
+
+def _remedy(path: Path) -> str:
+    """What to do about weights that cannot be read: of a stage, or of someone else."""
+    is_stage = (path.parent / "recipe.yaml").exists()
+    return f"delete {path.parent} and run again" if is_stage else "fetch it again"
 
 
 def last_trained(spec: StageSpec) -> StageSpec | None:

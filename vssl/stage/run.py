@@ -18,6 +18,7 @@ from vssl import ranks, stop
 from vssl.engine.loop import Observer
 from vssl.engine.runtime import Runtime
 from vssl.errors import VsslError
+from vssl.protocol.accuracy import check_average
 from vssl.stage.build import build
 from vssl.stage.evaluate import evaluate
 from vssl.stage.features import describe_videos
@@ -90,6 +91,8 @@ def check(spec: StageSpec) -> None:
         build(spec.recipe["backbone"], "backbone")
     if "training" in spec.recipe:
         build(spec.recipe["training"], f"{spec.name}.training")
+    if "average" in spec.recipe:
+        check_average(spec.recipe["average"])
 
 
 def run_stage(spec: StageSpec, context: Context) -> dict[str, Any]:
