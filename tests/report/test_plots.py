@@ -122,3 +122,9 @@ def test_what_all_runs_of_a_row_have_in_common_to_read_a_metric_against(other, e
     axes = Figure().add_subplot()
     plots._references(axes, stages, "loss")
     assert [text.get_text() for text in axes.texts] == ["chance 0.5"] * expected
+
+
+def test_a_figure_says_by_itself_that_its_videos_are_others():
+    same, other = row("a", 0.5), row("b", 0.5, other_data="synthetic videos")
+    assert plots._title(UCF, [same]) == UCF.label
+    assert plots._title(UCF, [same, other, other]) == f"{UCF.label} (synthetic videos)"

@@ -53,11 +53,11 @@ def test_weights_that_cannot_be_read_say_what_to_do(content, of_stage, tmp_path)
 
 def test_what_does_not_fit_is_said_shortly(tmp_path):
     torch.save(Tiny([4] * 40).state_dict(), tmp_path / "w.pt")
-    with pytest.raises(VsslError, match="not weights of Tiny: .*Unexpected") as failure:
+    with pytest.raises(VsslError, match=r"not weights of Tiny: .*Unexpected") as failure:
         load_backbone(Tiny([4, 4]), tmp_path / "w.pt")
     assert len(str(failure.value)) < 600
     torch.save([1, 2], tmp_path / "w.pt")
-    with pytest.raises(VsslError, match="not weights of Tiny: .*dict"):
+    with pytest.raises(VsslError, match=r"not weights of Tiny: .*dict"):
         load_backbone(Tiny([4, 4]), tmp_path / "w.pt")
 
 

@@ -170,3 +170,10 @@ def test_importing_vssl_imports_no_torch():
 def test_no_stage_is_named(tmp_path):
     with pytest.raises(VsslError, match="which stage"):
         export(OmegaConf.create({"stage": None, "outputs": str(tmp_path)}))
+
+
+@pytest.mark.parametrize("content", ["a: [", "\x00", "- ]"])
+def test_a_damaged_recipe_is_one_line(content, tmp_path):
+    (tmp_path / "recipe.yaml").write_text(content)
+    with pytest.raises(VsslError, match="its recipe is damaged; delete the folder"):
+        vssl.load_backbone(tmp_path)

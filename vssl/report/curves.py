@@ -23,6 +23,7 @@ def draw_curves(lines: Sequence[dict[str, float]], title: str, references: Refer
     What to read a metric against is a dashed line.
     """
     from matplotlib.figure import Figure  # without pyplot: no window system, no global state
+    from matplotlib.ticker import MaxNLocator
 
     names = [name for name in dict.fromkeys(name for line in lines for name in line) if name not in NOT_DRAWN]
     rows = -(-len(names) // COLUMNS)
@@ -37,6 +38,8 @@ def draw_curves(lines: Sequence[dict[str, float]], title: str, references: Refer
         )
         draw_references(axes, references.get(name, {}))
         axes.set_title(name, fontsize=9)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.set_xlabel("step", fontsize=8)
         axes.grid(alpha=0.3)
     figure.savefig(path, dpi=80)
 

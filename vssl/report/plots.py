@@ -155,7 +155,8 @@ def _curve(figure: Figure, report: Report) -> None:
         places = list(dict.fromkeys(row.x for row in report.rows if row.x is not None))
         if len(places) <= MOST_TICKS:
             axes.set_xticks(places, map(str, places))
-        axes.set(xlabel=report.x_label, ylabel=f"{metric_words(column.metric)} (%)", title=column.label)
+        axes.set(xlabel=report.x_label, ylabel=f"{metric_words(column.metric)} (%)")
+        axes.set_title(_title(column, report.rows))
         axes.legend(fontsize=8)
 
 
@@ -273,7 +274,7 @@ def _confusions(figure: Figure, row: Row, matrices: Mapping[Column, Any]) -> Non
         axes.grid(visible=False)
         names = next((run.class_names for run in runs_of(row, column) if len(run.class_names)), [])
         _name_classes(axes, matrix_NN, names)
-        axes.set(xlabel="taken for", ylabel="true class", title=column.label)
+        axes.set(xlabel="taken for", ylabel="true class", title=_title(column, [row]))
 
 
 def _name_classes(axes: Axes, matrix_NN: Any, names: Sequence[str]) -> None:
@@ -316,13 +317,19 @@ def _accuracy_against_cost(
             axes.annotate(str(number), (taken, mean), (5, 4), textcoords="offset points", fontsize=8)
         units = sorted({unit for *_, unit in found})
         axes.set(xlabel=f"{' or '.join(units)}s of one run", ylabel=f"{metric_words(column.metric)} (%)")
-        axes.set_title(column.label)
+        axes.set_title(_title(column, report.rows))
         axes.set_xlim(left=0)
         axes.locator_params(axis="x", nbins=5)
         names |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     ordered = sorted(names, key=lambda name: int(name[1:].partition(")")[0]))
     handles, words = [names[name] for name in ordered], [fill(name, 64) for name in ordered]
     figure.legend(handles, words, loc="outside lower left", fontsize=7.5, handletextpad=0.4)
+
+
+def _title(column: Column, rows: Sequence[Row]) -> str:
+    """The column, and what its numbers were measured on instead: a figure is shown without the page, too."""
+    other = dict.fromkeys(run.other_data for row in rows for run in runs_of(row, column) if run.other_data)
+    return f"{column.label} ({'; '.join(other)})" if other else column.label
 
 
 def _colours(count: int) -> list[str]:

@@ -157,6 +157,8 @@ def _spec(store: StageStore, name: str, key: str) -> StageSpec:
         raise VsslError(
             f"{path}: not there; copy that stage's folder too, or delete what rests on it"
         ) from error
+    except yaml.YAMLError as error:
+        raise VsslError(f"{path}: damaged; delete that folder and run again") from error
     parent = recipe.pop("parent")
     del recipe["stage"], recipe["key"]
     spec = StageSpec(name, recipe, _spec(store, *parent.split("/")) if parent else None)

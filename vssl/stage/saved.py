@@ -65,6 +65,8 @@ def read_recipe(folder: Path) -> dict[str, Any]:
             recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
     except FileNotFoundError as error:
         raise VsslError(f"{folder}: neither a stage's folder nor an exported one") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise VsslError(f"{folder}: its recipe is damaged; delete the folder and run again") from error
     if recipe.get("format", 0) > FORMAT:
         raise VsslError(f"{folder}: exported by a newer vssl; update vssl")
     return recipe
