@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import time
 from functools import partial
 
 import pytest
@@ -117,7 +118,7 @@ def batches(steps, start):
         ]
 
 
-def train(folder, recipe, norm=False, dropout=0.3, stop_after=None, log_every=2):
+def train(folder, recipe, norm=False, dropout=0.3, stop_after=None, log_every=2, looks=None):
     """Train the small net; returns its state, the lines of metrics, and the clips that were counted."""
     torch.manual_seed(0)
     training = Training(**{
@@ -128,7 +129,7 @@ def train(folder, recipe, norm=False, dropout=0.3, stop_after=None, log_every=2)
     lines = Lines()
     runtime = Runtime("cpu", 0, 1, False, False, 0.0, log_every, 0.0, 60.0)
     objective = WithQueue(norm, dropout).double()
-    loop = Loop(objective, steps, 1, lambda batch: batch["clips"], folder, runtime, lines)
+    loop = Loop(objective, steps, 1, lambda batch: batch["clips"], folder, runtime, lines, looks)
     stream = batches(steps, loop.step)
     loop.run(stream if stop_after is None else (next(stream) for _ in range(stop_after)))
     return {k: v.clone() for k, v in objective.state_dict().items()}, lines.lines, lines.clips
@@ -288,19 +289,31 @@ def test_ranks_that_end_at_once_do_not_cut_one_another_off():
         assert run_together(ranks.rank, processes=3) == [0, 1, 2]
 
 
-def lost():
-    if ranks.rank() == 1:
+def lost(rank, wait):
+    if ranks.rank() == rank:
         os._exit(0)
     try:
-        ranks.wait_for_all()
+        wait()
     except ranks.LostRank as error:
         return str(error)
     return "nothing happened"
 
 
-def test_a_rank_that_is_gone_is_an_error_on_the_others():
-    [answer] = run_together(lost, gone=1)
+@pytest.mark.parametrize(("rank", "wait"), [(1, ranks.wait_for_all), (0, ranks.wait_for_rank_0)])
+def test_a_rank_that_is_gone_is_an_error_on_the_others(rank, wait):
+    [answer] = run_together(lost, rank, wait, gone=1)
     assert answer.startswith("another process of this stage is gone or does not answer")
+
+
+def slow_look(folder):
+    if ranks.rank() > 0:
+        return train(folder, {"epochs": 1}, looks=lambda epochs: {})
+    return train(folder, {"epochs": 1}, looks=lambda epochs: time.sleep(4) or {"seen": 1.0})
+
+
+def test_ranks_wait_for_a_look_longer_than_for_anything_else(tmp_path):
+    one, _ = run_together(slow_look, tmp_path, patience_s=3.0)
+    assert one[1][3]["seen"] == 1.0
 
 
 def test_the_words_for_a_step_count_its_samples():

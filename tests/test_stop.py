@@ -22,7 +22,7 @@ def run(code):
     )
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGUSR2", 140)])
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGUSR2", 140), ("SIGHUP", 129)])
 def test_a_signal_raises_at_once(name, code):
     done = run(
         f"""

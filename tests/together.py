@@ -17,31 +17,33 @@ from vssl.pipeline import plan
 from vssl.tracking.metrics import Launch
 
 
-def run_together(function, *args, processes=2, timeout_s=120):
-    """The results of `function(*args)` on each rank; an error on any fails the test with its traceback."""
+def run_together(function, *args, processes=2, gone=0, patience_s=60.0, timeout_s=120):
+    """The results of `function(*args)` on each rank, but for `gone` of them that end without one; an error on
+    any fails the test with its traceback. `patience_s`: seconds that they wait for one another."""
     fork = multiprocessing.get_context("fork")  # torch is imported already
     results = fork.Queue()
     started = [
-        fork.Process(target=_run, args=(own, results, function, args)) for own in rank_variables(processes)
+        fork.Process(target=_run, args=(own, results, patience_s, function, args))
+        for own in rank_variables(processes)
     ]
     for process in started:
         process.start()
     try:
-        answers = dict(torch.load(io.BytesIO(results.get(timeout=timeout_s))) for _ in started)
+        answers = dict(torch.load(io.BytesIO(results.get(timeout=timeout_s))) for _ in started[gone:])
     finally:
         for process in started:
             process.join(10)
             process.kill()
     for answer in answers.values():
         assert not isinstance(answer, str) or not answer.startswith("Traceback"), answer
-    return [answers[rank] for rank in range(processes)]
+    return [answers[rank] for rank in sorted(answers)]
 
 
-def _run(variables, results, function, args):
+def _run(variables, results, patience_s, function, args):
     os.environ.update(variables)
     torch.set_num_threads(1)
     try:
-        with ranks.joined(os.environ, 60.0):
+        with ranks.joined(os.environ, patience_s):
             answer = (ranks.rank(), function(*args))
     except Exception:
         answer = (int(variables["RANK"]), traceback.format_exc())

@@ -45,6 +45,7 @@ def joined(environment: Mapping[str, str], timeout_s: float) -> Iterator[None]:
     )
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank() % torch.cuda.device_count())
+    _Patient.group = dist.new_group(backend="gloo", timeout=timedelta(days=365))
     wait_for_all()  # a rank that ended at once would cut off one that is still connecting
     yield
     # Not after an error: that would wait for ranks that may be gone.
@@ -118,6 +119,18 @@ def gather_rows(rows: Tensor) -> Tensor:
 def wait_for_all() -> None:
     """Go on when all ranks have come this far."""
     any_rank(False)
+
+
+def wait_for_rank_0() -> None:
+    """The same, however long rank 0 works alone; its end is noticed at once."""
+    if _together():
+        _exchange(lambda: dist.barrier(_Patient.group))
+
+
+class _Patient:
+    """All ranks once more: how long they wait for one another belongs to a group."""
+
+    group: Any = None
 
 
 def _together() -> bool:

@@ -1,6 +1,7 @@
 """Stopping on request: a signal asks, training saves its state first.
 
-SIGTERM is what schedulers and people send; SIGUSR2 is what Slurm sends ahead of a time limit or a preemption.
+SIGTERM is what schedulers and people send; SIGUSR2 is what Slurm sends ahead of a time limit or a preemption;
+SIGHUP comes when a terminal is closed or a connection lost.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGHUP)
 
 
 class Stopped(BaseException):
@@ -34,7 +35,8 @@ class _Request:
 
 
 def listen() -> None:
-    """From now on, raise `Stopped` on `SIGNALS`. Handlers that others have installed stay."""
+    """From now on, raise `Stopped` on `SIGNALS`. Handlers that others have installed stay,
+    and so does what `nohup` ignores."""
     for signum in SIGNALS:
         if signal.getsignal(signum) is signal.SIG_DFL:
             signal.signal(signum, _on_signal)

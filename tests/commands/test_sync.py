@@ -1,9 +1,11 @@
 import json
 
+import pytest
 import yaml
 from omegaconf import OmegaConf
 
 from vssl.commands import sync
+from vssl.errors import VsslError
 from vssl.tracking.metrics import MetricsLog
 
 RECIPE = {
@@ -31,12 +33,26 @@ def make_stage(outputs, key, result=True):
     return folder
 
 
+def config(outputs, uri):
+    tracking = {"_target_": "vssl.tracking.mlflow.MLflowTracker", "uri": uri, "experiment": "vssl"}
+    return OmegaConf.create({"outputs": str(outputs), "tracking": tracking})
+
+
+@pytest.mark.parametrize("result", [True, False])
+def test_a_tracker_that_is_not_there_is_an_error(tmp_path, caplog, capsys, result):
+    make_stage(tmp_path, "stage", result)
+    with pytest.raises(VsslError, match=r"^tracking: .*127.0.0.1.*; mend this and sync again") as raised:
+        sync.execute(config(tmp_path, "http://127.0.0.1:9"))
+    assert "\n" not in str(raised.value)
+    assert not [record for record in caplog.records if record.name.startswith("vssl")]
+    assert not capsys.readouterr().out
+
+
 def test_what_was_written_without_a_tracker_is_mirrored_once(tmp_path):
     make_stage(tmp_path, "done")
     unfinished = make_stage(tmp_path, "unfinished", result=False)
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    tracking = {"_target_": "vssl.tracking.mlflow.MLflowTracker", "uri": uri, "experiment": "vssl"}
-    cfg = OmegaConf.create({"outputs": str(tmp_path), "tracking": tracking})
+    cfg = config(tmp_path, uri)
     sync.execute(cfg)
     sync.execute(cfg)
     from mlflow import MlflowClient  # after the tracker has told it to be quiet

@@ -1,16 +1,20 @@
+import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, command, environment
-from vssl.dispatch.slots import cause_of_death, shares, visible_gpus
+from conftest import ROOT, RUNTIME, command, environment
+from vssl.dispatch import slots
+from vssl.dispatch.slots import Slots, cause_of_death, own_cores, shares, visible_gpus
 from vssl.errors import VsslError
-
-pytestmark = pytest.mark.slow  # whole pipelines in processes of their own: `make test-slow`
+from vssl.stage.run import Context, Silent
+from vssl.stage.spec import StageSpec
+from vssl.stage.store import StageStore
 
 
 def test_each_slot_has_its_own_gpus():
@@ -38,6 +42,90 @@ def test_a_death_has_a_cause():
     assert cause_of_death(-signal.SIGSEGV) == "killed by SIGSEGV"
 
 
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [(1, [{2, 3, 5, 7}]), (2, [{2, 5}, {3, 7}]), (3, [{2, 7}, {3}, {5}]), (5, [{2}, {3}, {5}, {7}, {2}])],
+)
+def test_slots_share_out_the_cores_and_none_is_left_without(monkeypatch, count, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {7, 2, 5, 3})
+    assert [own_cores(slot, count) for slot in range(count)] == expected
+
+
+@pytest.fixture
+def run_slots(tmp_path, monkeypatch):
+    """Run independent stages in so many slots, where a worker runs `code`; returns the outcomes."""
+
+    def run(count, code):
+        monkeypatch.setattr(slots, "worker_command", lambda path: [sys.executable, "-c", code, str(path)])
+        context = Context(
+            StageStore(tmp_path), RUNTIME, lambda spec: Silent(), print, {"outputs": str(tmp_path)}
+        )
+        ended = {}
+        Slots(count, 0, 1, context).run([StageSpec("test", {"seed": slot}) for slot in range(count)], ended)
+        return list(ended.values())
+
+    return run
+
+
+CORES = """
+import json, os, sys
+with open(sys.argv[1] + ".cores", "w") as file:
+    json.dump(sorted(os.sched_getaffinity(0)), file)
+"""
+
+
+def test_a_worker_sees_the_cores_of_its_slot_only(run_slots, tmp_path):
+    mine = sorted(os.sched_getaffinity(0))
+    run_slots(2, CORES)
+    seen = [json.loads(file.read_text()) for file in tmp_path.glob("jobs/*.cores")]
+    assert sorted(seen) == sorted([mine[::2], mine[1::2] or mine])
+    assert sorted(os.sched_getaffinity(0)) == mine
+
+
+def test_a_worker_that_ends_before_it_has_claimed_anything_fails_its_stage(run_slots):
+    [outcome] = run_slots(1, "raise SystemExit(3)")
+    assert (outcome.status, outcome.reason) == (
+        "failed",
+        "its process ended with exit status 3 and said no more",
+    )
+
+
+DEAF = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+with open(sys.argv[1] + ".pid", "w") as file:
+    file.write(str(os.getpid()))
+time.sleep(100)
+"""
+
+
+def test_a_second_ctrl_c_kills_workers_that_do_not_stop(run_slots, tmp_path, monkeypatch, capsys):
+    """Ctrl-C comes whenever the launcher sleeps, once the worker is up."""
+    sleep = time.sleep
+
+    def interrupt(seconds):
+        while not [file for file in tmp_path.glob("jobs/*.pid") if file.read_text()]:
+            sleep(0.01)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "sleep", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run_slots(1, DEAF)
+    [file] = tmp_path.glob("jobs/*.pid")
+    deadline = time.monotonic() + 20
+    while is_alive(file.read_text()):
+        assert time.monotonic() < deadline
+        sleep(0.01)
+    assert "save their state and stop; another Ctrl-C kills them" in capsys.readouterr().out
+
+
+def is_alive(pid):
+    """Whether a process runs; one that nobody has asked after since its end has no command any more."""
+    path = Path(f"/proc/{pid}/cmdline")
+    return path.exists() and path.read_bytes() != b""
+
+
 def children(process):
     """Processes that the launcher has started."""
     return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
@@ -51,6 +139,7 @@ def start(outputs, data, *overrides):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 120
     while process.poll() is None and not list(Path(outputs).glob("stages/*/*/checkpoint.pt")):
@@ -62,6 +151,7 @@ def start(outputs, data, *overrides):
 LONG = ["pretext.training.epochs=300", "runtime.save_every_s=0"]
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_fails_its_stage_and_no_other(data, tmp_path):
     process = start(tmp_path, data, "pretext=none,vspp", "-m", *LONG, "protocol.test.sampler.num_clips=2")
     pretext = next(tmp_path.glob("stages/pretext/*/owner.json"))
@@ -75,13 +165,20 @@ def test_a_process_that_is_killed_fails_its_stage_and_no_other(data, tmp_path):
     assert "1 of 5 stages failed, 2 skipped" in output
 
 
-def test_asked_to_stop_the_workers_save_and_all_end(data, tmp_path):
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("signum", "times", "code", "said"),
+    [(signal.SIGTERM, 2, 143, "stopped by SIGTERM"), (signal.SIGINT, 1, 130, "interrupted")],
+)
+def test_asked_to_stop_the_workers_save_and_all_end(data, tmp_path, signum, times, code, said):
     process = start(tmp_path, data, *LONG)
     workers = children(process)
-    process.terminate()
+    for _ in range(times):
+        os.killpg(process.pid, signum) if signum == signal.SIGINT else process.send_signal(signum)
+        time.sleep(0.1)
     output, _ = process.communicate(timeout=60)
-    assert process.returncode == 143
-    assert "stopped by SIGTERM; the same command continues" in output
+    assert process.returncode == code
+    assert f"vssl: {said}; the same command continues" in output
     assert not any(Path(f"/proc/{pid}/cmdline").exists() for pid in workers)
     [log] = tmp_path.glob("stages/pretext/*/log.txt")
     assert "interrupted (Stopped: stopped by SIGTERM)" in log.read_text()

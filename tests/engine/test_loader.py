@@ -9,6 +9,7 @@ from dataclasses import asdict
 import pytest
 import torch
 
+from vssl import stop
 from vssl.engine.cost import CostMeter
 from vssl.engine.loader import Loading, Steps, evaluation_batches
 from vssl.engine.training import SGD, StepDecay, Training
@@ -88,6 +89,15 @@ def test_the_death_of_a_loader_process_is_told_to_who_waits_for_a_batch_and_nowh
         time.sleep(0.02)  # the signal of its death comes here
     with pytest.raises(VsslError, match=r"the loader worker .* is killed by signal"):
         list(batches)
+
+
+@pytest.mark.parametrize("signum", stop.SIGNALS)
+def test_a_signal_to_all_processes_of_a_job_leaves_the_loader_at_work(signum):
+    batches = evaluation_batches(Numbers(), 100, Loading(1, False, timeout_s=60), cost())
+    next(batches)
+    [loader] = multiprocessing.active_children()
+    os.kill(loader.pid, signum)
+    assert len(list(batches)) == 9
 
 
 class Slow(Numbers):

@@ -40,3 +40,17 @@ def test_a_micro_batch_that_does_not_divide_the_batch_is_refused_with_one_that_d
 def test_at_least_one_epoch():
     with pytest.raises(VsslError, match="at least 1"):
         recipe(epochs=0)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SGD(-0.1, 0.9, 0.0), "lr=-0.1 is too small"),
+        (lambda: SGD(0.1, -0.9, 0.0), "momentum=-0.9 is too small"),
+        (lambda: StepDecay(0, 0.1), "every_epochs=0 is too small"),
+        (lambda: StepDecay(1, 0.0), "factor=0.0 is not possible"),
+    ],
+)
+def test_numbers_that_train_nothing(make, message):
+    with pytest.raises(VsslError, match=message):
+        make()

@@ -396,6 +396,25 @@ def test_after_a_failure_a_running_stage_is_left_alone_for_a_while(tracker, stag
     assert calls == ["tried", "tried", "tried"]
 
 
+def test_after_a_failure_reused_stages_are_left_alone_for_a_while(tracker, client, stage, monkeypatch):
+    finish(stage)
+    calls = []
+
+    def fail(*_):
+        calls.append("tried")
+        raise OSError("down")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_known", fail)
+        tracker.reuse(stage)
+        tracker.reuse(stage)
+        assert calls == ["tried"]
+    later = time.time() + 61
+    monkeypatch.setattr(time, "time", lambda: later)
+    tracker.reuse(stage)
+    assert the_run(client, stage).info.status == "FINISHED"
+
+
 def test_a_moved_database_is_not_fed_artifacts_for_its_old_place(client, outputs, tmp_path, stage, caplog):
     copy = tmp_path / "copy"
     copy.mkdir()

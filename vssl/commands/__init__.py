@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from vssl import pipeline
 from vssl.errors import VsslError, nearest
 from vssl.pipeline import Point, absolute_outputs
+
+ONE_FOR_ALL = ["outputs", "runtime", "dispatch", "tracking"]
+"""What a launch has one of, whatever its points are."""
 
 
 def execute(composed: Sequence[tuple[DictConfig, list[str]]]) -> None:
@@ -24,19 +28,40 @@ def execute(composed: Sequence[tuple[DictConfig, list[str]]]) -> None:
     mode = composed[0][0].mode
     if mode not in modes:
         raise VsslError(f"mode={mode}: no such mode; {nearest(mode, modes)}")
-    for cfg, _ in composed:
+    configs = [cfg for cfg, _ in composed]
+    for cfg in configs:
         absolute_outputs(cfg)
     module = importlib.import_module(f"{__name__}.{mode}")
+    _check_same(configs, ["mode"])
     if not getattr(module, "PLANNED", True):
-        for cfg, _ in composed:
+        for cfg in configs:
             module.execute(cfg)
         return
+    _check_same(configs, ONE_FOR_ALL)
     plan = getattr(module, "plan", pipeline.plan)
     points = [
         Point(label, cfg.seed, plan(cfg), cfg.column or "")
         for (cfg, _), label in zip(composed, _labels(composed), strict=True)
     ]
     module.execute(points, composed[0][0])
+
+
+def _check_same(configs: Sequence[DictConfig], names: list[str]) -> None:
+    """Raise `VsslError` for an option that differs between points if the launch takes the first one's."""
+    first, *others = (OmegaConf.to_container(OmegaConf.masked_copy(cfg, names)) for cfg in configs)
+    for other in others:
+        if option := _difference(first, other):
+            raise VsslError(
+                f"{option}: points differ in it, but a launch has one; launch once for each value"
+            )
+
+
+def _difference(one: Any, other: Any, path: str = "") -> str | None:
+    """Dotted path of the first value that differs; that of a whole group if another one was chosen."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping) and one.keys() == other.keys():
+        inside = (_difference(one[name], other[name], f"{path}.{name}".lstrip(".")) for name in one)
+        return next(filter(None, inside), None)
+    return None if one == other else path
 
 
 def _labels(composed: Sequence[tuple[DictConfig, list[str]]]) -> list[str]:

@@ -15,11 +15,11 @@ from omegaconf import DictConfig, OmegaConf
 from vssl import stop
 from vssl.dispatch.job import open_context, watch
 from vssl.errors import VsslError
-from vssl.pipeline import Point, data_name, describe, merge, monitored
+from vssl.pipeline import Point, describe, merge, monitored
 from vssl.report import table
 from vssl.stage.build import build
-from vssl.stage.run import Outcome, check
-from vssl.stage.spec import StageSpec
+from vssl.stage.run import Context, Outcome, check
+from vssl.stage.spec import StageSpec, data_name
 from vssl.stage.store import StageStore
 from vssl.tracking.metrics import Launch, Tracker
 
@@ -35,21 +35,37 @@ def execute(points: Sequence[Point], cfg: DictConfig) -> None:
     for spec in forest:
         if store.result(spec) is None:
             check(spec)
+    dispatcher = _dispatcher(cfg)
     context, tracker = open_context(_plain(points, cfg))
-    outcomes = _dispatcher(cfg).run(forest, context)
-    for outcome in outcomes:
-        if outcome.status == "reused":
-            tracker.reuse(watch(outcome.spec, store, tracker).stage)
+    outcomes = run_forest(dispatcher, forest, context, tracker)
     if any(outcome.status in ("submitted", "queued") for outcome in outcomes):
-        _let_go(outcomes, tracker)
+        _let_go(outcomes)
         return
-    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
-    tracker.end(ok=not failed)
     _show(points, outcomes, store)
     print(f"\nresults: {store.root}\ntracking: {tracker.where()}")
-    if failed:
-        skipped = sum(outcome.status == "skipped" for outcome in outcomes)
-        raise VsslError(f"{len(failed)} of {len(forest)} stages failed, {skipped} skipped (table above)")
+    if failed := _count(outcomes, "failed"):
+        skipped = _count(outcomes, "skipped")
+        raise VsslError(f"{failed} of {len(forest)} stages failed, {skipped} skipped (table above)")
+
+
+def run_forest(
+    dispatcher: Any, forest: Sequence[StageSpec], context: Context, tracker: Tracker
+) -> list[Outcome]:
+    """Run the forest; whatever comes in between, Ctrl-C too, the launch ends in the tracker as well."""
+    ok = False
+    try:
+        outcomes: list[Outcome] = dispatcher.run(forest, context)
+        for outcome in outcomes:
+            if outcome.status == "reused":
+                tracker.reuse(watch(outcome.spec, context.store, tracker).stage)
+        ok = not _count(outcomes, "failed")
+    finally:
+        tracker.end(ok)
+    return outcomes
+
+
+def _count(outcomes: Sequence[Outcome], status: str) -> int:
+    return sum(outcome.status == status for outcome in outcomes)
 
 
 def _show_warnings() -> None:
@@ -89,7 +105,7 @@ def _show(points: Sequence[Point], outcomes: Sequence[Outcome], store: StageStor
 
 def _tested_on(point: Point) -> str:
     """The column of the point; with the videos that take the place of its data set, in a rehearsal."""
-    data = data_name(point.chain[-1])
+    data = data_name(point.chain[-1].recipe["data"])
     return (
         point.column
         if data.lower() == point.column.lower() or not point.column
@@ -97,9 +113,8 @@ def _tested_on(point: Point) -> str:
     )
 
 
-def _let_go(outcomes: Sequence[Outcome], tracker: Tracker) -> None:
+def _let_go(outcomes: Sequence[Outcome]) -> None:
     """Show what runs elsewhere from here on."""
-    tracker.end(ok=True)
     table.job_table(
         [
             table.StatusRow(o.spec.name, o.spec.key, describe(o.spec), o.status, o.reason, "", None)

@@ -24,7 +24,8 @@ PLANNED = False
 
 
 def execute(cfg: DictConfig) -> None:
-    """Mirror every stage but those that run now, which mirror themselves."""
+    """Mirror every stage but those that run now, which mirror themselves. A tracker that cannot be reached
+    raises `VsslError`."""
     node: dict[str, Any] = OmegaConf.to_container(cfg.tracking, resolve=True)  # type: ignore[assignment]
     tracker: Tracker = build(node, "tracking")
     store = StageStore(Path(cfg.outputs))
@@ -37,9 +38,9 @@ def execute(cfg: DictConfig) -> None:
 def _mirror(folder: Path, tracker: Tracker) -> None:
     stage = _stage(folder)
     if (folder / "result.json").exists():
-        tracker.reuse(stage)  # sends what was not sent before
+        tracker.sync(stage, "finished")
     elif not is_claimed(folder):
-        tracker.mirror(stage, "failed" if (folder / "failed.json").exists() else "running")
+        tracker.sync(stage, "failed" if (folder / "failed.json").exists() else "running")
 
 
 def _stage(folder: Path) -> StageFolder:

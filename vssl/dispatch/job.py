@@ -31,16 +31,17 @@ def open_context(plain: Mapping[str, Any]) -> tuple[Context, Tracker]:
     """
     store = StageStore(Path(plain["outputs"]))
     tracker: Tracker = build(plain["tracking"], "tracking")
-    if ranks.rank() == 0:
-        tracker.begin(Launch(**plain["launch"]))
-    return Context(
+    context = Context(
         store=store,
         runtime=build(plain["runtime"], "runtime"),
         observe=lambda spec: watch(spec, store, tracker),
         say=print,
         plain=plain,
         monitoring=build(plain["monitor"], "monitor") if plain.get("monitor") else None,
-    ), tracker
+    )
+    if ranks.rank() == 0:  # last: after a mistake in the config, nobody would end the launch
+        tracker.begin(Launch(**plain["launch"]))
+    return context, tracker
 
 
 def watch(spec: StageSpec, store: StageStore, tracker: Tracker) -> StageWatch:

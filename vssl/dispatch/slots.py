@@ -7,12 +7,13 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
-from vssl import ranks
+from vssl import ranks, stop
 from vssl.dispatch.job import python_path, worker_command, write_job
 from vssl.errors import VsslError
 from vssl.stage.run import Context, Outcome
@@ -105,20 +106,31 @@ class Slots:
         if free and ready:
             ready.sort(key=self.context.store.is_claimed)
         for slot, spec in zip(free, ready, strict=False):
+            pending.remove(spec)
             command = worker_command(write_job(spec, self.context.plain))
             together = rank_variables(self.processes if "training" in spec.recipe else 1)
-            processes = [
-                subprocess.Popen(command, env={**self.environments[slot], **own}) for own in together
-            ]
-            self.running.append(_Running(spec, processes, time.monotonic(), slot))
-            pending.remove(spec)
+            one = _Running(spec, [], time.monotonic(), slot)
+            self.running.append(one)  # ahead of its processes: whatever comes in between, `_stop` knows them
+            with confined(own_cores(slot, len(self.environments))):
+                for own in together:
+                    one.processes.append(subprocess.Popen(command, env={**self.environments[slot], **own}))
 
     def _stop(self) -> None:
-        """Ask the workers that still run to save and stop, and wait for them."""
+        """Ask the workers that still run to save and stop, and wait for them; Ctrl-C meanwhile kills them."""
+        self._signal(signal.SIGTERM)
+        if self.running:
+            self.context.say("stages that run save their state and stop; another Ctrl-C kills them")
+        try:
+            with stop.deferred():  # schedulers ask more than once
+                while [one for one in self.running if not one.is_over()]:
+                    time.sleep(POLL_S)
+        except KeyboardInterrupt:
+            self._signal(signal.SIGKILL)
+            raise
+
+    def _signal(self, signum: signal.Signals) -> None:
         for one in self.running:
-            one.signal(signal.SIGTERM)
-        while [one for one in self.running if not one.is_over()]:
-            time.sleep(POLL_S)
+            one.signal(signum)
 
 
 def visible_gpus(environment: Mapping[str, str], count: int) -> list[str]:
@@ -127,11 +139,27 @@ def visible_gpus(environment: Mapping[str, str], count: int) -> list[str]:
     return [name.strip() for name in named.split(",")][:count] if named else [str(i) for i in range(count)]
 
 
+def own_cores(slot: int, slots: int) -> set[int]:
+    """A slot's part of the cores that this process may use; of more slots than cores, some share one."""
+    cores = sorted(os.sched_getaffinity(0))
+    return set(cores[slot % len(cores) :: slots])
+
+
+@contextmanager
+def confined(cores: set[int]) -> Iterator[None]:
+    """Processes that are started in the block see these cores only, from their first thread on."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 def shares(gpus: list[str], slots: int, gpus_per_stage: int) -> list[dict[str, str]]:
-    """What the environment of each slot has of its own: its GPUs, its share of the cores, plain output."""
-    cores = max(1, len(os.sched_getaffinity(0)) // slots)
+    """What the environment of each slot has of its own: its GPUs, plain output."""
     # Workers write to one terminal: a dumb one gets lines instead of bars that draw over one another.
-    common = {"TERM": "dumb", "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(cores))}
+    common = {"TERM": "dumb"}
     if not gpus or not gpus_per_stage:
         return [common] * slots
     needed = slots * gpus_per_stage

@@ -166,13 +166,13 @@ class Loop:
 
     def _end_epoch(self, epochs: int) -> None:
         """Look at the objective. This comes before saving, so that a resumed run has the same metrics; other
-        ranks wait in the next exchange."""
-        if self.after_epoch is None or ranks.rank() > 0:
-            return
-        began = time.monotonic()
-        if metrics := self.after_epoch(epochs):
-            self.observer.log({**metrics, "epoch": float(epochs)}, self.step)
-        self.monitor_seconds += time.monotonic() - began
+        ranks wait."""
+        if self.after_epoch is not None and ranks.rank() == 0:
+            began = time.monotonic()
+            if metrics := self.after_epoch(epochs):
+                self.observer.log({**metrics, "epoch": float(epochs)}, self.step)
+            self.monitor_seconds += time.monotonic() - began
+        ranks.wait_for_rank_0()
 
     def costs(self) -> dict[str, Any]:
         """What the stage has cost so far, all ranks and earlier runs included. Of its seconds,

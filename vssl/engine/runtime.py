@@ -11,6 +11,16 @@ import torch
 from vssl import ranks
 from vssl.engine.loader import Loading
 from vssl.errors import VsslError
+from vssl.nn.checks import check_at_least
+
+LEAST = {
+    "workers": 0,
+    "threads": 1,
+    "save_every_s": 0,
+    "log_every_steps": 1,
+    "max_bad_share": 0,
+    "timeout_s": 1,
+}
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,11 @@ class Runtime:
     log_every_steps: int
     max_bad_share: float
     timeout_s: float
+
+    def __post_init__(self) -> None:
+        for name, least in LEAST.items():
+            if (value := getattr(self, name)) is not None:
+                check_at_least(f"runtime.{name}", value, least)
 
     def torch_device(self) -> torch.device:
         """The device to train on; asking for a GPU that is not there raises `VsslError`."""

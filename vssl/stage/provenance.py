@@ -16,12 +16,13 @@ LIBRARIES = ("torch", "torchvision", "numpy", "decord", "av", "hydra-core")
 
 @lru_cache(maxsize=1)
 def git_commit() -> str:
-    """Commit of the checkout that runs, with `+changes` if files differ from it; `unknown` outside git."""
+    """Commit of the checkout that runs, with `+changes` if files differ from it; `unknown` outside git, and
+    where git does not answer. Asked once per process."""
     root = Path(vssl.__file__).parent.parent
     try:
         commit = _git(root, "rev-parse", "HEAD")
         changes = _git(root, "status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.SubprocessError):
         return "unknown"
     return commit + ("+changes" if changes else "")
 

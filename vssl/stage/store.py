@@ -105,6 +105,7 @@ class StageStore:
 
     def fail(self, spec: StageSpec, reason: str) -> None:
         """Note why the stage stopped; the next claim removes the note."""
+        self.folder(spec).mkdir(parents=True, exist_ok=True)  # it may not have come so far
         note = {"reason": reason, "time": time.time()}
         write_atomically(self.folder(spec) / "failed.json", json.dumps(note))
 

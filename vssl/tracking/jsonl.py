@@ -20,6 +20,9 @@ class JsonlTracker:
     def reuse(self, stage: StageFolder) -> None:
         """Do nothing."""
 
+    def sync(self, stage: StageFolder, status: Status) -> None:
+        """Do nothing."""
+
     def end(self, ok: bool) -> None:
         """Do nothing."""
 

@@ -39,7 +39,7 @@ class StageFolder:
 
 
 class Tracker(Protocol):
-    """A mirror of stage folders. A failure of it never reaches the caller; a later `mirror` catches up."""
+    """A mirror of stage folders. A failure of it reaches the caller of `sync` only, which catches up."""
 
     def begin(self, launch: Launch) -> None:
         """Open a launch before any stage; again in each other process that runs stages of it."""
@@ -49,6 +49,9 @@ class Tracker(Protocol):
 
     def reuse(self, stage: StageFolder) -> None:
         """Note that this launch uses a stage that was finished before."""
+
+    def sync(self, stage: StageFolder, status: Status) -> None:
+        """As `mirror`, outside of any launch; a failure raises `VsslError`."""
 
     def end(self, ok: bool) -> None:
         """Close the launch; `ok` if every stage finished."""

@@ -81,14 +81,23 @@ class MLflowTracker:
             self._mirror(stage, status)
 
     def reuse(self, stage: StageFolder) -> None:
-        """Link a finished stage to this launch; it is mirrored now if that never succeeded before."""
+        """Link a finished stage to this launch; it is mirrored now if that never succeeded before.
+
+        It is left alone, too, for a minute after a failure: a sweep may reuse hundreds.
+        """
+        if time.time() < self._quiet_until:
+            return
         with self._tolerating():
-            client, experiment_id = _connect(self.uri, self.experiment)
-            record = _known(client, stage)
-            if record is not None and record.status == "finished":
-                self._link(client, experiment_id, stage, record.run_id)
-            else:
-                self._mirror(stage, "finished")
+            self._catch_up(stage, "finished")
+
+    def sync(self, stage: StageFolder, status: Status) -> None:
+        """Bring the stage's run up to date with its folder; raise `VsslError` if that cannot be."""
+        try:
+            self._catch_up(stage, status)
+        except _failures() as error:
+            raise VsslError(
+                f"tracking: {_first_line(error)}; mend this and sync again, the stage folders are complete"
+            ) from error
 
     def end(self, ok: bool) -> None:
         """Close the run of this launch."""
@@ -102,6 +111,15 @@ class MLflowTracker:
         if _database(self.uri) is None:
             return self.uri
         return f"mlflow ui --backend-store-uri {shlex.quote(self.uri)}"
+
+    def _catch_up(self, stage: StageFolder, status: Status) -> None:
+        """Mirror a stage that does not run now; what was sent as finished is linked and not sent again."""
+        client, experiment_id = _connect(self.uri, self.experiment)
+        record = _known(client, stage)
+        if record is not None and record.status == status == "finished":
+            self._link(client, experiment_id, stage, record.run_id)
+        else:
+            self._mirror(stage, status)
 
     def _mirror(self, stage: StageFolder, status: Status) -> None:
         client, experiment_id = _connect(self.uri, self.experiment)
@@ -149,8 +167,7 @@ class MLflowTracker:
             yield
         except _failures() as error:
             if not self._warned:
-                cause = str(error).partition("\n")[0]
-                _log.warning("tracking: %s; training goes on, metrics.jsonl is complete", cause)
+                _log.warning("tracking: %s; training goes on, metrics.jsonl is complete", _first_line(error))
             self._warned = True
             self._quiet_until = time.time() + _RETRY_AFTER_S
 
@@ -170,6 +187,10 @@ class _Record:
     lines: int = 0
     step: float = 0
     time: float = 0
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _failures() -> tuple[type[Exception], ...]:

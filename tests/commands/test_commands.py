@@ -1,0 +1,47 @@
+"""What all modes have in common: one launch, one place, one way to run."""
+
+import pytest
+
+from conftest import composed
+from vssl.commands import execute, report, sync
+from vssl.errors import VsslError
+
+
+def launch(*points, common=()):
+    execute([(composed(*common, *overrides), list(overrides)) for overrides in points])
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "option"),
+    [
+        ("outputs=a", "outputs=b", "outputs"),
+        ("runtime.device=cpu", "runtime.device=cuda", "runtime.device"),
+        ("tracking=jsonl", "tracking=mlflow", "tracking"),
+        ("dispatch=local", "dispatch=slurm", "dispatch"),
+        ("dispatch.slots=1", "dispatch.slots=2", "dispatch.slots"),
+        ("mode=report", "mode=plan", "mode"),
+    ],
+)
+def test_points_cannot_differ_in_what_a_launch_has_one_of(one, other, option):
+    with pytest.raises(VsslError, match=f"^{option}: points differ in it, .* launch once for each value"):
+        launch([one, "seed=0"], [other, "seed=1"], common=["mode=report"])
+
+
+def test_outputs_that_follow_from_what_differs_are_refused_too():
+    with pytest.raises(VsslError, match=r"^outputs: "):
+        launch(["seed=0"], ["seed=1"], common=["mode=report", "outputs=out/${seed}"])
+
+
+def test_points_may_differ_in_everything_else(monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(report, "execute", lambda points, cfg: seen.extend(point.label for point in points))
+    points = [["backbone=tiny", "seed=0"], ["backbone=r3d_10", "seed=0"]]  # with monitors of their own
+    launch(*points, common=["mode=report", f"outputs={tmp_path}", "dispatch.slots=2"])
+    assert seen == ["backbone=tiny", "backbone=r3d_10"]
+
+
+def test_a_mode_that_takes_points_one_by_one_takes_them_as_they_are(monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(sync, "execute", lambda cfg: seen.append(cfg.outputs))
+    launch([f"outputs={tmp_path}/a"], [f"outputs={tmp_path}/b"], common=["mode=sync"])
+    assert seen == [f"{tmp_path}/a", f"{tmp_path}/b"]
