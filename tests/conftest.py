@@ -20,6 +20,10 @@ from vssl.stage.store import StageStore
 
 ROOT = Path(__file__).parent.parent
 
+EXTRA = Path(os.environ["VSSL_TEST_VIDEOS"]) if "VSSL_TEST_VIDEOS" in os.environ else None
+"""Real videos and official lists, which are not part of the project."""
+needs_extra = pytest.mark.skipif(EXTRA is None, reason="VSSL_TEST_VIDEOS names no folder of real videos")
+
 SMALL = [
     "source.num_videos=16",
     "downstream.train.num_videos=16",

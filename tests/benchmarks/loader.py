@@ -28,9 +28,9 @@ from vssl.data.augmentation import Augmentation
 from vssl.data.dataset import ClipDataset
 from vssl.data.decode import Decoder, read_frames
 from vssl.data.decoders import torchcodec
-from vssl.data.decoders.pyav import Converter
 from vssl.data.exactness import exact
-from vssl.data.prepare import Look, transcode, video_files
+from vssl.data.lists import video_files
+from vssl.data.prepare import Look, transcode
 from vssl.data.probe import BadVideo, probe
 from vssl.data.synthetic import SyntheticVideos
 from vssl.errors import VsslError
@@ -189,8 +189,8 @@ def look() -> Look:
 
 def write_jpegs(path: Path, folder: Path) -> None:
     folder.mkdir(parents=True)
-    to_rgb, numbers = Converter(), count()
-    probe(path, lambda f: Image.fromarray(to_rgb(f)).save(folder / f"{next(numbers):05}.jpg", quality=95))
+    numbers = count()
+    probe(path, lambda picture: Image.fromarray(picture).save(folder / f"{next(numbers):05}.jpg", quality=95))
 
 
 def folders(root: Path, scratch: Path) -> dict[str, Path]:

@@ -1,6 +1,7 @@
 """mode=check in processes of its own: what it prints, writes, and survives; and what runs make of it."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -9,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, command, environment
+from conftest import EXTRA, ROOT, command, environment, needs_extra
 from drawn import write
 from vssl.data.index import load
 
 pytestmark = pytest.mark.slow  # whole pipelines in processes of their own: `make test-slow`
 
-UT = ROOT.parent / "shared" / "videos" / "ut_interaction"
 QUICK = [f"{stage}.training.epochs=1" for stage in ("pretext", "protocol")]
 
 
@@ -151,6 +151,20 @@ def test_a_run_before_the_check_gives_the_command(launch, planted, tmp_path):
     assert "folder x 13" in launch(*arguments, "mode=plan", small=False).stdout
 
 
+def test_odd_names_do_not_stop_the_report(launch, tmp_path):
+    root = tmp_path / "videos"
+    (root / os.fsdecode(b"\xe9")).mkdir(parents=True)
+    write(root / "run.mp4", 20)
+    (root / os.fsdecode(b"\xe9") / "two\nlines [x].mp4").write_text("words")
+    for _ in range(2):
+        done = launch(*check(root), "check.max_bad=0.5", small=False)
+        assert done.returncode == 0, done.stderr
+        assert r"\udce9/two\nlines [x].mp4: not a video" in done.stdout
+        assert r"label without files: \udce9;" in done.stdout
+    [remarks] = (tmp_path / "index").glob("*.txt")
+    assert len(remarks.read_text().splitlines()) == 2
+
+
 def test_synthetic_videos_need_no_check(launch):
     assert "name a data set: source=ucf101 source.root=DIR" in launch("mode=check").stderr
 
@@ -188,10 +202,11 @@ def test_own_videos_run_through_the_pipeline(launch, tmp_path):
     assert result["protocol"]["data"]["name"] == "folder"
 
 
-@pytest.mark.skipif(not UT.is_dir(), reason="UT-Interaction is not beside this project")
+@needs_extra
 def test_a_real_set_runs_through_the_whole_pipeline(launch, tmp_path):
-    lists = f"{UT}_lists"
-    sources = ["source=folder", f"source.root={UT}", f"source.lists={lists}", *downstream(UT)]
+    root = EXTRA / "videos" / "ut_interaction"
+    lists = f"{root}_lists"
+    sources = ["source=folder", f"source.root={root}", f"source.lists={lists}", *downstream(root)]
     sources += [f"downstream.lists={lists}", "tracking=jsonl", "runtime.threads=1"]
     assert launch("mode=check", *sources, small=False).returncode == 0
     done = launch(*sources, *QUICK, "auxiliary.training.epochs=1", small=False)

@@ -51,6 +51,7 @@ def test_data_sets_that_are_not_there_count_as_published(printed):
 
 def test_what_is_checked_has_its_key_and_what_starts_from_it_may_not(printed, tmp_path):
     roots = [f"roots.kinetics100={tmp_path}", f"roots.hmdb51={tmp_path / 'hmdb'}"]
+    (tmp_path / "hmdb").mkdir()
     cfg = composed(f"outputs={tmp_path}", *REAL, *roots)
     write(planted_index(20), index_path(OmegaConf.to_container(cfg.source, resolve=True)))
     *table, _, _, note = printed(*REAL, *roots)
@@ -71,6 +72,11 @@ def test_only_the_plan_makes_do_without():
 def test_a_set_without_published_numbers_has_to_be_checked(tmp_path):
     with pytest.raises(VsslError, match=r"^folder: \S+ is not checked yet"):
         plan(composed("source=folder", f"source.root={tmp_path}"))
+    with pytest.raises(VsslError, match=r"^folder: root=/no/such: no such folder$"):
+        plan(composed("source=folder", "source.root=/no/such"))
+    (odd := tmp_path / "my videos").mkdir()
+    with pytest.raises(VsslError, match=rf"mode=check source=folder 'source\.root={odd}'"):
+        plan(composed("source=folder", f"source.root='{odd}'"))
     with pytest.raises(VsslError, match=r"^kinetics100: where are its videos"):
         plan(composed("downstream=kinetics100"))
 
@@ -128,7 +134,5 @@ def test_it_says_how_many_videos_a_sampler_leaves_out(printed):
     lengths = [int(np.random.default_rng([0, False, i]).integers(30, 121)) for i in range(40)]
     short = sum(length < 64 for length in lengths)
     assert 0 < short < 40
-    assert lines[-1].startswith(
-        f"left out: {short} of 40 videos of synthetic, shorter than the 64 frames"
-    )
+    assert lines[-1].startswith(f"left out: {short} of 40 videos of synthetic, shorter than the 64 frames")
     assert not any(line.startswith("left out") for line in printed("pretext=vspp"))

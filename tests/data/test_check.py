@@ -1,12 +1,14 @@
 """What a check makes of a listing, beyond single files."""
 
+import errno
 import json
+import os
 
 import pytest
 
 from drawn import write
 from vssl.data import lists
-from vssl.data.check import Check
+from vssl.data.check import Check, _examine
 from vssl.data.pool import Lost
 
 
@@ -64,3 +66,54 @@ def test_lines_that_a_kill_left_are_passed_over(root):
     assert again.left == ["run/2.mp4"]
     list(again.run(1, timeout_s=60))
     assert check_of(root).left == []
+
+
+def test_no_file_stops_the_check(root):
+    """Nor does it the next one, which has all but what could not be read in its journal."""
+    (root / "run" / "dangling.mp4").symlink_to("gone")
+    (root / "run" / "magic.mkv").write_bytes(b"\x1a\x45\xdf\xa3")
+    os.mkfifo(root / "run" / "pipe.avi")
+    (root / "run" / "folder.mp4").mkdir()
+    write(root / "run" / os.fsdecode(b"two\nlines, caf\xe9.mp4"), 20)
+    for left in (7, 1):
+        check = check_of(root)
+        assert len(check.left) == left
+        assert len(list(check.run(2, timeout_s=60))) == left
+        assert [(remark.name, remark.verdict, bool(remark.detail)) for remark in check.remarks()] == [
+            ("run/dangling.mp4", "missing", True),
+            ("run/magic.mkv", "not a video", True),
+            ("run/pipe.avi", "missing", True),
+            (r"run/two\nlines, caf\udce9.mp4", "codec", True),
+        ]
+        assert check.index(16).usable.tolist() == [True] * 3 + [False] * 3 + [True]
+
+
+def test_a_file_that_vanishes_after_it_was_listed_is_missing_until_it_is_back(root):
+    check = check_of(root)
+    path = root / "run" / "1.mp4"
+    path.rename(root / "aside")
+    list(check.run(1, timeout_s=60))
+    assert [(remark.name, remark.verdict) for remark in check.remarks()] == [("run/1.mp4", "missing")]
+    (root / "aside").rename(path)
+    assert check_of(root).left == ["run/1.mp4"]
+    list(check_of(root).run(1, timeout_s=60))
+    path.rename(root / "aside")
+    path.symlink_to("gone")
+    assert check_of(root).left == ["run/1.mp4"]
+
+
+def test_a_file_that_cannot_be_read_is_tried_again_by_the_next_check(root, monkeypatch):
+    def each(function, tasks, workers, timeout_s):
+        with monkeypatch.context() as patch:
+            patch.setattr("vssl.data.health.open", refuse, raising=False)
+            patch.setattr("vssl.data.probe.open", refuse, raising=False)
+            yield from [(task, _examine(*task)) for task in tasks]
+
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("vssl.data.check.each", each)
+    check = check_of(root)
+    assert len(list(check.run(1, timeout_s=60))) == 3
+    assert {remark[::2] for remark in check.remarks()} == {("damaged", "cannot be read (Permission denied)")}
+    assert len(check_of(root).left) == 3

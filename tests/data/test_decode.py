@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from conftest import ROOT
+from conftest import EXTRA, needs_extra
 from drawn import BITS, BLOCK, cut, numbers, write
 from vssl.data import exactness
 from vssl.data.decode import read_frames
@@ -17,7 +17,6 @@ from vssl.errors import VsslError
 FRAMES = 150
 FIRST = 47  # of the cut
 SHORT = {"g": "30", "bf": "2"}
-REAL = ROOT.parent / "shared" / "videos"
 
 
 def why_no_torchcodec():
@@ -198,10 +197,10 @@ def test_torchcodec_that_does_not_load_gives_its_own_reason(video, monkeypatch):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason=f"no {REAL}: the real videos are not part of the project")
+@needs_extra
 @pytest.mark.parametrize(
     "name", ["clips/TrumanShow_wave_f_nm_np1_fr_med_26.avi", "odd/stream_copied_cut.mp4"]
 )
 def test_real_divx_and_real_cuts_are_right_through_pyav_only(name):
-    assert exact(REAL / name, "pyav")
-    assert not exact(REAL / name, "decord")
+    assert exact(EXTRA / "videos" / name, "pyav")
+    assert not exact(EXTRA / "videos" / name, "decord")

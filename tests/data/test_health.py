@@ -1,17 +1,18 @@
 """A file of every kind of trouble, made here, and what is said about it; then the real odd files."""
 
+import errno
+import os
 import shutil
 
 import av
 import numpy as np
 import pytest
 
-from conftest import ROOT
+from conftest import EXTRA, needs_extra
 from drawn import cut, write
-from vssl.data.health import examine_file
+from vssl.data.exactness import examine
+from vssl.data.health import SEGMENT, Finding, examine_file
 from vssl.data.index import VERDICTS
-
-ODD = ROOT.parent / "shared" / "videos" / "odd"
 
 
 def audio(path):
@@ -47,6 +48,15 @@ def boasting(path):
     return path
 
 
+def of_no_known_codec(path):
+    path.write_bytes(write(path, 20, codec="mpeg4").read_bytes().replace(b"FMP4", b"ZZZ9"))
+
+
+def begun(path, size):
+    """A Matroska file whose header alone has come."""
+    path.write_bytes(write(path, 20).read_bytes()[:size])
+
+
 def stream_copied(path):
     whole = write(path.with_name("whole.mp4"), 100, options={"g": "30", "bf": "2"})
     cut(whole, path, 47)
@@ -62,6 +72,13 @@ PLANTED = {
     "half_index_first.mp4": ("truncated", lambda path: half(path, options={"movflags": "faststart"})),
     "half.avi": ("truncated", lambda path: half(path, codec="mpeg4")),
     "half.mkv": ("truncated", half),
+    "magic.mkv": ("not a video", lambda path: begun(path, 4)),
+    "segment.mkv": ("not a video", lambda path: begun(path, write(path, 1).read_bytes().index(SEGMENT) + 4)),
+    "codec.avi": ("damaged", of_no_known_codec),
+    "folder.mp4": ("missing", lambda path: path.mkdir()),
+    "pipe.avi": ("missing", os.mkfifo),
+    "dangling.mp4": ("missing", lambda path: path.symlink_to("gone")),
+    "circle.mp4": ("damaged", lambda path: path.symlink_to(path)),
     "scratched.mp4": ("damaged", scratched),
     "av1.mkv": ("codec", lambda path: write(path, 20, codec="libsvtav1")),
     "cut.mp4": ("stream-copied cut", stream_copied),
@@ -103,6 +120,31 @@ def test_a_file_that_no_decoder_reads_rightly_is_not_used(tmp_path, monkeypatch)
     assert not VERDICTS[found.verdict].usable
 
 
+@pytest.mark.parametrize(
+    ("number", "verdict"),
+    [(errno.EACCES, "damaged"), (errno.EIO, "damaged"), (errno.ESTALE, "damaged"), (errno.ENOENT, "missing")],
+)
+def test_what_the_system_does_not_hand_out_is_said_in_its_words(tmp_path, monkeypatch, number, verdict):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("builtins.open", refuse)
+    found = examine_file(write(tmp_path / "v.mp4", 20), "decord")
+    assert found == Finding(verdict, f"cannot be read ({os.strerror(number)})")
+
+
+def test_a_file_may_vanish_while_it_is_read(tmp_path, monkeypatch):
+    path = write(tmp_path / "v.mp4", 20)
+    monkeypatch.setattr("vssl.data.health.examine", lambda *_: (path.unlink(), examine(path, "decord"))[1])
+    found = examine_file(path, "decord")
+    assert (found.verdict, found.digest) == ("missing", "")
+
+
+def test_a_name_that_is_no_utf8_leaves_the_video_as_it_is(tmp_path):
+    found = examine_file(write(tmp_path / os.fsdecode(b"caf\xe9.mp4"), 20), "decord")
+    assert (found.frames, found.decoder) == (20, "pyav")
+
+
 def test_the_digest_is_of_the_content(tmp_path):
     one, other = write(tmp_path / "one.mp4", 20), write(tmp_path / "other.mp4", 21)
     shutil.copy(one, tmp_path / "copy.mp4")
@@ -126,7 +168,7 @@ EXPECTED = {
 }
 
 
-@pytest.mark.skipif(not ODD.is_dir(), reason="the odd videos are not beside this project")
+@needs_extra
 @pytest.mark.parametrize("name", EXPECTED)
 def test_real_odd_files(name):
-    assert examine_file(ODD / name, "decord").verdict == EXPECTED[name]
+    assert examine_file(EXTRA / "videos" / "odd" / name, "decord").verdict == EXPECTED[name]

@@ -132,6 +132,12 @@ def test_validation_without_groups_is_a_share_that_does_not_depend_on_the_order(
     assert held != list(range(10))
 
 
+def test_names_that_are_no_utf8_can_be_held_out():
+    index = planted_index(4, [os.fsdecode(b"caf\xe9%d.mp4" % n) for n in range(4)])
+    held, left = (select(index, subset, 1, 0.5, None) for subset in ("val", "train"))
+    assert (len(held), sorted([*held, *left])) == (2, [0, 1, 2, 3])
+
+
 def test_one_group_cannot_be_cut():
     with pytest.raises(VsslError, match="1 groups cannot be cut in two"):
         select(planted_index(3, names=["1", "2", "3"]), "val", 1, 0.1, "(?P<group>)")

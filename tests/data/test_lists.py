@@ -1,16 +1,14 @@
-"""Lists as people have them; the official ones too where they lie beside this project."""
+"""Lists as people have them; the official ones too where they are given."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from conftest import ROOT
+from conftest import EXTRA, needs_extra
 from vssl.data import lists
 from vssl.data.lists import TEST, TRAIN, UNLABELLED, UNUSED
 from vssl.errors import VsslError
-
-OFFICIAL = ROOT.parent / "shared" / "splits"
-official = pytest.mark.skipif(not OFFICIAL.is_dir(), reason="the official lists are not beside this project")
 
 
 def make(root, *paths):
@@ -33,7 +31,7 @@ def told(listing):
     }
 
 
-@official
+@needs_extra
 @pytest.mark.parametrize(
     ("layout", "classes", "videos", "splits"),
     [
@@ -43,21 +41,21 @@ def told(listing):
 )
 def test_the_official_lists_have_the_published_counts(tmp_path, layout, classes, videos, splits):
     make(tmp_path, "some.avi")
-    listing = lists.read(layout, tmp_path, OFFICIAL / layout, None)
+    listing = lists.read(layout, tmp_path, EXTRA / "splits" / layout, None)
     assert (len(listing.classes), len(listing.entries)) == (classes, videos)
     assert [((row == TRAIN).sum(), (row == TEST).sum()) for row in listing.subsets_SN] == splits
     assert not any(entry.exists for entry in listing.entries)
     assert listing.not_listed == 1
 
 
-@official
+@needs_extra
 def test_either_line_end_says_the_same(tmp_path):
     make(tmp_path, "some.avi")
-    unix = tmp_path / "unix"
-    for file in (OFFICIAL / "ucf101").glob("*.txt"):
+    official, unix = EXTRA / "splits" / "ucf101", tmp_path / "unix"
+    for file in official.glob("*.txt"):
         say(unix / file.name, *file.read_text().splitlines())
-    read = [lists.read("ucf101", tmp_path, folder, None) for folder in (OFFICIAL / "ucf101", unix)]
-    assert b"\r" in (OFFICIAL / "ucf101/testlist01.txt").read_bytes()
+    read = [lists.read("ucf101", tmp_path, folder, None) for folder in (official, unix)]
+    assert b"\r" in (official / "testlist01.txt").read_bytes()
     assert b"\r" not in (unix / "testlist01.txt").read_bytes()
     assert read[0] == read[1]
 
@@ -239,3 +237,30 @@ def test_a_root_without_videos_is_named(tmp_path):
         lists.read("folder", tmp_path / "gone", None, None)
     with pytest.raises(VsslError, match=r"no video file in here"):
         lists.read("folder", Path(tmp_path), None, None)
+
+
+def test_one_walk_for_all(tmp_path):
+    """Hidden files and folders are passed over, a folder named like a video is none, no link leads back."""
+    make(tmp_path, "a.MP4", ".b.mp4", ".trash/c.mp4", "run/d.avi", "run/list.txt", "film.mp4/e.mkv", "mp4")
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    (tmp_path / "dangling.mp4").symlink_to("gone")
+    for circle in ("run/self", "run/up", "film.mp4/over"):
+        (tmp_path / circle).symlink_to({"self": ".", "up": "..", "over": "../run"}[Path(circle).name])
+    videos = ["a.MP4", "dangling.mp4", "film.mp4/e.mkv", "film.mp4/over/d.avi", "link/d.avi", "run/d.avi"]
+    assert lists.video_files(tmp_path) == videos
+    texts = ["film.mp4/over/list.txt", "link/list.txt", "run/list.txt"]
+    assert sorted(lists.walk(tmp_path)) == sorted([*videos, *texts, "mp4"])
+
+
+def test_names_that_are_no_utf8_are_found_by_a_list_that_has_them_so(tmp_path):
+    name = os.fsdecode(b"caf\xe9.mp4")
+    make(tmp_path, name)
+    (tmp_path / "train.txt").write_bytes(b"caf\xe9.mp4 run\n")
+    assert told(lists.read("folder", tmp_path, None, None)) == {name: ("run", (TRAIN,), True)}
+    (tmp_path / "train.csv").write_bytes(b"caf\xe9.mp4 run\n")
+    assert told(lists.read("kinetics", tmp_path, None, None)) == {name: ("run", (TRAIN,), True)}
+
+
+def test_text_for_people_is_one_line_of_characters_that_can_be_printed():
+    assert lists.printable("été [1].mp4") == "été [1].mp4"
+    assert lists.printable(os.fsdecode(b"a\nb\tc\xe9.mp4")) == r"a\nb\tc\udce9.mp4"

@@ -1,9 +1,11 @@
+import errno
 import os
 import signal
 import subprocess
 import sys
 import time
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -15,7 +17,8 @@ from vssl.commands.prepare import execute
 from vssl.data.augmentation import resize
 from vssl.data.decode import read_frames
 from vssl.data.exactness import exact
-from vssl.data.prepare import Look, claimed, copy_lists, transcode, video_files
+from vssl.data.lists import video_files
+from vssl.data.prepare import Look, claimed, copy_lists, transcode
 from vssl.data.probe import BadVideo, probe
 from vssl.errors import VsslError
 
@@ -114,6 +117,72 @@ def test_videos_and_lists_are_found_below_a_folder(tmp_path):
     assert video_files(tmp_path / "in") == ["a.mp4", "b/x.AVI"]
     copy_lists(tmp_path / "in", tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").rglob("*.*")] == ["list.txt"]
+
+
+def test_a_list_that_cannot_be_read_is_named_and_what_is_no_file_passed_over(tmp_path, monkeypatch):
+    for name in ("a.txt", "b.csv"):
+        (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "in" / name).write_text(name)
+    os.mkfifo(tmp_path / "in" / "pipe.txt")
+    (tmp_path / "in" / "dangling.json").symlink_to("gone")
+    read = Path.read_bytes
+
+    def refuse(path):
+        if path.name == "a.txt":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    failed = copy_lists(tmp_path / "in", tmp_path / "out")
+    assert list(failed) == ["a.txt"]
+    assert "a.txt: cannot be read (Input/output error); check" in failed["a.txt"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.csv"]
+
+
+def test_a_name_as_long_as_names_can_be(tmp_path):
+    name = "x" * 251 + ".mp4"
+    transcode(write(tmp_path / "v.mp4", 5).rename(tmp_path / name), tmp_path / "out" / name, LOOK)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
+
+
+def test_no_file_stops_the_others(tmp_path, capsys, monkeypatch):
+    """Neither now nor the next time; and the timing at the end passes over what cannot be read."""
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for name in ("0.mp4", "1.mp4", os.fsdecode(b"two\nlines, caf\xe9.mp4")):
+        write(source / name, 20)
+    (source / "dangling.mp4").symlink_to("gone")
+    (source / os.fsdecode(b"\xe9.avi")).write_text("words")
+    os.mkfifo(source / "pipe.avi")
+    cfg = composed(
+        *("mode=prepare", "source=folder", "prepare.size=[32,128]", "runtime.workers=1", "check.max_bad=1"),
+        *(f"source.root={source}", f"prepare.out={out}", f"outputs={tmp_path / 'o'}"),
+    )
+
+    def refuse(path, frames_T, decoder):
+        raise VsslError("no")
+
+    monkeypatch.setattr("vssl.commands.prepare.read_frames", refuse)
+    for _ in range(2):
+        execute(cfg)
+        said = capsys.readouterr().out
+        failed = [line for line in said.splitlines() if line.startswith("failed: ")]
+        whys = {
+            "dangling.mp4": "cannot be read (No such file",
+            "pipe.avi": "no regular file",
+            r"\udce9.avi": "not a v",
+        }
+        assert [
+            line for line, (name, why) in zip(failed, whys.items(), strict=True) if f"/{name}: {why}" in line
+        ] == failed
+        assert "3 videos: " in said
+        assert (out / ".failed.txt").read_text().splitlines() == [
+            line.removeprefix("failed: ") for line in failed
+        ]
+    (source / "1.mp4").unlink()
+    (source / "1.mp4").symlink_to("gone")
+    execute(cfg)
+    assert "2 videos: " in capsys.readouterr().out
 
 
 def test_one_folder_holds_one_look(tmp_path):

@@ -75,7 +75,7 @@ def test_the_same_config_gives_the_same_bytes_anywhere(source, tmp_path):
     elsewhere.prepare()
     assert source.folder.name == elsewhere.folder.name
     assert files(source) == files(elsewhere)
-    assert len(files(source)) == 17
+    assert len(files(source)) == 16
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"appearance": "test"}, {"noise": 8.0}])
@@ -237,7 +237,7 @@ def test_processes_that_prepare_at_once_all_end_well(source):
     processes = [Popen([executable, "-c", code]) for _ in range(2)]
     assert [process.wait(timeout=60) for process in processes] == [0, 0]
     assert os.listdir(source.root) == [source.folder.name]
-    assert len(files(source)) == 17
+    assert len(files(source)) == 16
 
 
 def test_the_loser_of_a_race_keeps_the_winners_videos(source, monkeypatch):
@@ -269,11 +269,12 @@ def test_a_full_disk_leaves_nothing_behind(source, monkeypatch):
     assert os.listdir(source.root) == []
 
 
-def test_a_folder_without_its_index_is_an_error(source):
-    source.folder.mkdir(parents=True)
-    (source.folder / "00000.mp4").write_bytes(b"")
+def test_a_place_that_cannot_be_written_is_an_error(source):
+    source.folder.parent.mkdir(parents=True, exist_ok=True)
+    source.folder.write_text("no folder")
     with pytest.raises(VsslError, match=r"cannot write the synthetic videos"):
         source.prepare()
+    assert os.listdir(source.root) == [source.folder.name]
 
 
 def test_the_lengths_are_known_before_the_videos_are_written(source):

@@ -22,7 +22,5 @@ def test_a_share_may_be_nothing_and_all():
     check_share("momentum", 0)
     check_share("momentum", 1)
     for value in (-0.1, 1.1):
-        with pytest.raises(
-            VsslError, match=rf"^momentum={value} is not a share: choose .* from 0 to 1$"
-        ):
+        with pytest.raises(VsslError, match=rf"^momentum={value} is not a share: choose .* from 0 to 1$"):
             check_share("momentum", value)

@@ -39,8 +39,9 @@ def test_the_videos_that_are_too_short_are_counted(task, frames):
 
 def test_torch_is_imported_for_none_that_leaves_nothing_out():
     code = (
-        "import sys; from vssl.stage.left_out import _may_refuse as may\n"
-        "print([may({'_target_': f'vssl.pretext.{name}'}) for name in ('order.OPNSampler', 'vspp.VSPPSampler')])\n"
+        "import sys; from vssl.stage.left_out import _may_refuse\n"
+        "names = 'order.OPNSampler', 'vspp.VSPPSampler'\n"
+        "print([_may_refuse({'_target_': f'vssl.pretext.{name}'}) for name in names])\n"
         "print('torch' in sys.modules)"
     )
     done = subprocess.run(

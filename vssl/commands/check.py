@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vssl.data import lists
 from vssl.data.check import Check, Remark
+from vssl.data.decoders import torchcodec
 from vssl.data.index import VERDICTS, Index, absolute, index_path, validate, write
 from vssl.errors import VsslError
 from vssl.files import write_atomically
@@ -59,6 +60,8 @@ def _real_sources(cfg: DictConfig) -> Iterator[Node]:
 
 
 def _check(source: Node, path: Path, cfg: DictConfig) -> Index:
+    if source["decoder"] == "torchcodec":
+        torchcodec.load()  # else every file would seem to need another decoder
     root = absolute(source["root"])
     given = absolute(source["lists"]) if source["lists"] else None
     listing = lists.read(source["layout"], root, given, source["classes"])
@@ -104,7 +107,7 @@ def _causes(remarks: list[Remark]) -> Iterator[Cause]:
 
 def _classes_without_files(index: Index) -> list[str]:
     used = set(index.label[index.usable].tolist())
-    return [name for label, name in enumerate(index.classes) if label not in used]
+    return [lists.printable(name) for label, name in enumerate(index.classes) if label not in used]
 
 
 def _write_remarks(remarks: list[Remark], path: Path) -> None:
@@ -114,7 +117,7 @@ def _write_remarks(remarks: list[Remark], path: Path) -> None:
     }
     lines = ["\t".join([*remark, remedies[remark.verdict]]) for remark in remarks]
     text = "".join(f"{line}\n" for line in lines)
-    write_atomically(path.with_suffix(".txt"), text.encode("utf-8", "surrogateescape"))
+    write_atomically(path.with_suffix(".txt"), text)
 
 
 def _counts(source: Node, index: Index) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from vssl.data.decode import read_frames
 from vssl.data.index import absolute, root_of
+from vssl.data.lists import printable, video_files
 from vssl.data.pool import Lost, each
-from vssl.data.prepare import Look, claimed, copy_lists, transcode_file, video_files
+from vssl.data.prepare import Look, claimed, copy_lists, transcode_file
 from vssl.data.probe import probe
 from vssl.errors import VsslError
 from vssl.files import write_atomically
@@ -38,8 +40,7 @@ def execute(cfg: DictConfig) -> None:
     if not names:
         raise VsslError(f"source.root={root}: no videos below it; say source.root=DIR of the videos")
     with claimed(out, look):
-        copy_lists(root, out)
-        failed = _transcode(names, root, out, look, cfg)
+        failed = copy_lists(root, out) | _transcode(names, root, out, look, cfg)
     _report(names, failed, root, out)
     if len(failed) > cfg.check.max_bad * len(names):
         raise VsslError(
@@ -82,11 +83,12 @@ def _transcode(names: Sequence[str], root: Path, out: Path, look: Look, cfg: Dic
 
 
 def _report(names: Sequence[str], failed: dict[str, str], root: Path, out: Path) -> None:
-    lines = [failed[name] for name in sorted(failed)]
+    lines = [printable(failed[name]) for name in sorted(failed)]
     for line in lines:
         print(f"failed: {line}")
     write_atomically(out / ".failed.txt", "".join(f"{line}\n" for line in lines))
-    ready = [name for name in names if name not in failed]
+    # A link may lead nowhere since its video was prepared.
+    ready = [name for name in names if name not in failed and (root / name).is_file()]
     if not ready:
         return
     before, after = ([folder / name for name in ready] for folder in (root, out))
@@ -103,5 +105,6 @@ def _clip_ms(paths: Sequence[Path], lengths: Sequence[int]) -> float:
     """Milliseconds of processor time to read 16 frames from the middle of each file on."""
     started = time.process_time()
     for path, length in zip(paths, lengths, strict=True):
-        read_frames(path, (length // 2 + np.arange(16)) % length, "pyav")
+        with suppress(VsslError):  # a damaged file that decodes from its start may not from its middle
+            read_frames(path, (length // 2 + np.arange(16)) % length, "pyav")
     return 1000 * (time.process_time() - started) / len(paths)

@@ -12,7 +12,7 @@ import numpy as np
 from vssl.data.decode import Decoder
 from vssl.data.health import Finding, examine_file
 from vssl.data.index import DIGEST_BYTES, Column, Index, are_usable, pack_names
-from vssl.data.lists import Listing
+from vssl.data.lists import Listing, printable
 from vssl.data.pool import Lost, each
 
 State = list[int | str]
@@ -20,7 +20,7 @@ State = list[int | str]
 
 
 class Remark(NamedTuple):
-    """Something to be said about a file."""
+    """Something to be said about a file, in words that can be printed."""
 
     verdict: str
     name: str
@@ -64,9 +64,10 @@ class Check:
                 if isinstance(found, Lost):  # not for the journal: another time it may have more time
                     finding = Finding("crashes" if found.in_time else "hangs", found.reason)
                 else:
-                    finding = Finding(*found)
-                    file.write(json.dumps([name, self._state(name), finding]) + "\n")
-                    file.flush()
+                    state, finding = found
+                    if finding.digest:  # else it could not be read: another time it may
+                        file.write(json.dumps([name, state, finding]) + "\n")
+                        file.flush()
                 self._put(name, finding)
                 yield name
 
@@ -88,7 +89,7 @@ class Check:
         rows = sorted(self._details)
         verdicts = [self._columns["verdict"][row].decode() for row in rows]
         return [
-            Remark(verdict, self.listing.entries[row].path, self._details[row])
+            Remark(verdict, printable(self.listing.entries[row].path), printable(self._details[row]))
             for row, verdict in zip(rows, verdicts, strict=True)
         ]
 
@@ -137,14 +138,20 @@ class Check:
                 if (
                     name in self._row
                     and self.listing.entries[self._row[name]].exists
-                    and state == self._state(name)
+                    and state == _state(self.root / name, self.decoder)
                 ):
                     self._put(name, Finding(*finding))
 
-    def _state(self, name: str) -> State:
-        stat = (self.root / name).stat()
-        return [stat.st_size, stat.st_mtime_ns, self.decoder]
+
+def _state(path: Path, decoder: Decoder) -> State | None:
+    """The state of a file; None if the system does not tell it."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return [stat.st_size, stat.st_mtime_ns, decoder]
 
 
-def _examine(name: str, root: Path, decoder: Decoder) -> Finding:
-    return examine_file(root / name, decoder)
+def _examine(name: str, root: Path, decoder: Decoder) -> tuple[State | None, Finding]:
+    path = root / name
+    return _state(path, decoder), examine_file(path, decoder)

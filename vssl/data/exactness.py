@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vssl.data.decode import Decoder, read_frames
-from vssl.data.decoders.pyav import Converter
 from vssl.data.probe import Probe, probe
 from vssl.errors import VsslError
 
@@ -35,8 +34,8 @@ def exact(path: Path, decoder: Decoder) -> bool:
 
 def examine(path: Path, decoder: Decoder) -> tuple[Probe, bool]:
     """The facts of a file, and `exact`, from one pass over it."""
-    to_rgb, shown = Converter(), list[NDArray[np.int16]]()
-    facts = probe(path, see=lambda frame: shown.append(_sparse(to_rgb(frame))))
+    shown: list[NDArray[np.int16]] = []
+    facts = probe(path, see=lambda picture_HWC: shown.append(_sparse(picture_HWC)))
     try:
         return facts, all(_right(path, decoder, clip_T, np.stack(shown)) for clip_T in _clips(facts.frames))
     except VsslError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -11,7 +12,7 @@ import numpy as np
 from vssl.data.decode import Decoder, read_frames
 from vssl.data.exactness import exact, examine
 from vssl.data.index import DIGEST_BYTES
-from vssl.data.probe import MP4_BOXES, BadVideo, Probe
+from vssl.data.probe import MP4_BOXES, BadVideo, Probe, unreadable
 from vssl.errors import VsslError
 
 SLACK = 2
@@ -38,17 +39,27 @@ class Finding(NamedTuple):
 def examine_file(path: Path, first: Decoder) -> Finding:
     """Read a file once as a whole, and again in pieces through the decoder `first`; if that gives other
     frames than reading from the start, find a decoder that does not.
+
+    A file that the system does not hand out has no digest: another time it may.
     """
     try:
+        return _found(path, first)._replace(digest=_digest(path))
+    except OSError as error:
+        bad = unreadable(path, error)
+        return Finding(bad.cause, bad.what)
+
+
+def _found(path: Path, first: Decoder) -> Finding:
+    """All of a finding but the digest."""
+    try:
         facts, right = examine(path, first)
+        decoder = first if right else _another(path, first)
     except BadVideo as error:
-        what = str(error).removeprefix(f"{path}: ").partition("; ")[0]
         cut = error.cause in ("not a video", "damaged") and _bytes_lost(path) > 0
-        return Finding("truncated" if cut else error.cause, what, digest=_digest(path))
-    decoder = first if right else _another(path, first)
+        return Finding("truncated" if cut else error.cause, error.what)
     verdict, detail = _judge(path, facts, first, decoder)
     looks = (facts.frames, facts.fps, facts.width, facts.height, facts.codec)
-    return Finding(verdict, detail, *looks, decoder or "", _digest(path))
+    return Finding(verdict, detail, *looks, decoder or "")
 
 
 def _another(path: Path, first: Decoder) -> Decoder | None:
@@ -130,16 +141,16 @@ def _matroska_end(file: BinaryIO, size: int) -> int:
 
 def _matroska_number(file: BinaryIO) -> int:
     """A length, in as many bytes as its first one has leading zeros and one more; -1: unknown (all ones)."""
-    first = file.read(1)[0]
+    first = int.from_bytes(file.read(1), "big")  # 0 at the end of the file
     more = 8 - first.bit_length()
     value = (first << 8 * more | int.from_bytes(file.read(more), "big")) & (1 << 7 * (more + 1)) - 1
     return value if value < (1 << 7 * (more + 1)) - 1 else -1
 
 
 def _digest(path: Path) -> str:
-    """Hash of the content; of nothing for a file that is not there."""
+    """Hash of the content; of nothing for what is no regular file."""
     digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
-    if path.is_file():
+    if stat.S_ISREG(path.stat().st_mode):
         with open(path, "rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)

@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import re
+import shlex
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -107,9 +108,14 @@ def are_usable(verdict: Column) -> NDArray[np.bool_]:
 
 def pack_names(names: Sequence[str]) -> tuple[Column, Column]:
     """One array of bytes, and the offset of each name in it."""
-    encoded = [name.encode("utf-8", "surrogateescape") for name in names]
+    encoded = [_bytes(name) for name in names]
     offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
     return np.frombuffer(b"".join(encoded), np.uint8), offsets
+
+
+def _bytes(name: str) -> bytes:
+    """A name as the file system has it, UTF-8 or not."""
+    return name.encode("utf-8", "surrogateescape")
 
 
 def index_path(source: Mapping[str, Any]) -> Path:
@@ -253,11 +259,14 @@ def _changed(source: Mapping[str, Any], path: Path) -> int:
         return path.stat().st_mtime_ns
     except FileNotFoundError as error:
         name, root, lists = source["name"], source["root"], source["lists"]
-        command = f"python launch.py mode=check source={name} source.root={root}"
-        command += f" source.lists={lists}" if lists else ""
-        command += f" decoder={source['decoder']}" if source["decoder"] != "decord" else ""
+        if not absolute(root).is_dir():
+            raise VsslError(f"{name}: root={root}: no such folder") from error
+        words = ["mode=check", f"source={name}", f"source.root={root}"]
+        words += [f"source.lists={lists}"] if lists else []
+        words += [f"decoder={source['decoder']}"] if source["decoder"] != "decord" else []
         if path.parent.name == "index" and path.parent.parent != Path("outputs").absolute():
-            command += f" outputs={path.parent.parent}"
+            words.append(f"outputs={path.parent.parent}")
+        command = shlex.join(["python", "launch.py", *words])
         raise VsslError(f"{name}: {root} is not checked yet; run: {command}") from error
 
 
@@ -285,7 +294,7 @@ def validation_rows(index: Index, rows: Column, share: float, group: str | None)
     """
     names = [_group(index.name(row), group) for row in rows]
     groups, group_of, counts = np.unique(names, return_inverse=True, return_counts=True)
-    order = sorted(range(len(groups)), key=lambda i: hashlib.sha256(str(groups[i]).encode()).digest())
+    order = sorted(range(len(groups)), key=lambda i: hashlib.sha256(_bytes(str(groups[i]))).digest())
     before = np.cumsum([0, *counts[order]])[:-1]
     held = [i for i, count in zip(order, before, strict=True) if count < share * len(rows)]
     if len(held) == len(groups):

@@ -38,6 +38,7 @@ PLACES = {
 }
 """Folders in which the official archives bring their lists."""
 
+_VIDEO = tuple(f".{ending}" for ending in ENDINGS)
 _LINE = re.compile(rf"(?P<path>.+?\.(?:{'|'.join(ENDINGS)}))(?:[\s,]+(?P<label>.+))?", re.IGNORECASE)
 _YOUTUBE = re.compile(r"(?P<id>.{11})(?:_\d+_\d+)?")
 _SUBSET_FOLDER = re.compile(r"(?:.*[_-])?(train|val|validate|validation|test)(?:[_-]?\d*)", re.IGNORECASE)
@@ -71,13 +72,31 @@ class Listing:
         return np.array([entry.subsets for entry in self.entries], np.uint8).T.reshape(-1, len(self.entries))
 
 
+def walk(root: Path) -> Iterator[str]:
+    """Paths below a folder of all files in it, but for hidden ones; hidden folders are passed over."""
+    for folder, folders, names in os.walk(root, followlinks=True):
+        folders[:] = [name for name in folders if name[0] != "." and not _leads_back(Path(folder, name))]
+        below = os.path.relpath(folder, root)
+        yield from (os.path.normpath(os.path.join(below, name)) for name in names if name[0] != ".")
+
+
+def _leads_back(folder: Path) -> bool:
+    """Whether this is a link to a folder that it lies in: following it would never end."""
+    return folder.is_symlink() and os.path.realpath(folder) in map(os.path.realpath, folder.parents)
+
+
+def video_files(root: Path) -> list[str]:
+    """Paths of all video files below a folder, in order."""
+    return sorted(path for path in walk(root) if path.lower().endswith(_VIDEO))
+
+
 class Files:
     """The video files below a folder, found by what lists call them."""
 
     def __init__(self, root: Path) -> None:
         if not root.is_dir():
             raise VsslError(f"{root}: no such folder; set root to the folder that holds the videos")
-        self.paths = sorted(_walk(root))
+        self.paths = video_files(root)
         if not self.paths:
             raise VsslError(f"{root}: no video file in here or below; set root to the folder of the videos")
         self._by_path = {_plain_path(path): path for path in reversed(self.paths)}
@@ -223,7 +242,7 @@ def _kinetics(files: Files, lists: _Lists) -> Listing:
 def _kinetics_rows(found: list[Path], subset: int) -> Iterator[tuple[str, str, int]]:
     """(path, class, subset) of each row of a csv: the official columns, or "path class" without a header."""
     for file in found[:1]:
-        with open(file, newline="", encoding="utf-8") as text:
+        with open(file, newline="", encoding="utf-8", errors="surrogateescape") as text:
             header = next(csv.reader(text), [])
             text.seek(0)
             if "youtube_id" in header and "label" in header:
@@ -325,13 +344,9 @@ def _numbers(class_file: Path) -> dict[str, int]:
 # what they share
 
 
-def _walk(root: Path) -> Iterator[str]:
-    for folder, folders, names in os.walk(root, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        below = os.path.relpath(folder, root)
-        for name in names:
-            if name.rpartition(".")[2].lower() in ENDINGS and not name.startswith("."):
-                yield name if below == "." else f"{below}/{name}".replace(os.sep, "/")
+def printable(text: str) -> str:
+    """Text as one line that any terminal takes: line ends, and bytes that are no UTF-8, are written out."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def _plain(name: str) -> str:
@@ -343,8 +358,9 @@ def _plain_path(path: str) -> str:
 
 
 def _text(file: Path) -> list[str]:
-    """Lines that are not blank, whatever their ends."""
-    return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    """Lines that are not blank, whatever their ends; bytes that are no UTF-8 as in the names of files."""
+    text = file.read_text(encoding="utf-8", errors="surrogateescape")
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _lines(file: Path) -> Iterator[tuple[str, str | None]]:

@@ -18,9 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from vssl.data.augmentation import resize
-from vssl.data.decoders.pyav import Converter
-from vssl.data.lists import ENDINGS
-from vssl.data.probe import BadVideo, probe
+from vssl.data.lists import walk
+from vssl.data.probe import BadVideo, probe, unreadable
 from vssl.errors import VsslError
 from vssl.files import remove_leftovers, write_atomically
 
@@ -65,7 +64,7 @@ def transcode(source: Path, target: Path, look: Look) -> None:
     A kill leaves no half-written target. Raises `BadVideo` if the source cannot be decoded to its end.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    beside = target.with_name(f".part.{os.getpid()}")  # the name of a video may be as long as any can be
     try:
         with _Writer(source, beside, look) as writer:
             facts = probe(source, see=writer.add)
@@ -83,7 +82,6 @@ class _Writer:
     def __init__(self, source: Path, path: Path, look: Look) -> None:
         self.source, self.look = source, look
         self.container = av.open(str(path), "w", format="mp4", options={"movflags": "faststart"})
-        self.to_rgb = Converter()
         self.stream: av.VideoStream | None = None
         self.count = 0
 
@@ -97,9 +95,8 @@ class _Writer:
             self.container.mux(self.stream.encode())
         self.container.close()
 
-    def add(self, frame: av.VideoFrame) -> None:
-        """Append a decoded frame."""
-        picture_HWC = self.to_rgb(frame)
+    def add(self, picture_HWC: NDArray[np.uint8]) -> None:
+        """Append a picture."""
         if self.stream is None:
             self.sides = self.look.sides(*picture_HWC.shape[:2])
             self.stream = self._begin()
@@ -148,23 +145,19 @@ def transcode_file(name: str, root: Path, out: Path, look: Look) -> str | None:
     return None
 
 
-def video_files(root: Path) -> list[str]:
-    """Names of all videos below a folder, in order."""
-    return sorted(name for name in _walk(root) if name.lower().endswith(tuple(f".{e}" for e in ENDINGS)))
-
-
-def copy_lists(root: Path, out: Path) -> None:
-    """Copy what is no video but may list some."""
-    for name in _walk(root):
-        if name.endswith(LISTS):
+def copy_lists(root: Path, out: Path) -> dict[str, str]:
+    """Copy what is no video but may list some; return why files failed, by name."""
+    failed = {}
+    for name in walk(root):
+        if name.endswith(LISTS) and (root / name).is_file():
+            try:
+                content = (root / name).read_bytes()
+            except OSError as error:
+                failed[name] = str(unreadable(root / name, error))
+                continue
             (out / name).parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(out / name, (root / name).read_bytes())
-
-
-def _walk(root: Path) -> Iterator[str]:
-    for folder, _, names in os.walk(root, followlinks=True):
-        below = os.path.relpath(folder, root)
-        yield from (os.path.normpath(os.path.join(below, name)) for name in names if name[0] != ".")
+            write_atomically(out / name, content)
+    return failed
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Literal
 import av
 import numpy as np
 from av.error import FFmpegError
+from numpy.typing import NDArray
 
+from vssl.data.decoders.pyav import Converter
 from vssl.errors import VsslError
 
 Cause = Literal["missing", "empty", "not a video", "no video stream", "truncated", "damaged"]
@@ -28,7 +31,7 @@ class BadVideo(VsslError):
 
     def __init__(self, path: Path, cause: Cause, what: str, remedy: str) -> None:
         super().__init__(f"{path}: {what}; {remedy}")
-        self.cause = cause
+        self.cause, self.what = cause, what
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,7 @@ class Probe:
     header_frames: what the header says; 0 if it says nothing. Often wrong by one or two.
     fps: mean rate; variable_rate: whether the frames come at unequal times.
     width, height: in pixels, as shown: after turning.
-    rotation: degrees in which the pictures are turned anticlockwise to stand upright: 0, 90, 180 or 270.
-    codec: name such as h264, mpeg4, av1; duration_s: seconds that the header says.
+    codec: name such as h264, mpeg4, av1.
     """
 
     frames: int
@@ -54,40 +56,49 @@ class Probe:
     variable_rate: bool
     width: int
     height: int
-    rotation: int
     codec: str
-    duration_s: float
 
 
-def probe(path: Path, see: Callable[[av.VideoFrame], object] = lambda frame: None) -> Probe:
-    """Decode the whole file, and show every frame to `see`, in the order of a viewer.
+def probe(path: Path, see: Callable[[NDArray[np.uint8]], object] = lambda picture_HWC: None) -> Probe:
+    """Decode the whole file, and show every picture (RGB [H,W,C]) to `see`, in the order of a viewer.
 
     Raises `BadVideo` with file, cause and remedy.
     """
-    _check_file(path)
-    with _open(path) as container:
+    with _open(path, _beginning(path)) as container:
         if not container.streams.video:
             raise BadVideo(path, "no video stream", "has no video stream", "take it out of the list")
         walk = _Walk(path, container)
-        for frame in walk.frames():
-            see(frame)
+        for picture_HWC in walk.pictures():
+            see(picture_HWC)
         return walk.facts()
 
 
-def _check_file(path: Path) -> None:
-    if not path.is_file():
-        raise BadVideo(path, "missing", "no such file", "check the folder of the data set")
-    if path.stat().st_size == 0:
+def unreadable(path: Path, error: OSError) -> BadVideo:
+    """The error for a file that the system does not hand out."""
+    cause: Cause = "missing" if isinstance(error, FileNotFoundError) else "damaged"
+    what = f"cannot be read ({error.strerror})"
+    return BadVideo(path, cause, what, "check the folder of the data set, its permissions and its disk")
+
+
+def _beginning(path: Path) -> bytes:
+    """What a file begins with."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would never end
+            raise BadVideo(path, "missing", "no regular file", "take it out of the list")
+        with open(path, "rb") as file:
+            beginning = file.read(8)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if not beginning:
         raise BadVideo(path, "empty", "empty file", "fetch it again")
+    return beginning
 
 
-def _open(path: Path) -> av.container.InputContainer:
+def _open(path: Path, beginning: bytes) -> av.container.InputContainer:
     try:
         return av.open(str(path), metadata_errors="replace")
     except FFmpegError as error:
-        with open(path, "rb") as file:
-            begins_as_mp4 = file.read(8)[4:] in MP4_BOXES
-        if begins_as_mp4:
+        if beginning[4:] in MP4_BOXES:
             what = f"ends before its table of frames ({error.strerror})"
             raise BadVideo(path, "truncated", what, "fetch it again") from error
         what = f"not a video ({error.strerror})"
@@ -100,12 +111,15 @@ class _Walk:
     def __init__(self, path: Path, container: av.container.InputContainer) -> None:
         self.path, self.container = path, container
         self.stream = container.streams.video[0]
+        if self.stream.codec_context is None:
+            raise self._damaged("its codec is not known", "re-encode it")
         self.stream.codec_context.thread_count = 1
+        self.to_rgb = Converter()
         self.packets = self.hidden = self.quarters = 0
         self.times: list[int | None] = []
         self.sizes: set[tuple[int, int]] = set()
 
-    def frames(self) -> Iterator[av.VideoFrame]:
+    def pictures(self) -> Iterator[NDArray[np.uint8]]:
         try:
             for packet in self.container.demux(self.stream):
                 self.packets += packet.size > 0
@@ -114,7 +128,7 @@ class _Walk:
                     self.quarters = round(frame.rotation / 90) % 4
                     self.times.append(frame.pts)
                     self.sizes.add((frame.width, frame.height))
-                    yield frame
+                    yield self.to_rgb(frame)
         except FFmpegError as error:
             what = f"breaks off after {len(self.times)} frames ({error.strerror})"
             raise self._damaged(what, "fetch it again or take it out of the list") from error
@@ -128,7 +142,6 @@ class _Walk:
         if len(self.sizes) > 1:
             raise self._damaged(f"changes its size ({sorted(self.sizes)})", "re-encode it")
         stream, [sides] = self.stream, self.sizes
-        length = stream.duration * stream.time_base if stream.duration else None
         return Probe(
             frames=len(self.times),
             packets=self.packets,
@@ -138,9 +151,7 @@ class _Walk:
             variable_rate=_unsteady(self.times),
             width=sides[self.quarters % 2],
             height=sides[1 - self.quarters % 2],
-            rotation=90 * self.quarters,
             codec=stream.codec_context.codec.canonical_name,
-            duration_s=float(length or (self.container.duration or 0) / av.time_base),
         )
 
 

@@ -95,7 +95,7 @@ class SyntheticVideos:
 
     @property
     def folder(self) -> Path:
-        """Where the videos lie: <number>.mp4 and index.json."""
+        """Where the videos lie, as <number>.mp4; it is there once all of them are."""
         look = {name: value for name, value in asdict(self).items() if name != "root"} | {
             "revision": REVISION
         }
@@ -118,7 +118,7 @@ class SyntheticVideos:
 
         Raises VsslError if the folder cannot be written; nothing half-written stays behind.
         """
-        if (self.folder / "index.json").is_file():
+        if self.folder.is_dir():
             return
         try:
             Path(self.root).mkdir(parents=True, exist_ok=True)
@@ -135,7 +135,6 @@ class SyntheticVideos:
         # Threads suffice: numpy and the encoder release the interpreter lock.
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda index: self._write_video(folder, index), range(self.num_videos)))
-        (folder / "index.json").write_text(json.dumps([asdict(video) for video in self.videos]))
         return folder
 
     def _write_video(self, folder: Path, index: int) -> None:
@@ -146,7 +145,7 @@ class SyntheticVideos:
             complete.rename(self.folder)
         except OSError:
             # Another process was faster: its videos are the same.
-            if not (self.folder / "index.json").is_file():
+            if not self.folder.is_dir():
                 raise
 
     def _begin(self, index: int) -> tuple[np.random.Generator, int]:

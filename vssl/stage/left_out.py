@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,8 +45,17 @@ def _may_refuse(node: Mapping[str, Any]) -> bool:
     """
     if "sampler" in node:
         return _may_refuse(node["sampler"])
-    module = find_spec(node["_target_"].rpartition(".")[0])
-    return bool(module and module.origin and "def min_frames" in Path(module.origin).read_text())
+    return _says_min_frames(node["_target_"].rpartition(".")[0])
+
+
+def _says_min_frames(module: str) -> bool:
+    """Whether a module's file defines it, or one beside it that it imports from, and may inherit from."""
+    found = find_spec(module)
+    if not found or not found.origin:
+        return False
+    text = Path(found.origin).read_text()
+    beside = re.findall(rf"^from ({re.escape(module.rpartition('.')[0])}\.\w+) import", text, re.MULTILINE)
+    return "def min_frames" in text or any(map(_says_min_frames, beside))
 
 
 def _class(sampler: Any) -> str:

@@ -20,7 +20,7 @@ def read(path: Path, frames_T: NDArray[np.int64]) -> NDArray[np.uint8]:
         reader = decord.VideoReader(str(path), num_threads=1)
         check_range(path, frames_T, len(reader))
         frames_THWC: NDArray[np.uint8] = reader.get_batch(frames_T).asnumpy()
-    except (decord.DECORDError, RuntimeError) as error:
+    except (decord.DECORDError, RuntimeError, UnicodeEncodeError) as error:  # the last: of the file's name
         remedy = "re-encode it as H.264 (decord cannot read AV1; pyav can)"
         raise undecodable(path, _cause(error), remedy) from error
     return frames_THWC

@@ -42,6 +42,9 @@ def _open(path: Path) -> av.container.InputContainer:
     if not container.streams.video:
         container.close()
         raise undecodable(path, "it has no video stream", "find another copy")
+    if container.streams.video[0].codec_context is None:
+        container.close()
+        raise undecodable(path, "its codec is not known")
     container.streams.video[0].codec_context.thread_count = 1
     return container
 
