@@ -13,6 +13,7 @@ from vssl.data.index import Index, pack_names
 from vssl.engine.cost import CostMeter
 from vssl.engine.loader import evaluation_batches
 from vssl.engine.runtime import Runtime
+from vssl.engine.training import SGD, StepDecay, Training
 from vssl.pipeline import merge, plan
 from vssl.stage.features import describe
 from vssl.stage.run import Context, Silent, run_stage
@@ -53,6 +54,21 @@ RUNTIME = Runtime(
     max_bad_share=0.0,
     timeout_s=60.0,
 )
+
+
+def training(**changes):
+    """A short recipe in float32: constant SGD, steps of four samples in micro-batches of two."""
+    values = {
+        "epochs": 3,
+        "batch_size": 4,
+        "micro_batch": 2,
+        "drop_last": False,
+        "sync_bn": False,
+        "precision": "float32",
+        "optimizer": SGD(0.1, 0.9, 0.0),
+        "schedule": StepDecay(1, 1.0),
+    }
+    return Training(**{**values, **changes})
 
 
 @pytest.fixture(scope="session")

@@ -74,3 +74,30 @@ def cut(source, path, first):
             packet.pts, packet.dts, packet.stream = packet.pts - origin, packet.dts - origin, stream
             part.mux(packet)
     return path
+
+
+def audio(path):
+    """Write an mp4 file without a video stream."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.rate = 44100
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def half(path, **kind):
+    """Write the first half of a file."""
+    content = write(path, 60, **kind).read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    return path
+
+
+def scratched(path):
+    """Write a video whose table of frames is right, but not what it points to."""
+    content = bytearray(write(path, 60).read_bytes())
+    start = content.index(b"mdat") + 800
+    content[start : start + 1000] = b"\xff" * 1000
+    path.write_bytes(content)
+    return path

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
+from conftest import RUNTIME, training
 from together import run_together
 from vssl import ranks
 from vssl.engine.checkpoint import load_checkpoint
 from vssl.engine.loader import Steps
 from vssl.engine.loop import Loop
-from vssl.engine.runtime import Runtime
-from vssl.engine.training import SGD, StepDecay, Training
+from vssl.engine.training import SGD, StepDecay
 from vssl.errors import VsslError
 from vssl.nn.batch_norm import in_shuffled_order, synchronise
 from vssl.nn.queue import KeyQueue
@@ -121,13 +121,10 @@ def batches(steps, start):
 def train(folder, recipe, norm=False, dropout=0.3, stop_after=None, log_every=2, looks=None):
     """Train the small net; returns its state, the lines of metrics, and the clips that were counted."""
     torch.manual_seed(0)
-    training = Training(**{
-        "epochs": 3, "batch_size": 4, "micro_batch": 2, "drop_last": False, "sync_bn": False,
-        "precision": "float32", "optimizer": SGD(0.05, 0.9, 1e-2), "schedule": StepDecay(2, 0.1), **recipe,
-    })  # fmt: skip
-    steps = Steps(11, training, seed=3)
+    recipe = training(**{"optimizer": SGD(0.05, 0.9, 1e-2), "schedule": StepDecay(2, 0.1), **recipe})
+    steps = Steps(11, recipe, seed=3)
     lines = Lines()
-    runtime = Runtime("cpu", 0, 1, False, False, 0.0, log_every, 0.0, 60.0)
+    runtime = dataclasses.replace(RUNTIME, save_every_s=0.0, log_every_steps=log_every)
     objective = WithQueue(norm, dropout).double()
     loop = Loop(objective, steps, 1, lambda batch: batch["clips"], folder, runtime, lines, looks)
     stream = batches(steps, loop.step)
@@ -259,12 +256,9 @@ def test_alone_nothing_can_be_shuffled():
 
 
 def steps_of(recipe):
-    training = Training(
-        **{"epochs": 1, "batch_size": 8, "micro_batch": 8, "drop_last": True, "sync_bn": False, **recipe},
-        precision="float32", optimizer=SGD(0.1, 0.9, 0.0), schedule=StepDecay(1, 1.0),
-    )  # fmt: skip
+    values = {"epochs": 1, "batch_size": 8, "micro_batch": 8, "drop_last": True}
     try:
-        steps = Steps(20, training, seed=0)
+        steps = Steps(20, training(**{**values, **recipe}), seed=0)
     except VsslError as error:
         return str(error)
     return [[at[1] for at in micro] for micro in steps.mine(0)], steps.seeds(0)
@@ -317,6 +311,6 @@ def test_ranks_wait_for_a_look_longer_than_for_anything_else(tmp_path):
 
 
 def test_the_words_for_a_step_count_its_samples():
-    training = Training(1, 12, 2, True, False, "float32", SGD(0.1, 0.9, 0.0), StepDecay(1, 1.0))
-    assert training.shared_out(2) == "2 processes x 3 micro-batches of 2"
-    assert dataclasses.replace(training, sync_bn=True).shared_out(2) == "2 processes x 1 videos, 6 times"
+    recipe = training(batch_size=12)
+    assert recipe.shared_out(2) == "2 processes x 3 micro-batches of 2"
+    assert dataclasses.replace(recipe, sync_bn=True).shared_out(2) == "2 processes x 1 videos, 6 times"

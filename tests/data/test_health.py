@@ -4,39 +4,14 @@ import errno
 import os
 import shutil
 
-import av
 import numpy as np
 import pytest
 
 from conftest import EXTRA, needs_extra
-from drawn import cut, write
+from drawn import audio, cut, half, scratched, write
 from vssl.data.exactness import examine
 from vssl.data.health import SEGMENT, Finding, examine_file
 from vssl.data.index import VERDICTS
-
-
-def audio(path):
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("aac", rate=44100)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-        frame.rate = 44100
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
-
-
-def half(path, **kind):
-    content = write(path, 60, **kind).read_bytes()
-    path.write_bytes(content[: len(content) // 2])
-    return path
-
-
-def scratched(path):
-    content = bytearray(write(path, 60).read_bytes())
-    start = content.index(b"mdat") + 800
-    content[start : start + 1000] = b"\xff" * 1000
-    path.write_bytes(content)
-    return path
 
 
 def boasting(path):

@@ -5,7 +5,7 @@ import av
 import numpy as np
 import pytest
 
-from drawn import cut, numbers, write
+from drawn import audio, cut, half, numbers, scratched, write
 from vssl.data.probe import BadVideo, probe
 
 
@@ -41,28 +41,6 @@ def test_every_picture_is_shown_in_order(tmp_path):
     seen = []
     probe(write(tmp_path / "v.mp4", 30), see=seen.append)
     assert numbers(np.stack(seen)) == list(range(30))
-
-
-def audio(path):
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("aac", rate=44100)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-        frame.rate = 44100
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-
-
-def half(path):
-    whole = write(path.with_name("whole.mp4"), 60).read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-
-
-def scratched(path):
-    # the table of frames stays, what it points to goes
-    content = bytearray(write(path, 60).read_bytes())
-    start = content.index(b"mdat") + 800
-    content[start : start + 1000] = b"\xff" * 1000
-    path.write_bytes(content)
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,14 @@ import json
 import pytest
 import torch
 
+from conftest import training
 from vssl.engine.bad_videos import BadVideos
 from vssl.engine.loader import Steps
-from vssl.engine.training import SGD, StepDecay, Training
 from vssl.errors import VsslError
 from vssl.types import Video
 
 VIDEOS = [Video(f"v{n}.mp4", 10) for n in range(10)]
-STEPS = Steps(10, Training(3, 4, 2, False, False, "float32", SGD(0.1, 0.9, 0.0), StepDecay(1, 1.0)), seed=0)
+STEPS = Steps(10, training(), seed=0)
 
 
 def batches(bad, start=0):

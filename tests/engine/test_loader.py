@@ -9,18 +9,16 @@ from dataclasses import asdict
 import pytest
 import torch
 
+from conftest import training
 from vssl import stop
 from vssl.engine.cost import CostMeter
 from vssl.engine.loader import Loading, Steps, evaluation_batches
-from vssl.engine.training import SGD, StepDecay, Training
 from vssl.errors import VsslError
 
 
 def steps(num_samples=10, batch_size=4, micro_batch=2, drop_last=False, seed=0):
-    training = Training(
-        3, batch_size, micro_batch, drop_last, False, "float32", SGD(0.1, 0.9, 0.0), StepDecay(1, 1.0)
-    )
-    return Steps(num_samples, training, seed)
+    recipe = training(batch_size=batch_size, micro_batch=micro_batch, drop_last=drop_last)
+    return Steps(num_samples, recipe, seed)
 
 
 def test_every_epoch_shows_every_sample_once_in_another_order():

@@ -1,16 +1,17 @@
 """The loop on a small problem: resume, accumulation, and what stops it."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
+from conftest import RUNTIME, training
 from vssl.engine.checkpoint import load_checkpoint, save, save_checkpoint
 from vssl.engine.loader import Steps
 from vssl.engine.loop import Loop
-from vssl.engine.runtime import Runtime
-from vssl.engine.training import SGD, StepDecay, Training
+from vssl.engine.training import SGD, StepDecay
 from vssl.errors import VsslError
 from vssl.types import Backbone, Objective, StepOutput
 
@@ -84,14 +85,18 @@ def make_loop(
     precision="float32",
 ):
     torch.manual_seed(0)
-    training = Training(
-        epochs, 4, micro_batch, False, False, precision, SGD(1e-4, 0.9, 1e-3), StepDecay(2, 0.1)
+    recipe = training(
+        epochs=epochs,
+        micro_batch=micro_batch,
+        precision=precision,
+        optimizer=SGD(1e-4, 0.9, 1e-3),
+        schedule=StepDecay(2, 0.1),
     )
-    runtime = Runtime("cpu", 0, None, False, False, 0.0, log_every, 0.0, 60.0)
+    runtime = replace(RUNTIME, threads=None, save_every_s=0.0, log_every_steps=log_every)
     objective = Regression()
     if not dropout:
         objective.dropout = nn.Identity()
-    steps = Steps(10, training, seed=3)
+    steps = Steps(10, recipe, seed=3)
     recorder = recorder or Recorder()
     return Loop(objective, steps, 1, lambda batch: batch["clips"], folder, runtime, recorder, after_epoch)
 
@@ -198,7 +203,7 @@ def test_a_damaged_file_of_weights_is_named(tmp_path):
 def test_a_gpu_that_is_not_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(VsslError, match="no GPU is visible"):
-        Runtime("cuda", 0, None, False, False, 0.0, 1, 0.0, 60.0).torch_device()
+        replace(RUNTIME, device="cuda").torch_device()
 
 
 def test_after_each_epoch_somebody_may_look(tmp_path):

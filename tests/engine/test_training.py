@@ -2,22 +2,9 @@
 
 import pytest
 
-from vssl.engine.training import SGD, Cosine, StepDecay, Training
+from conftest import training
+from vssl.engine.training import SGD, Cosine, StepDecay
 from vssl.errors import VsslError
-
-
-def recipe(**changes):
-    values = {
-        "epochs": 20,
-        "batch_size": 30,
-        "micro_batch": 30,
-        "drop_last": True,
-        "sync_bn": False,
-        "precision": "float32",
-        "optimizer": SGD(1e-3, 0.9, 5e-4),
-        "schedule": StepDecay(6, 0.1),
-    }
-    return Training(**{**values, **changes})
 
 
 def test_step_decay_of_the_paper():
@@ -34,12 +21,12 @@ def test_cosine_starts_at_one_and_ends_near_its_last_factor():
 
 def test_a_micro_batch_that_does_not_divide_the_batch_is_refused_with_one_that_does():
     with pytest.raises(VsslError, match=r"batch_size=30 .* micro_batch=8; try micro_batch=2"):
-        recipe(micro_batch=8)
+        training(batch_size=30, micro_batch=8)
 
 
 def test_at_least_one_epoch():
     with pytest.raises(VsslError, match="at least 1"):
-        recipe(epochs=0)
+        training(epochs=0)
 
 
 @pytest.mark.parametrize(

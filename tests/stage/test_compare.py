@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import described
+from conftest import RUNTIME, described
 from vssl.stage.features import build_features
 from vssl.stage.parts import build_dataset
 from vssl.stage.saved import load_saved
@@ -65,18 +65,10 @@ def test_the_batch_size_is_of_no_account(finished, arrays):
     gallery = chains["knn"][-3]
     dataset, features = build_dataset(gallery, build_features(gallery)), build_features(gallery)
     backbone = load_saved(store.folder(gallery), store.root.parent)
-    runtime = runtime_of_tests()
-    found = described(dataset, features, backbone, 3, runtime)
+    found = described(dataset, features, backbone, 3, RUNTIME)
     np.testing.assert_allclose(
         arrays("knn", -3)["features_VD"], found.features_VD.numpy(), rtol=1e-4, atol=1e-5
     )
-
-
-def runtime_of_tests():
-    from conftest import SMALL, composed
-    from vssl.stage.build import build
-
-    return build(dict(composed(*SMALL).runtime), "runtime")
 
 
 def test_recall_is_that_of_a_plain_computation(finished, arrays):
