@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
+from vssl.data.augmentation import Augmentation
 from vssl.data.index import Index, pack_names
 from vssl.engine.cost import CostMeter
 from vssl.engine.loader import evaluation_batches
@@ -54,6 +56,26 @@ RUNTIME = Runtime(
     max_bad_share=0.0,
     timeout_s=60.0,
 )
+
+
+AUGMENTATION = Augmentation(
+    resize=[24, 32],
+    crop=24,
+    random_crop=True,
+    crop_area=None,
+    flip=0.5,
+    jitter_probability=0.8,
+    brightness=0.8,
+    contrast=0.8,
+    saturation=0.8,
+    hue=0.2,
+    jitter_per="frame",
+    grey=0.0,
+    pixel_max=255.0,
+    mean=None,
+    std=None,
+)
+"""The published one, on small frames."""
 
 
 def training(**changes):
@@ -129,6 +151,24 @@ def command(outputs, data, *overrides, small=True):
     """The command line of a small pipeline."""
     settings = [*SMALL, *data] if small else []
     return [sys.executable, str(ROOT / "launch.py"), *settings, f"outputs={outputs}", *overrides]
+
+
+def start(is_far_enough, outputs, data, *overrides):
+    """A launch in a process group of its own, once it is far enough, or over; its words are on stdout."""
+    process = subprocess.Popen(
+        command(outputs, data, *overrides),
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 200
+    while process.poll() is None and not is_far_enough():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return process
 
 
 def environment():

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import ROOT, command, environment
+from conftest import ROOT, command, environment, start
 
 
 def stage_folders(outputs, name="*"):
@@ -138,22 +138,15 @@ def test_other_hydra_launchers_work(launch, tmp_path, launcher):
 
 def kill_after(outputs, data, seconds, *overrides):
     """Start a launch in its own session and kill all its processes `seconds` after training began."""
-    process = subprocess.Popen(
-        command(outputs, data, *overrides),
-        cwd=ROOT,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 60
-    while process.poll() is None and not list(Path(outputs).glob("stages/*/*/metrics.jsonl")):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+
+    def trains():
+        return list(Path(outputs).glob("stages/*/*/metrics.jsonl"))
+
+    process = start(trains, outputs, data, *overrides)
     time.sleep(seconds)
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.communicate()
 
 
 LONG = [

@@ -10,28 +10,13 @@ from torch.nn.functional import interpolate
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms import functional as pil
 
+from conftest import AUGMENTATION
 from vssl.data.augmentation import Augmentation, random_region
 from vssl.errors import VsslError
 
 CONF = Path(__file__).parents[2] / "conf" / "augmentation"
 FRAMES, SIDE = 6, 24
-PAPER = Augmentation(
-    resize=[24, 32],
-    crop=SIDE,
-    random_crop=True,
-    crop_area=None,
-    flip=0.5,
-    jitter_probability=0.8,
-    brightness=0.8,
-    contrast=0.8,
-    saturation=0.8,
-    hue=0.2,
-    jitter_per="frame",
-    grey=0.0,
-    pixel_max=255.0,
-    mean=None,
-    std=None,
-)
+PAPER = AUGMENTATION
 PLAIN = replace(PAPER, random_crop=False, flip=0.0, jitter_probability=0.0)
 
 

@@ -3,40 +3,22 @@ import gc
 import multiprocessing
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from vssl.data.augmentation import Augmentation
+from conftest import AUGMENTATION
 from vssl.data.dataset import ClipDataset
 from vssl.engine.cost import CostMeter
 from vssl.engine.loader import Loading, evaluation_batches
 from vssl.errors import VsslError
 from vssl.types import ClipPlan, ClipSampler, Video
 
-AUGMENTATION = Augmentation(
-    resize=[16, 20],
-    crop=12,
-    random_crop=True,
-    crop_area=None,
-    flip=0.5,
-    jitter_probability=0.8,
-    brightness=0.8,
-    contrast=0.8,
-    saturation=0.8,
-    hue=0.2,
-    jitter_per="frame",
-    grey=0.2,
-    pixel_max=255.0,
-    mean=None,
-    std=None,
-)
-PLAIN = Augmentation(
-    **{**vars(AUGMENTATION), "resize": [16, 20], "random_crop": False, "flip": 0.0, "jitter_probability": 0.0}
-)
+AUGMENTED = replace(AUGMENTATION, resize=[16, 20], crop=12, grey=0.2)
+PLAIN = replace(AUGMENTED, random_crop=False, flip=0.0, jitter_probability=0.0)
 
 
 @dataclass(frozen=True)
@@ -93,7 +75,7 @@ class Bad(Numbered):
         return super().read(video, frames_T)
 
 
-def dataset(lengths=(30, 40, 10), augmentation=AUGMENTATION, seed=3, repeat=2, source=None, replace_bad=True):
+def dataset(lengths=(30, 40, 10), augmentation=AUGMENTED, seed=3, repeat=2, source=None, replace_bad=True):
     source = source or Numbered(lengths)
     return ClipDataset(source, TwoClips(), augmentation, seed, repeat, replace_bad)
 
@@ -176,7 +158,7 @@ def test_batches_do_not_depend_on_the_number_of_workers(workers, bad):
     for expected, batch in zip(alone, helped, strict=True):
         assert equal(expected, batch)
         assert {n: v.stride() for n, v in batch.items()} == {n: v.stride() for n, v in expected.items()}
-    assert AUGMENTATION.apply(alone[0]).shape == (4, 2, 3, 4, 12, 12)
+    assert AUGMENTED.apply(alone[0]).shape == (4, 2, 3, 4, 12, 12)
 
 
 def test_a_bad_video_is_replaced_and_noted(caplog):

@@ -3,14 +3,12 @@
 import json
 import os
 import signal
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from conftest import ROOT, command, environment
+from conftest import start
 from together import pretrain, weights
 
 pytestmark = pytest.mark.slow  # every process imports torch: `make test-slow`
@@ -52,21 +50,10 @@ def test_the_result_says_how_a_step_was_shared_out(together):
     assert json.loads(result.read_text())["protocol"]["step"] == "2 processes x 1 micro-batches of 4"
 
 
-def start(outputs, data, *overrides):
-    """A launch in a process group of its own, once it has trained some steps of its pretext stage."""
-    process = subprocess.Popen(
-        command(outputs, data, "dispatch.processes_per_stage=2", "runtime.save_every_s=0", *overrides),
-        cwd=ROOT,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 200
-    while process.poll() is None and steps(outputs) < 5:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+def start_two(outputs, data, *overrides):
+    """A launch with two processes per stage, once it has trained some steps of its pretext stage."""
+    options = ["dispatch.processes_per_stage=2", "runtime.save_every_s=0", *overrides]
+    process = start(lambda: steps(outputs) >= 5, outputs, data, *options)
     assert process.poll() is None, process.communicate()[0]
     return process
 
@@ -76,7 +63,7 @@ def steps(outputs):
 
 
 def test_killed_and_started_again_they_end_in_the_same_weights(together, data, tmp_path):
-    process = start(tmp_path, data, *BOTH)
+    process = start_two(tmp_path, data, *BOTH)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
     assert not list(tmp_path.glob("stages/pretext/*/result.json"))
@@ -108,7 +95,7 @@ LONG = [*HALVES, "auxiliary=none", "pretext.training.epochs=1000"]
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_one_that_is_killed_ends_the_stage_within_a_minute(data, tmp_path, rank):
-    process = start(tmp_path, data, *LONG)
+    process = start_two(tmp_path, data, *LONG)
     os.kill(ranks_of(process)[rank], signal.SIGKILL)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1
@@ -119,7 +106,7 @@ def test_one_that_is_killed_ends_the_stage_within_a_minute(data, tmp_path, rank)
 
 def test_an_error_of_one_is_what_the_stage_failed_of(data, tmp_path):
     """Here the second one loses its loader; the first one only sees that it is alone."""
-    process = start(tmp_path, data, *LONG, "runtime.workers=1")
+    process = start_two(tmp_path, data, *LONG, "runtime.workers=1")
     [loader] = children(ranks_of(process)[1])
     os.kill(loader, signal.SIGKILL)
     output, _ = process.communicate(timeout=60)

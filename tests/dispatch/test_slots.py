@@ -1,14 +1,13 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, RUNTIME, command, environment
+from conftest import RUNTIME, start
 from vssl.dispatch import slots
 from vssl.dispatch.slots import Slots, cause_of_death, own_cores, shares, visible_gpus
 from vssl.errors import VsslError
@@ -131,21 +130,13 @@ def children(process):
     return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 
 
-def start(outputs, data, *overrides):
-    process = subprocess.Popen(
-        command(outputs, data, "auxiliary=none", "dispatch.slots=2", *overrides),
-        cwd=ROOT,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 120
-    while process.poll() is None and not list(Path(outputs).glob("stages/*/*/checkpoint.pt")):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return process
+def start_slots(outputs, data, *overrides):
+    """A launch with two slots, once a stage of it has saved its state."""
+
+    def has_saved():
+        return list(Path(outputs).glob("stages/*/*/checkpoint.pt"))
+
+    return start(has_saved, outputs, data, "auxiliary=none", "dispatch.slots=2", *overrides)
 
 
 LONG = ["pretext.training.epochs=300", "runtime.save_every_s=0"]
@@ -153,7 +144,9 @@ LONG = ["pretext.training.epochs=300", "runtime.save_every_s=0"]
 
 @pytest.mark.slow
 def test_a_process_that_is_killed_fails_its_stage_and_no_other(data, tmp_path):
-    process = start(tmp_path, data, "pretext=none,vspp", "-m", *LONG, "protocol.test.sampler.num_clips=2")
+    process = start_slots(
+        tmp_path, data, "pretext=none,vspp", "-m", *LONG, "protocol.test.sampler.num_clips=2"
+    )
     pretext = next(tmp_path.glob("stages/pretext/*/owner.json"))
     owner = int(pretext.read_text().split('"pid": ')[1].split(",")[0])
     assert owner in children(process)
@@ -171,7 +164,7 @@ def test_a_process_that_is_killed_fails_its_stage_and_no_other(data, tmp_path):
     [(signal.SIGTERM, 2, 143, "stopped by SIGTERM"), (signal.SIGINT, 1, 130, "interrupted")],
 )
 def test_asked_to_stop_the_workers_save_and_all_end(data, tmp_path, signum, times, code, said):
-    process = start(tmp_path, data, *LONG)
+    process = start_slots(tmp_path, data, *LONG)
     workers = children(process)
     for _ in range(times):
         os.killpg(process.pid, signum) if signum == signal.SIGINT else process.send_signal(signum)
