@@ -40,6 +40,7 @@ def test_the_scale_of_the_pixels_hardly_matters():
     torch.testing.assert_close(backbone(clips_BCTHW * 255), backbone(clips_BCTHW), rtol=1e-2, atol=1e-2)
 
 
-def test_no_convolution_is_no_network():
+@pytest.mark.parametrize("widths", [[], [0, 8]])
+def test_no_convolution_or_one_without_channels_is_no_network(widths):
     with pytest.raises(VsslError, match="at least one convolution"):
-        Tiny([])
+        Tiny(widths)

@@ -25,7 +25,7 @@ class Tiny(PooledBackbone):
 
     def __init__(self, widths: list[int]) -> None:
         if not widths or min(widths) < 1:
-            raise VsslError(f"widths={widths} is no network: give the channels, 1 or more, of at least one convolution")
+            raise VsslError(f"widths={widths} is no network: give the channels of at least one convolution")
         super().__init__()
         self.feature_dim = widths[-1]
         layers = [_layer(i, o, time_stride=2) for i, o in pairwise(widths)]
