@@ -1,6 +1,7 @@
 """Small pipelines for tests: the default config cut down to seconds."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -163,12 +164,18 @@ def start(is_far_enough, outputs, data, *overrides):
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=_hear_ctrl_c,  # noqa: PLW1509  one call to the system
     )
     deadline = time.monotonic() + 200
     while process.poll() is None and not is_far_enough():
         assert time.monotonic() < deadline
         time.sleep(0.02)
     return process
+
+
+def _hear_ctrl_c():
+    """What a shell starts in the background ignores Ctrl-C, and so does all that comes of it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def environment():
