@@ -3,9 +3,11 @@
 import io
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from vssl.report import plots
@@ -128,3 +130,12 @@ def test_a_figure_says_by_itself_that_its_videos_are_others():
     same, other = row("a", 0.5), row("b", 0.5, other_data="synthetic videos")
     assert plots._title(UCF, [same]) == UCF.label
     assert plots._title(UCF, [same, other, other]) == f"{UCF.label} (synthetic videos)"
+    assert plots._title(UCF, [replace(other, published={})]) == UCF.label  # nothing to be held against
+
+
+def test_several_lines_of_metrics_in_an_epoch_have_places_of_their_own():
+    """Two lines in each of two epochs, numbered from 1 while they last."""
+    logged = [{"step": 5.0 * n, "epoch": float(n + 1) // 2, "loss": 1.0 / n} for n in range(1, 5)]
+    axes = Figure().add_subplot()
+    plots._lines(axes, [Stage("pretext", "a", "done", "", "", None, logged)], "loss", "red", "")
+    assert axes.lines[0].get_xdata().tolist() == [0.5, 1.0, 1.5, 2.0]

@@ -58,3 +58,4 @@ def draw_references(axes: Axes, values: Mapping[str, float]) -> None:
             ha="right",
             fontsize=7,
         )
+    axes.autoscale_view(scalex=False)

@@ -231,12 +231,13 @@ def _panels(stages: Sequence[Stage]) -> list[tuple[str, str]]:
 
 
 def _lines(axes: Axes, stages: Sequence[Stage], metric: str, colour: str, label: str) -> None:
-    """One line for each stage, over the epochs, or steps where the lines do not say the epoch."""
+    """One line for each stage, over the epochs done, or steps where the lines do not say the epoch."""
     for number, stage in enumerate(stages):
         known = [line for line in stage.lines if metric in line and not math.isnan(line[metric])]
         if known:
-            x = "epoch" if "epoch" in known[0] else "step"
-            places, values = _thin(known, x), _thin(known, metric)
+            last, x = stage.lines[-1], "epoch" if "epoch" in known[0] else "step"
+            per_step = last["epoch"] / last["step"] if x == "epoch" and last["step"] else 1.0
+            places, values = [per_step * step for step in _thin(known, "step")], _thin(known, metric)
             marker = "." if len(values) < 5 else ""
             name = label if number == 0 else None
             axes.plot(places, values, color=colour, marker=marker, linewidth=1, alpha=0.75, label=name)
@@ -327,8 +328,9 @@ def _accuracy_against_cost(
 
 
 def _title(column: Column, rows: Sequence[Row]) -> str:
-    """The column, and what its numbers were measured on instead: a figure is shown without the page, too."""
-    other = dict.fromkeys(run.other_data for row in rows for run in runs_of(row, column) if run.other_data)
+    """The column, and what was measured instead of the published: a figure is shown without the page, too."""
+    runs = [run for row in rows if row.published for run in runs_of(row, column)]
+    other = dict.fromkeys(run.other_data for run in runs if run.other_data)
     return f"{column.label} ({'; '.join(other)})" if other else column.label
 
 
