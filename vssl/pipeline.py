@@ -24,8 +24,9 @@ auxiliary stage shows one clip to the student and one to the teacher."""
 PARTS = (*PRETRAINING, "source", "downstream", "protocol", "features", "backbone", "init", "seed")
 """What a plan is made from; to resolve the rest of the config as well would take half as long again."""
 
-PLACES = ("root", "index")
-"""Values of a source that say where it lies; no part of a recipe."""
+PLACES = ("root", "index", "decoder")
+"""Values of a source that say where it lies and what reads it; no part of a recipe. What reads real videos
+stands in their index."""
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,7 @@ def clip_maker(make: Callable[[int], object], clips: int) -> Callable[[], None]:
 
 def draw(folder: Path, number: int) -> Path:
     """Videos as large as those of UCF101, written with x264's own settings."""
-    source = SyntheticVideos(str(folder), "train", number, 0, 240, 320, 150, 150, 25, 4.0, 23)
+    source = SyntheticVideos(str(folder), "train", number, 0, 240, 320, 150, 150, 25, 4.0, 23, "pyav")
     folder.mkdir()
     for index in range(source.num_videos):
         with av.open(str(folder / f"{index}.mp4"), "w") as container:

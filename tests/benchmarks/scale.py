@@ -86,7 +86,7 @@ def run(options: Options) -> Table:
 
 def planted(size: int, folder: Path) -> ClipDataset:
     """A training set of so many videos."""
-    drawn = SyntheticVideos(str(folder), "train", 1, 0, 128, 172, LENGTH, LENGTH, 25, 4.0, 23)
+    drawn = SyntheticVideos(str(folder), "train", 1, 0, 128, 172, LENGTH, LENGTH, 25, 4.0, 23, "pyav")
     drawn.prepare()
     path = folder / f"{size}.npz"
     write(planted_index(size, [f"playing_a_game/{n:011}_000001_000011.mp4" for n in range(size)]), path)

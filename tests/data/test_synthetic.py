@@ -40,6 +40,7 @@ def source(tmp_path):
         fps=25,
         noise=4.0,
         crf=18,
+        decoder="decord",
     )
 
 
@@ -290,6 +291,16 @@ def test_the_lengths_are_known_before_the_videos_are_written(source):
 def test_impossible_settings_are_refused(source, wrong):
     with pytest.raises(VsslError, match="source"):
         replace(source, **wrong)
+
+
+def test_decoders_agree_to_the_bit(source):
+    """So that a key need not say which one it was."""
+    source.prepare()
+    other = replace(source, decoder="pyav")
+    assert other.folder == source.folder
+    for video in source.videos:
+        frames_T = np.arange(0, video.num_frames, 3)
+        np.testing.assert_array_equal(other.read(video, frames_T), source.read(video, frames_T))
 
 
 def test_the_yaml_lists_every_field():

@@ -54,10 +54,11 @@ Doubles = NDArray[np.float64]
 class SyntheticVideos:
     """A VideoSource that draws its own videos, as H.264 files in `root`/synthetic-<hash>/.
 
-    root: folder for data sets; the hash covers all other fields.
+    root: folder for data sets; the hash covers all other fields, but for the decoder.
     appearance: "train" or "test"; their pools of sprites and backgrounds are disjoint.
     noise: standard deviation of the sensor noise, in grey levels of 255.
     crf: constant rate factor of x264 (0 lossless, 51 worst).
+    decoder: what reads the files; the frames are the same to the bit.
     Height and width are in pixels and even, width at least 64; lengths are uniform in min_frames..max_frames.
     """
 
@@ -72,6 +73,7 @@ class SyntheticVideos:
     fps: int
     noise: float
     crf: int
+    decoder: Literal["decord", "pyav"]
 
     def __post_init__(self) -> None:
         if self.appearance not in ("train", "test"):
@@ -96,9 +98,8 @@ class SyntheticVideos:
     @property
     def folder(self) -> Path:
         """Where the videos lie, as <number>.mp4; it is there once all of them are."""
-        look = {name: value for name, value in asdict(self).items() if name != "root"} | {
-            "revision": REVISION
-        }
+        look = {**asdict(self), "revision": REVISION}
+        del look["root"], look["decoder"]
         digest = hashlib.sha256(json.dumps(look, sort_keys=True).encode()).hexdigest()
         return Path(self.root) / f"synthetic-{digest[:10]}"
 
@@ -111,7 +112,7 @@ class SyntheticVideos:
 
     def read(self, video: Video, frames_T: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Decode frames as RGB [T,H,W,C]; raises VsslError if a file is missing or broken."""
-        return read_frames(self.folder / video.name, frames_T)
+        return read_frames(self.folder / video.name, frames_T, self.decoder)
 
     def prepare(self) -> None:
         """Write the videos unless they are there. Processes may do this at the same time.
