@@ -28,12 +28,7 @@ def damaged(tmp_path, data):
     names = [source.videos[at].name for at in (2, 9)]
     for name in names:
         (tmp_path / source.folder.name / name).write_text("no video")
-    return replace(pretext, paths={**pretext.paths, **moved(pretext.paths, tmp_path)}), names
-
-
-def moved(paths, root):
-    """The paths with the root of the videos elsewhere, whatever its key is called."""
-    return {name: str(root) for name in paths}
+    return replace(pretext, paths={**pretext.paths, "root": str(tmp_path)}), names
 
 
 def run(spec, outputs, runtime=RUNTIME):
