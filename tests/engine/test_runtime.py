@@ -1,5 +1,6 @@
 """Where and how a stage runs: what is refused before anything starts."""
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -17,4 +18,8 @@ def test_values_that_would_fail_in_the_middle(name, value):
 
 
 def test_what_is_left_open_is_decided_on_the_machine():
-    assert replace(RUNTIME, workers=None, threads=None).num_threads() >= 1
+    """Two loader processes beside a CPU, if there are cores; arithmetic has the rest, one thread at least."""
+    cores = len(os.sched_getaffinity(0))
+    there = replace(RUNTIME, workers=None, threads=None)
+    assert there.num_workers() == min(cores, 2)
+    assert there.num_threads() == max(1, cores - 2)

@@ -12,10 +12,11 @@ from omegaconf import DictConfig
 from safetensors.torch import save
 
 import vssl
+from vssl.engine.checkpoint import WEIGHTS
 from vssl.errors import VsslError
 from vssl.files import write_atomically
 from vssl.stage.parts import num_parameters
-from vssl.stage.saved import CONFIG, EXPORTED, FORMAT, WEIGHTS, expected_input, find, load_saved, read_recipe
+from vssl.stage.saved import CONFIG, EXPORTED, FORMAT, expected_input, find, load_saved, read_recipe
 from vssl.stage.spec import class_name, data_name
 from vssl.types import Backbone
 

@@ -13,6 +13,8 @@ from vssl.errors import VsslError
 from vssl.files import write_atomically
 
 FORMAT = 1
+CHECKPOINT, WEIGHTS = "checkpoint.pt", "weights.pt"
+"""Files of a stage that trains: to resume from, and for the next stage."""
 
 
 def save(path: Path, content: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vssl import ranks, stop
-from vssl.engine.checkpoint import load_checkpoint, save_checkpoint
+from vssl.engine.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from vssl.engine.cost import CostMeter, together
 from vssl.engine.device import Augment, deliver, place
 from vssl.engine.loader import Steps
@@ -67,7 +67,7 @@ class Loop:
         self.clips_per_sample = clips_per_sample
         self.objective = _placed(objective, runtime, steps.training.sync_bn)
         self.optimizer = steps.training.optimizer.build(objective.parameters())
-        self.path = folder / "checkpoint.pt"
+        self.path = folder / CHECKPOINT
         self.after_epoch = after_epoch
         self.cost = CostMeter(self.device)
         self.monitor_seconds = self.inherited_seconds = 0.0

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from vssl.engine.checkpoint import load_checkpoint
+from vssl.engine.checkpoint import CHECKPOINT, load_checkpoint
 from vssl.engine.cost import CostMeter
 from vssl.engine.device import over_videos, place
 from vssl.engine.loader import evaluation_batches
@@ -57,7 +57,7 @@ def classify(
     check_labels(labels(dataset), spec.recipe["task"]["num_classes"], spec)
     classifier = task.objective(build_backbone(spec))
     assert isinstance(classifier, Classifier)
-    checkpoint = load_checkpoint(store.folder(spec.parent) / "checkpoint.pt")
+    checkpoint = load_checkpoint(store.folder(spec.parent) / CHECKPOINT)
     classifier.load_state_dict(checkpoint["objective"])
     logits_VKN, labels_V = over_videos(
         place(classifier, runtime).eval().logits,

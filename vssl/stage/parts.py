@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from vssl.data.augmentation import Augmentation
 from vssl.data.dataset import ClipDataset
-from vssl.engine.checkpoint import load
+from vssl.engine.checkpoint import WEIGHTS, load
 from vssl.errors import VsslError
 from vssl.files import digest, write_atomically
 from vssl.protocol.features import VideoFeatures
@@ -121,7 +121,7 @@ def starting_weights(spec: StageSpec, store: StageStore) -> Path | None:
     Raises `VsslError` if the file is no longer what it was when the stage got its key.
     """
     if trained := last_trained(spec):
-        return store.folder(trained) / "weights.pt"
+        return store.folder(trained) / WEIGHTS
     first = spec.chain[0]
     if not (file := first.paths.get("init")):
         return None

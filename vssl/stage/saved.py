@@ -11,13 +11,14 @@ import torch
 import yaml
 from hydra.utils import get_class
 
+from vssl.engine.checkpoint import WEIGHTS
 from vssl.errors import VsslError
 from vssl.stage.build import build
 from vssl.stage.parts import load_backbone
 from vssl.stage.store import StageStore
 from vssl.types import Backbone
 
-WEIGHTS, EXPORTED, CONFIG = "weights.pt", "model.safetensors", "config.json"
+EXPORTED, CONFIG = "model.safetensors", "config.json"
 
 FORMAT = 1
 """Version of the layout of an exported folder."""

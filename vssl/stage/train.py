@@ -9,7 +9,7 @@ from typing import Any
 from vssl import ranks
 from vssl.data.dataset import ClipDataset
 from vssl.engine.bad_videos import BadVideos
-from vssl.engine.checkpoint import load_checkpoint, save
+from vssl.engine.checkpoint import CHECKPOINT, WEIGHTS, load_checkpoint, save
 from vssl.engine.loader import Steps, training_batches
 from vssl.engine.loop import Loop, Observer
 from vssl.engine.runtime import Runtime
@@ -35,8 +35,6 @@ from vssl.stage.provenance import provenance
 from vssl.stage.spec import StageSpec, class_name
 from vssl.stage.store import StageStore
 from vssl.types import Backbone, Objective, Task
-
-CHECKPOINT = "checkpoint.pt"
 
 log = logging.getLogger("vssl")
 
@@ -75,7 +73,7 @@ def train(
     loop.run(bad_videos.watch(batches))
     if ranks.rank() == 0:
         weights = objective.backbone.state_dict()
-        save(folder / "weights.pt", {name: value.cpu().contiguous() for name, value in weights.items()})
+        save(folder / WEIGHTS, {name: value.cpu().contiguous() for name, value in weights.items()})
     seen = {"steps": steps.total, "videos": steps.samples, "clips": steps.samples * clips}
     return {
         "metrics": {},
