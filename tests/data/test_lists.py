@@ -1,5 +1,6 @@
 """Lists as people have them; the official ones too where they are given."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -264,3 +265,36 @@ def test_names_that_are_no_utf8_are_found_by_a_list_that_has_them_so(tmp_path):
 def test_text_for_people_is_one_line_of_characters_that_can_be_printed():
     assert lists.printable("été [1].mp4") == "été [1].mp4"
     assert lists.printable(os.fsdecode(b"a\nb\tc\xe9.mp4")) == r"a\nb\tc\udce9.mp4"
+
+
+@pytest.mark.parametrize("row", ["zumba,aaaaaaaaaaa", "zumba,aaaaaaaaaaa,3,", "zumba,aaaaaaaaaaa,three,13"])
+def test_an_official_row_without_its_times_is_named(tmp_path, row):
+    make(tmp_path, "train/zumba/aaaaaaaaaaa.mp4")
+    say(tmp_path / "annotations" / "train.csv", *OFFICIAL_CSV, row)
+    with pytest.raises(VsslError, match=r"train\.csv, line 3: a row needs label, youtube_id, and time_start"):
+        lists.read("kinetics", tmp_path, None, None)
+
+
+def unlisted(monkeypatch, folder):
+    """This folder may not be listed, not even by the superuser."""
+    listing = os.scandir
+
+    def scandir(path):
+        if Path(path) == folder:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return listing(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+
+
+def test_a_folder_that_may_not_be_listed_stops_the_search(tmp_path, monkeypatch):
+    make(tmp_path, "zumba/a.mp4", "squat/b.mp4")
+    unlisted(monkeypatch, tmp_path / "squat")
+    with pytest.raises(VsslError, match=r"squat: this folder cannot be listed \(Permission denied\)"):
+        lists.read("folder", tmp_path, None, None)
+
+
+def test_the_superusers_folder_of_a_disk_is_passed_over(tmp_path, monkeypatch):
+    make(tmp_path, "zumba/a.mp4", "lost+found/b.mp4")
+    unlisted(monkeypatch, tmp_path / "lost+found")
+    assert lists.video_files(tmp_path) == ["zumba/a.mp4"]

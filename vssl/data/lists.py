@@ -73,11 +73,23 @@ class Listing:
 
 
 def walk(root: Path) -> Iterator[str]:
-    """Paths below a folder of all files in it, but for hidden ones; hidden folders are passed over."""
-    for folder, folders, names in os.walk(root, followlinks=True):
+    """Paths below a folder of all files in it, but for hidden ones; hidden folders are passed over.
+
+    A folder that may not be listed raises VsslError: its videos would be missing without a word.
+    """
+    for folder, folders, names in os.walk(root, followlinks=True, onerror=_unlisted):
         folders[:] = [name for name in folders if name[0] != "." and not _leads_back(Path(folder, name))]
         below = os.path.relpath(folder, root)
         yield from (os.path.normpath(os.path.join(below, name)) for name in names if name[0] != ".")
+
+
+def _unlisted(error: OSError) -> None:
+    """Stop, unless it is the folder that each ext4 disk has for the superuser."""
+    if Path(error.filename).name != "lost+found":
+        raise VsslError(
+            f"{printable(str(error.filename))}: this folder cannot be listed ({error.strerror}); "
+            "make it readable or move it away"
+        ) from error
 
 
 def _leads_back(folder: Path) -> bool:
@@ -246,8 +258,9 @@ def _kinetics_rows(found: list[Path], subset: int) -> Iterator[tuple[str, str, i
             header = next(csv.reader(text), [])
             text.seek(0)
             if "youtube_id" in header and "label" in header:
-                for row in csv.DictReader(text):
-                    yield _official_path(row), row["label"], subset
+                rows = csv.DictReader(text)
+                for row in rows:
+                    yield _official_path(row, f"{file}, line {rows.line_num}"), row["label"], subset
                 return
         for path, name in _lines(file):
             if name is None:
@@ -255,9 +268,14 @@ def _kinetics_rows(found: list[Path], subset: int) -> Iterator[tuple[str, str, i
             yield path, name, subset
 
 
-def _official_path(row: dict[str, str]) -> str:
-    start, end = (int(float(row[column])) for column in ("time_start", "time_end"))
-    return f"{row['label'].replace(' ', '_')}/{row['youtube_id']}_{start:06}_{end:06}.mp4"
+def _official_path(row: dict[str, str], where: str) -> str:
+    try:
+        start, end = (int(float(row[column])) for column in ("time_start", "time_end"))
+        return f"{row['label'].replace(' ', '_')}/{row['youtube_id']}_{start:06}_{end:06}.mp4"
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise VsslError(
+            f"{where}: a row needs label, youtube_id, and time_start and time_end in seconds; complete it"
+        ) from error
 
 
 def video_id(path: str) -> str:
