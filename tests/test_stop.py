@@ -10,6 +10,7 @@ from conftest import ROOT
 BEGIN = """
 import os, signal, sys
 from vssl import stop
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what was started with nohup would ignore it
 stop.listen()
 def ask(name):
     os.kill(os.getpid(), getattr(signal, name))
