@@ -81,6 +81,8 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
 
 def any_rank(*flags: bool) -> list[bool]:
     """Of each flag, whether it is set on any rank."""
+    if not _together():
+        return list(flags)
     counts: list[int] = sum_over_ranks(torch.tensor(flags, dtype=torch.int32)).tolist()
     return [count > 0 for count in counts]
 

@@ -19,8 +19,9 @@ Augment = Callable[[Batch], Tensor]
 
 def place(module: Module, runtime: Runtime) -> Module:
     """The module on the device, in the memory layout that the runtime asks for."""
-    module = module.to(runtime.torch_device())
-    return module.to(memory_format=torch.channels_last_3d) if runtime.channels_last else module
+    layout = torch.channels_last_3d if runtime.channels_last else torch.preserve_format
+    module.to(runtime.torch_device(), memory_format=layout)  # type: ignore[call-overload]  # it takes both
+    return module
 
 
 def deliver(host_batch: Batch, augment: Augment, runtime: Runtime) -> Batch:
@@ -44,16 +45,17 @@ def over_videos(
 ) -> tuple[Tensor, Tensor]:
     """What `compute` makes of the clips of each batch, in order, as float32 on the CPU; and their labels.
 
-    `advance` is told of the clips that are done.
+    `advance` is told of the clips that are done. All stays on the device until the end: fetching what each
+    batch gave would make the device wait for the host.
     """
     found, labels = [], []
     with arithmetic(precision), autocast(runtime.torch_device(), precision):
         for host_batch in batches:
             clips_BKCTHW = deliver(host_batch, augment, runtime)["clips"]
-            found.append(compute(clips_BKCTHW).float().cpu())
+            found.append(compute(clips_BKCTHW).float())
             labels.append(host_batch["label"])
             advance(clips_BKCTHW.shape[0] * clips_BKCTHW.shape[1])
-    return torch.cat(found), torch.cat(labels)
+    return torch.cat(found).cpu(), torch.cat(labels)
 
 
 def _channels_last(clips_BKCTHW: Tensor) -> Tensor:

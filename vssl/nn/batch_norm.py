@@ -28,7 +28,7 @@ class SyncedBatchNorm(_BatchNorm):
         axes = [axis for axis in range(input.dim()) if axis != 1]
         # 16 bits cannot even count the pixels.
         values = input.float() if input.dtype in (torch.bfloat16, torch.float16) else input
-        count = values.new_tensor([values.numel() / values.shape[1]])
+        count = values.new_full((1,), values.numel() / values.shape[1])
         sums: Tensor = _SumOverRanks.apply(torch.cat([values.sum(axes), values.square().sum(axes), count]))
         number = sums[-1]
         mean_C, square_C = sums[:-1].reshape(2, -1) / number

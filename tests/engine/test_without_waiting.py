@@ -1,0 +1,141 @@
+"""Stages on a GPU that is not there: nothing mixes devices, and nothing in a step makes the GPU wait.
+
+torch's fake tensors have a device and no values. An operation between devices raises, and so does a look at a
+value. They can neither go backward nor through a fused optimiser: there torch is trusted, gradients are made
+up, and weights stay.
+"""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.data import default_collate
+
+from benchmarks.made_up import Noise, stages
+from conftest import ROOT, RUNTIME
+from vssl.data.dataset import ClipDataset
+from vssl.engine import loop
+from vssl.engine.cost import CostMeter
+from vssl.engine.device import over_videos, place
+from vssl.engine.loader import Steps
+from vssl.engine.meter import FiniteCheck
+from vssl.engine.runtime import Runtime
+from vssl.stage.build import build
+from vssl.stage.parts import build_backbone, build_task
+from vssl.stage.run import Silent
+
+GPU = torch.device("cuda", 0)
+SIZE = 4
+NO_VALUES = partial(FakeTensorMode, allow_non_fake_inputs=True)  # given batches are real
+PRETEXTS = sorted(path.stem for path in (ROOT / "conf" / "pretext").glob("*.yaml") if path.stem != "none")
+STAGES = {
+    "auxskd": ("auxiliary", "auxiliary=auxskd"),
+    **{name: ("pretext", f"pretext={name}", "auxiliary=none") for name in PRETEXTS},
+    "finetune": ("finetune", "auxiliary=none", "pretext=none"),
+    "linear": ("linear", "protocol=linear", "auxiliary=none"),
+}
+
+
+class Waits(TorchDispatchMode):
+    """Writes down the copies between host and device that the host waits for: where to, what shape."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        is_copy = isinstance(result, torch.Tensor) and args and isinstance(args[0], torch.Tensor)
+        if is_copy and result.device.type != args[0].device.type and not kwargs.get("non_blocking"):
+            self.seen.append((result.device.type, tuple(result.shape)))
+        return result
+
+
+@pytest.fixture(autouse=True)
+def gpu(monkeypatch):
+    """Stages believe in a GPU, one without meter and events."""
+    monkeypatch.setattr(Runtime, "torch_device", lambda self: GPU)
+    monkeypatch.setattr(loop, "CostMeter", lambda device: CostMeter(torch.device("cpu")))
+    monkeypatch.setattr(FiniteCheck, "note", lambda *noted: None)
+    monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+
+
+def a_batch(spec):
+    """A batch as the loader sends it, and the augmentation of the stage."""
+    sampler, augmentation = build_task(spec).sampler, build(spec.recipe["augmentation"], "augmentation")
+    data = ClipDataset(Noise(SIZE, *augmentation.resize), sampler, augmentation, 0, 1, replace_bad=False)
+    return default_collate([data[0, n] for n in range(SIZE)]), augmentation
+
+
+def train(spec, monkeypatch, runtime):
+    """Three steps of a stage, each of two micro-batches."""
+    batch, augmentation = a_batch(spec)
+    objective = build_task(spec).objective(build_backbone(spec))
+    steps = Steps(100 * SIZE, build(spec.recipe["training"], "training"), 0)
+
+    def backward(loss):
+        assert (loss.device, loss.shape) == (GPU, ())
+        for parameter in training.optimizer.param_groups[0]["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+
+    def step(optimizer):
+        [group] = optimizer.param_groups
+        assert group["fused"]
+        assert {parameter.device for parameter in group["params"]} == {GPU}
+
+    monkeypatch.setattr(torch.Tensor, "backward", backward)
+    monkeypatch.setattr(torch.optim.SGD, "step", step)
+    clips = batch["clips"].shape[1]
+    with NO_VALUES():
+        training = loop.Loop(objective, steps, clips, augmentation.apply, Path("nowhere"), runtime, Silent())
+        with Waits() as waits:
+            training.run(iter([[batch, batch]] * 3))
+    assert waits.seen == []
+    return training
+
+
+@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize(("precision", "channels_last"), [("tf32", False), ("bfloat16", True)])
+def test_a_step_stays_on_its_device_and_waits_for_nothing(monkeypatch, name, precision, channels_last):
+    stage, *overrides = STAGES[name]
+    group = stage if stage in ("auxiliary", "pretext") else "protocol"
+    recipe = f"{{batch_size: {2 * SIZE}, micro_batch: {SIZE}, precision: {precision}}}"
+    spec = stages(*overrides, f"{group}.training={recipe}")[stage]
+    runtime = replace(RUNTIME, channels_last=channels_last, log_every_steps=1000)
+    training = train(spec, monkeypatch, runtime)
+    assert training.step == 3
+    assert {value.device for value in training.objective.state_dict().values()} == {GPU}
+    assert {total.device for total in training.meter.sums.values()} == {GPU}
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_an_evaluation_waits_once_at_its_end(channels_last):
+    spec = stages("auxiliary=none", "pretext=none")["test"]
+    runtime = replace(RUNTIME, channels_last=channels_last)
+    batch, augmentation = a_batch(spec)
+    classifier = build_task(spec).objective(build_backbone(spec))
+    with NO_VALUES() as mode:
+        logits = place(classifier, runtime).eval().logits
+        two = [{name: mode.from_tensor(value) for name, value in batch.items()}] * 2
+        with Waits() as waits:
+            found, _ = over_videos(logits, two, augmentation.apply, runtime, "bfloat16", lambda clips: None)
+    assert found.dtype == torch.float32
+    assert waits.seen == [("cpu", (2 * SIZE, batch["clips"].shape[1], 8))]
+
+
+def test_what_waits_would_be_found():
+    with NO_VALUES(), Waits() as waits:
+        value = torch.empty((), device=GPU)
+        value.to("cpu", non_blocking=True)
+        assert waits.seen == []
+        value.cpu()
+        torch.zeros(3).to(GPU)
+        assert waits.seen == [("cpu", ()), ("cuda", (3,))]
+        with pytest.raises(DataDependentOutputException):
+            value.item()
