@@ -52,6 +52,7 @@ RUNTIME = Runtime(
     threads=1,
     channels_last=False,
     compile=False,
+    deterministic=False,
     save_every_s=60.0,
     log_every_steps=1,
     max_bad_share=0.0,

@@ -74,9 +74,9 @@ def batch_of(spec: StageSpec, size: int) -> tuple[Batch, Augmentation]:
     return batch, augmentation
 
 
-def runtime(channels_last: bool = False, compiled: bool = False) -> Runtime:
+def runtime(channels_last: bool = False, compiled: bool = False, deterministic: bool = False) -> Runtime:
     """As in conf/runtime, without loader processes and checkpoints."""
-    return Runtime("auto", 0, None, channels_last, compiled, 1e9, 10, 1.0, 300.0)
+    return Runtime("auto", 0, None, channels_last, compiled, deterministic, 1e9, 10, 1.0, 300.0)
 
 
 def seconds_per_step(spec: StageSpec, where: Runtime, blocks: int, block: int = 1) -> list[float]:

@@ -1,12 +1,21 @@
-"""Where and how a stage runs: what is refused before anything starts."""
+"""Where and how a stage runs: what is refused before anything starts, and what leaves the weights alone."""
 
 import os
+import shutil
 from dataclasses import replace
 
 import pytest
+import torch
 
+from benchmarks.made_up import batch_of, stages
 from conftest import RUNTIME
+from vssl.engine.loader import Steps
+from vssl.engine.loop import Loop
+from vssl.engine.precision import arithmetic
 from vssl.errors import VsslError
+from vssl.stage.build import build
+from vssl.stage.parts import build_backbone, build_task
+from vssl.stage.run import Silent
 
 TOO_SMALL = {"workers": -1, "threads": 0, "save_every_s": -1.0, "log_every_steps": 0, "timeout_s": 0.5}
 
@@ -23,3 +32,50 @@ def test_what_is_left_open_is_decided_on_the_machine():
     there = replace(RUNTIME, workers=None, threads=None)
     assert there.num_workers() == min(cores, 2)
     assert there.num_threads() == max(1, cores - 2)
+
+
+def trained(folder, **changes):
+    """Weights and buffers of auxSKD after three steps on noise."""
+    folder.mkdir()
+    spec = stages("auxiliary.training={epochs: 3, batch_size: 8, micro_batch: 8}")["auxiliary"]
+    batch, augmentation = batch_of(spec, 8)
+    steps = Steps(8, build(spec.recipe["training"], "training"), 0)
+    objective = build_task(spec).objective(build_backbone(spec))
+    loop = Loop(objective, steps, 2, augmentation.apply, folder, replace(RUNTIME, **changes), Silent())
+    loop.run(iter([[batch]] * 3))
+    assert loop.step == 3
+    return objective.state_dict()
+
+
+def test_what_is_asked_of_gpus_leaves_a_cpu_alone(tmp_path):
+    plain, asked = trained(tmp_path / "plain"), trained(tmp_path / "asked", deterministic=True)
+    assert plain.keys() == asked.keys()
+    assert all(torch.equal(plain[name], asked[name]) for name in plain)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler of C++")
+def test_compiled_and_eager_backbones_learn_the_same(tmp_path):
+    """But for rounding, which three steps of momentum carry on; names of weights stay."""
+    eager, compiled = trained(tmp_path / "eager"), trained(tmp_path / "compiled", compile=True)
+    assert eager.keys() == compiled.keys()
+    for name in eager:
+        torch.testing.assert_close(compiled[name], eager[name], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_arithmetic_is_as_asked_within_the_block_and_as_before_after_it(deterministic, monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    before = gpu_settings()
+    with arithmetic("tf32", deterministic):
+        assert gpu_settings() == ("tf32", "tf32", not deterministic, deterministic)
+        assert ("CUBLAS_WORKSPACE_CONFIG" in os.environ) == deterministic
+    assert gpu_settings() == before
+
+
+def gpu_settings():
+    """Products, convolutions; whether the fastest algorithm is looked for, or one that repeats its bits."""
+    backends = torch.backends
+    precisions = (backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision)
+    return (*precisions, backends.cudnn.benchmark, torch.are_deterministic_algorithms_enabled())

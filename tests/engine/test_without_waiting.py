@@ -13,17 +13,16 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.data import default_collate
 
-from benchmarks.made_up import Noise, stages
+from benchmarks.made_up import batch_of, stages
 from conftest import ROOT, RUNTIME
-from vssl.data.dataset import ClipDataset
 from vssl.engine import loop
 from vssl.engine.cost import CostMeter
 from vssl.engine.device import over_videos, place
 from vssl.engine.loader import Steps
 from vssl.engine.meter import FiniteCheck
 from vssl.engine.runtime import Runtime
+from vssl.errors import VsslError
 from vssl.stage.build import build
 from vssl.stage.parts import build_backbone, build_task
 from vssl.stage.run import Silent
@@ -66,16 +65,9 @@ def gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
 
 
-def a_batch(spec):
-    """A batch as the loader sends it, and the augmentation of the stage."""
-    sampler, augmentation = build_task(spec).sampler, build(spec.recipe["augmentation"], "augmentation")
-    data = ClipDataset(Noise(SIZE, *augmentation.resize), sampler, augmentation, 0, 1, replace_bad=False)
-    return default_collate([data[0, n] for n in range(SIZE)]), augmentation
-
-
 def train(spec, monkeypatch, runtime):
     """Three steps of a stage, each of two micro-batches."""
-    batch, augmentation = a_batch(spec)
+    batch, augmentation = batch_of(spec, SIZE)
     objective = build_task(spec).objective(build_backbone(spec))
     steps = Steps(100 * SIZE, build(spec.recipe["training"], "training"), 0)
 
@@ -114,11 +106,22 @@ def test_a_step_stays_on_its_device_and_waits_for_nothing(monkeypatch, name, pre
     assert {total.device for total in training.meter.sums.values()} == {GPU}
 
 
+def test_pooling_has_no_deterministic_gradient(monkeypatch):
+    """A frozen backbone has none at all."""
+    training = f"training={{batch_size: {2 * SIZE}, micro_batch: {SIZE}}}"
+    there = replace(RUNTIME, deterministic=True, log_every_steps=1000)
+    trained = stages("backbone=s3d", "auxiliary=none", f"pretext.{training}")["pretext"]
+    with pytest.raises(VsslError, match=r"runtime\.deterministic=true: S3D pools, .*; say .*=false"):
+        train(trained, monkeypatch, there)
+    frozen = ("auxiliary=none", "pretext=none", "protocol=linear", f"protocol.{training}")
+    assert train(stages("backbone=s3d", *frozen)["linear"], monkeypatch, there).step == 3
+
+
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_an_evaluation_waits_once_at_its_end(channels_last):
     spec = stages("auxiliary=none", "pretext=none")["test"]
     runtime = replace(RUNTIME, channels_last=channels_last)
-    batch, augmentation = a_batch(spec)
+    batch, augmentation = batch_of(spec, SIZE)
     classifier = build_task(spec).objective(build_backbone(spec))
     with NO_VALUES() as mode:
         logits = place(classifier, runtime).eval().logits

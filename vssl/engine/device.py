@@ -49,7 +49,7 @@ def over_videos(
     batch gave would make the device wait for the host.
     """
     found, labels = [], []
-    with arithmetic(precision), autocast(runtime.torch_device(), precision):
+    with arithmetic(precision, runtime.deterministic), autocast(runtime.torch_device(), precision):
         for host_batch in batches:
             clips_BKCTHW = deliver(host_batch, augment, runtime)["clips"]
             found.append(compute(clips_BKCTHW).float())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vssl import ranks, stop
 from vssl.engine.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
@@ -16,7 +16,7 @@ from vssl.engine.cost import CostMeter, together
 from vssl.engine.device import Augment, deliver, place
 from vssl.engine.loader import Steps
 from vssl.engine.meter import FiniteCheck, Meter
-from vssl.engine.precision import arithmetic, autocast
+from vssl.engine.precision import Precision, arithmetic, autocast
 from vssl.engine.runtime import Runtime
 from vssl.errors import VsslError
 from vssl.nn.batch_norm import average_statistics, synchronise
@@ -60,9 +60,7 @@ class Loop:
         """`after_epoch` may look at the objective: on rank 0 it is told how many epochs are over, and returns
         metrics, or none. It leaves weights, buffers and modes as they are."""
         self.device = runtime.torch_device()
-        if self.device.type == "cpu" and steps.training.precision == "bfloat16":
-            # torch 2.15: the gradient of a 3x1x1 convolution over two time steps is off without bounds there.
-            raise VsslError("training.precision=bfloat16 is for GPUs; on a CPU say float32, which is as fast")
+        _check_device(objective, steps.training.precision, runtime)
         self.steps, self.augment, self.runtime, self.observer = steps, augment, runtime, observer
         self.clips_per_sample = clips_per_sample
         self.objective = _placed(objective, runtime, steps.training.sync_bn)
@@ -86,7 +84,7 @@ class Loop:
         A signal to stop (`vssl.stop`) on any rank is obeyed by all after the same step, and after saving.
         """
         saved = time.monotonic()
-        with stop.deferred(), arithmetic(self.steps.training.precision):
+        with stop.deferred(), arithmetic(self.steps.training.precision, self.runtime.deterministic):
             for micro_batches in batches:
                 self._train_step(micro_batches)
                 if self.step % self.steps.per_epoch == 0:
@@ -204,6 +202,21 @@ class Loop:
             self.cost.before = saved["cost"]
             self.monitor_seconds = saved["cost"]["monitor_seconds"]
             self.inherited_seconds = saved["cost"]["inherited_seconds"]
+
+
+def _check_device(objective: Objective, precision: Precision, runtime: Runtime) -> None:
+    """Raise `VsslError` for what the device cannot do."""
+    device, backbone = runtime.torch_device().type, objective.backbone
+    if device == "cpu" and precision == "bfloat16":
+        # torch 2.15: the gradient of a 3x1x1 convolution over two time steps is off without bounds there.
+        raise VsslError("training.precision=bfloat16 is for GPUs; on a CPU say float32, which is as fast")
+    pools = any(isinstance(part, (nn.MaxPool3d, nn.AvgPool3d)) for part in backbone.modules())
+    trained = any(parameter.requires_grad for parameter in backbone.parameters())
+    if device == "cuda" and runtime.deterministic and pools and trained:
+        raise VsslError(
+            f"runtime.deterministic=true: {type(backbone).__name__} pools, and torch has no such gradient of "
+            "3D pooling on GPUs; say runtime.deterministic=false, or take a backbone of strided convolutions"
+        )
 
 
 def _placed(objective: Objective, runtime: Runtime, sync_bn: bool) -> Objective:

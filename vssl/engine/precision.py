@@ -1,7 +1,8 @@
-"""How exactly a GPU multiplies float32 numbers; torch's defaults differ between operations."""
+"""How exactly a GPU computes; torch's defaults differ between operations."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -17,14 +18,25 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
 
 
 @contextmanager
-def arithmetic(precision: Precision) -> Iterator[None]:
-    """Multiply float32 numbers on GPUs as they are, or with `tf32`, while the block runs."""
+def arithmetic(precision: Precision, deterministic: bool) -> Iterator[None]:
+    """While the block runs, compute on GPUs like this.
+
+    Float32 numbers are multiplied as they are, or with `tf32`. Convolutions take the algorithm that proves
+    fastest when the block first meets their shapes; `deterministic`: one that gives the same bits each time.
+    """
     places: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
     before = [place.fp32_precision for place in places]
+    searched, was_deterministic = torch.backends.cudnn.benchmark, torch.are_deterministic_algorithms_enabled()
     for place in places:
         place.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+    torch.backends.cudnn.benchmark = not deterministic
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch refuses its products without
+    torch.use_deterministic_algorithms(deterministic)
     try:
         yield
     finally:
         for place, value in zip(places, before, strict=True):
             place.fp32_precision = value
+        torch.backends.cudnn.benchmark = searched
+        torch.use_deterministic_algorithms(was_deterministic)
