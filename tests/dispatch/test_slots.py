@@ -16,18 +16,23 @@ from vssl.stage.spec import StageSpec
 from vssl.stage.store import StageStore
 
 
+def gpus_of_slots(gpus, gpus_per_stage, processes):
+    """What two slots see of these GPUs; None: all."""
+    return [share.get("CUDA_VISIBLE_DEVICES") for share in shares(gpus, 2, gpus_per_stage, processes)]
+
+
 def test_each_slot_has_its_own_gpus():
-    gpus = [
-        share["CUDA_VISIBLE_DEVICES"] for share in shares(["0", "1", "2", "3"], slots=2, gpus_per_stage=2)
-    ]
-    assert gpus == ["0,1", "2,3"]
-    assert all("CUDA_VISIBLE_DEVICES" not in share for share in shares([], slots=2, gpus_per_stage=1))
-    assert all("CUDA_VISIBLE_DEVICES" not in share for share in shares(["0"], slots=2, gpus_per_stage=0))
+    assert gpus_of_slots(["0", "1", "2", "3"], 2, 2) == ["0,1", "2,3"]
+    assert gpus_of_slots([], 1, 3) == [None, None]
+    assert gpus_of_slots(["0", "1"], 0, 2) == [None, None]
 
 
 def test_too_few_gpus_are_an_error():
     with pytest.raises(VsslError, match="needs 4 GPUs, 3 are visible"):
-        shares(["0", "1", "2"], slots=2, gpus_per_stage=2)
+        gpus_of_slots(["0", "1", "2"], 2, 2)
+    for gpus_per_stage, each in ((1, 1), (0, 2)):
+        with pytest.raises(VsslError, match=f"processes_per_stage=3, but a stage has {each} of 2 GPUs"):
+            gpus_of_slots(["0", "1"], gpus_per_stage, 3)
 
 
 def test_gpus_that_a_scheduler_gave_are_shared_out_by_their_names():

@@ -57,9 +57,8 @@ class Slots:
     def __init__(self, slots: int, gpus_per_stage: int, processes: int, context: Context) -> None:
         self.context, self.processes = context, processes
         gpus = [] if context.runtime.device == "cpu" else visible_gpus(os.environ, torch.cuda.device_count())
-        self.environments = [
-            {**os.environ, **own, "PYTHONPATH": python_path()} for own in shares(gpus, slots, gpus_per_stage)
-        ]
+        own = shares(gpus, slots, gpus_per_stage, processes)
+        self.environments = [{**os.environ, **share, "PYTHONPATH": python_path()} for share in own]
         self.running: list[_Running] = []
 
     def run(self, todo: list[StageSpec], ended: dict[StageSpec, Outcome]) -> None:
@@ -156,10 +155,15 @@ def confined(cores: set[int]) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def shares(gpus: list[str], slots: int, gpus_per_stage: int) -> list[dict[str, str]]:
+def shares(gpus: list[str], slots: int, gpus_per_stage: int, processes: int) -> list[dict[str, str]]:
     """What the environment of each slot has of its own: its GPUs, plain output."""
     # Workers write to one terminal: a dumb one gets lines instead of bars that draw over one another.
     common = {"TERM": "dumb"}
+    if gpus and processes > (each := gpus_per_stage or len(gpus)):
+        raise VsslError(
+            f"dispatch.processes_per_stage={processes}, but a stage has {each} of {len(gpus)} GPUs, and each "
+            "process needs one of its own; lower it, raise dispatch.gpus_per_stage, or say runtime.device=cpu"
+        )
     if not gpus or not gpus_per_stage:
         return [common] * slots
     needed = slots * gpus_per_stage
