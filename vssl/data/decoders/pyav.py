@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from vssl.data.decoders import check_range, undecodable
+from vssl.data.decoders.mp4 import pictures
 
 TIMED = ("mov", "matroska")
 """Containers whose times are those of the pictures. AVI has none: FFmpeg guesses, and DivX with B-frames
@@ -26,6 +29,8 @@ SKIPS = ("h264", "hevc")
 
 def read(path: Path, frames_T: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Decode frames; see `vssl.data.decode.read_frames`."""
+    if (frames_THWC := _alone(path, frames_T)) is not None:
+        return frames_THWC
     try:
         for tabulate in (_indexed, _demuxed):
             with _open(path) as container:
@@ -35,6 +40,47 @@ def read(path: Path, frames_T: NDArray[np.int64]) -> NDArray[np.uint8]:
             return np.stack(_counted(path, container, frames_T))
     except FFmpegError as error:
         raise undecodable(path, str(error.strerror)) from error
+
+
+def _alone(path: Path, frames_T: NDArray[np.int64]) -> NDArray[np.uint8] | None:
+    """The pictures of a file that needs no opening; None for any other, and for one that is damaged."""
+    if (found := _coded(path, frames_T)) is None:
+        return None
+    setup, coded = found
+    context, to_rgb = _decoder(setup), Converter()
+    try:
+        frames = [context.decode(av.Packet(content)) for content in coded]
+    except FFmpegError:
+        frames = [[]]
+    if any(len(one) != 1 for one in frames):
+        _decoder.cache_clear()  # it is in the middle of something
+        return None
+    return np.stack([to_rgb(frame) for [frame] in frames])
+
+
+def _coded(path: Path, frames_T: NDArray[np.int64]) -> tuple[bytes, list[bytes]] | None:
+    """What a decoder needs for such a file, and its pictures as they are coded."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            if (found := pictures(file.fileno())) is None:
+                return None
+            check_range(path, frames_T, len(found.sizes_N))
+            places = zip(found.sizes_N[frames_T].tolist(), found.starts_N[frames_T].tolist(), strict=True)
+            return found.setup, [os.pread(file.fileno(), size, start) for size, start in places]
+    except OSError:
+        return None  # FFmpeg says it better
+
+
+@lru_cache(maxsize=8)
+def _decoder(setup: bytes) -> av.VideoCodecContext:
+    """A decoder that stays: making one takes longer than decoding a picture.
+
+    It refuses what is damaged; by default it would mend that with what it has seen before.
+    """
+    context = av.CodecContext.create("h264", "r")
+    assert isinstance(context, av.VideoCodecContext)
+    context.extradata, context.thread_count, context.options = setup, 1, {"err_detect": "explode"}
+    return context
 
 
 def _open(path: Path) -> av.container.InputContainer:
