@@ -1,10 +1,13 @@
 """The command line as people write it."""
 
 import errno
+import subprocess
+import sys
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from conftest import ROOT
 from vssl.cli import as_hydra_wants_it, one_line_errors
 
 
@@ -42,3 +45,14 @@ def test_a_folder_that_may_not_be_written_is_one_line(code, capsys):
         raise OSError(code, "Not allowed", "/there")
     said = capsys.readouterr().err
     assert said == "vssl: /there: Not allowed; change that, or say outputs=DIR to write elsewhere\n"
+
+
+def test_the_short_way_to_help_says_what_hydra_says():
+    said = [
+        subprocess.run(
+            [sys.executable, "launch.py", *words], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout
+        for words in (["--help"], ["-h"], ["--help", "seed=0"])
+    ]
+    assert said[0] == said[1] == said[2]
+    assert "pretext: none, opn, rspnet, shuffle_learn, speednet, vcop, videopace, vspp" in said[0]

@@ -8,7 +8,9 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import yaml
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -20,12 +22,25 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
-def run(main: Callable[[], object]) -> None:
-    """Run the Hydra app `main`."""
+def run(main: Callable[[], object], conf: Path) -> None:
+    """Run the Hydra app `main`, whose config lies in `conf`."""
+    if sys.argv[1:] in (["--help"], ["-h"]):
+        print(help_text(conf))
+        return
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing its own report
     sys.argv[1:] = as_hydra_wants_it(sys.argv[1:])
     with one_line_errors():
         main()
+
+
+def help_text(conf: Path) -> str:
+    """What Hydra's own --help says, which takes a second to list the groups."""
+    template: str = yaml.safe_load((conf / "config.yaml").read_text())["hydra"]["help"]["template"]
+    groups: dict[str, list[str]] = {}
+    for path in sorted(conf.glob("*/**/*.yaml")):
+        groups.setdefault(str(path.parent.relative_to(conf)), []).append(path.stem)
+    listed = [f"{group}: {', '.join(choices)}" for group, choices in sorted(groups.items())]
+    return template.replace("$APP_CONFIG_GROUPS", "\n".join(listed) + "\n")
 
 
 def as_hydra_wants_it(words: list[str]) -> list[str]:
