@@ -236,7 +236,7 @@ def _count(number: int, noun: str) -> str:
 def _print(table: Table) -> None:
     console = Console()
     if not console.is_terminal:
-        console.width = Console(width=10_000).measure(table).maximum
+        console.width = 10_000  # as wide as the table is
     with console.capture() as text:
         console.print(table)
     print("", *(line.rstrip() for line in text.get().splitlines()), sep="\n")
