@@ -121,6 +121,28 @@ def test_a_box_that_could_mean_something_else(prepared, tmp_path, box, other):
     assert found(tmp_path / "x.mp4") is None
 
 
+@pytest.mark.parametrize(
+    ("box", "at", "value"),
+    [
+        (b"moov", -4, 2**32 - 1),  # longer than the file
+        (b"moov", -4, 100),
+        (b"trak", -4, 4),
+        (b"stsz", 4 + 4, 2**31),  # all of one size
+        (b"stsz", 4 + 8, 2**31),  # more pictures than sizes
+        (b"stsz", 4 + 8, 0),  # none
+        (b"stsz", 4 + 12, 2**31),  # longer than the file
+        (b"stsc", 4 + 12, 2**31),  # more in a chunk than there are
+        (b"stco", 4 + 8, 2**31),
+        (b"stco", 4 + 4, 0),
+    ],
+)
+def test_a_damaged_table_is_left_to_ffmpeg(prepared, tmp_path, box, at, value):
+    content = bytearray(prepared.read_bytes())
+    struct.pack_into(">I", content, content.index(box) + at, value)
+    (tmp_path / "x.mp4").write_bytes(content)
+    assert found(tmp_path / "x.mp4") is None
+
+
 @pytest.mark.parametrize(("at", "value"), [(4, 2), (8, 1000), (12, 512), (16, 0x20000)])
 def test_an_edit_list_that_hides_pictures(prepared, tmp_path, at, value):
     """Two edits; a short one; one that begins later; twice as fast."""

@@ -21,8 +21,8 @@ HEAD = 2**14
 UPRIGHT = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 """The display matrix of a picture that is shown as it is."""
 
-SAMPLE_ENTRY = 78
-"""Bytes of a visual sample entry before its boxes."""
+SAMPLE_ENTRY, DESCRIPTION = 78, {b"avcC", b"pasp", b"btrt"}
+"""Bytes of a visual sample entry before its boxes; those boxes that leave pixels alone."""
 
 Boxes = dict[bytes, bytes]
 
@@ -40,28 +40,30 @@ def pictures(file: int) -> Pictures | None:
     """The pictures of an open file.
 
     None unless it is an mp4 file of H.264 alone, in which all of them are key frames, shown upright, from the
-    first to the last, in colours that no box speaks of.
+    first to the last, in the colours that they themselves tell of, and none is missing.
     """
-    movie = _movie(file)
-    if movie is None:
+    length = os.fstat(file).st_size
+    if (movie := _movie(file, length)) is None:
         return None
     try:
-        return _of_movie(movie)
-    except (KeyError, struct.error, ValueError):  # a box is missing, too short, or there twice
+        found = _of_movie(movie)
+    except (KeyError, IndexError, struct.error, ValueError):  # a box is missing, too short, or there twice
         return None
+    return found if found and int((found.starts_N + found.sizes_N).max()) <= length else None
 
 
-def _movie(file: int) -> bytes | None:
+def _movie(file: int, length: int) -> bytes | None:
     """The content of the movie box, if it is the second one of an mp4 file."""
     head = os.pread(file, HEAD, 0)
     if head[4:8] != b"ftyp" or len(head) < 16:
         return None
     begin = int.from_bytes(head[:4], "big")
     size, kind = int.from_bytes(head[begin : begin + 4], "big"), head[begin + 4 : begin + 8]
-    if kind != b"moov":
+    end = begin + size
+    if kind != b"moov" or end > length:
         return None
-    missing = begin + size - len(head)
-    return (head + (os.pread(file, missing, len(head)) if missing > 0 else b""))[begin + 8 : begin + size]
+    rest = os.pread(file, end - len(head), len(head)) if end > len(head) else b""
+    return (head + rest)[begin + 8 : end]
 
 
 def _of_movie(movie: bytes) -> Pictures | None:
@@ -71,14 +73,17 @@ def _of_movie(movie: bytes) -> Pictures | None:
     table = _boxes(_boxes(media[b"minf"])[b"stbl"])
     [(kind, entry)] = _split(table[b"stsd"][8:])
     described = _boxes(entry[SAMPLE_ENTRY:])
-    is_plain = kind == b"avc1" and UPRIGHT in track[b"tkhd"] and b"colr" not in described
+    is_upright = UPRIGHT in track[b"tkhd"] and UPRIGHT in boxes[b"mvhd"]
+    is_plain = kind == b"avc1" and is_upright and described.keys() <= DESCRIPTION
     # stss would name the key frames among others, ctts the times of pictures that are out of order.
     if not is_plain or b"stss" in table or b"ctts" in table or b"mvex" in boxes:
         return None
     if b"edts" in track and not _shows_all(track[b"edts"], boxes[b"mvhd"], media[b"mdhd"]):
         return None
-    sizes_N = _sizes(table[b"stsz"])
-    return Pictures(described[b"avcC"], _starts(table, sizes_N), sizes_N) if len(sizes_N) else None
+    if any(table[b"stsz"][4:8]):
+        return None  # all pictures of one size
+    sizes_N = _numbers(table[b"stsz"][4:], ">u4")
+    return Pictures(described[b"avcC"], _starts(table, sizes_N), sizes_N)
 
 
 def _shows_all(edits: bytes, movie: bytes, media: bytes) -> bool:
@@ -93,17 +98,14 @@ def _shows_all(edits: bytes, movie: bytes, media: bytes) -> bool:
     return versions == {0} and count == 1 and first == 0 and rate == 0x10000 and whole
 
 
-def _sizes(content: bytes) -> NDArray[np.int64]:
-    same, count = struct.unpack_from(">4xII", content)
-    return np.full(count, same, np.int64) if same else _numbers(content[4:], ">u4")
-
-
 def _starts(table: Boxes, sizes_N: NDArray[np.int64]) -> NDArray[np.int64]:
     """Pictures lie one after the other in chunks, of which runs have the same number of pictures."""
     starts_C = _numbers(table[b"stco"], ">u4") if b"stco" in table else _numbers(table[b"co64"], ">u8")
     runs_R3 = _numbers(table[b"stsc"], ">u4", 3).reshape(-1, 3)
     chunks_R = np.append(runs_R3[1:, 0], len(starts_C) + 1) - runs_R3[:, 0]
     pictures_C = np.repeat(runs_R3[:, 1], chunks_R)
+    if pictures_C.sum() != len(sizes_N):
+        raise ValueError("chunks of other pictures")
     before_N = np.cumsum(sizes_N) - sizes_N
     first_C = np.cumsum(pictures_C) - pictures_C
     starts_N: NDArray[np.int64] = before_N + np.repeat(starts_C - before_N[first_C], pictures_C)
