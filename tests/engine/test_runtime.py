@@ -9,6 +9,7 @@ import torch
 
 from benchmarks.made_up import batch_of, stages
 from conftest import RUNTIME
+from vssl.data import augmentation
 from vssl.engine.loader import Steps
 from vssl.engine.loop import Loop
 from vssl.engine.precision import arithmetic
@@ -17,6 +18,7 @@ from vssl.stage.build import build
 from vssl.stage.parts import build_backbone, build_task
 from vssl.stage.run import Silent
 
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")
 TOO_SMALL = {"workers": -1, "threads": 0, "save_every_s": -1.0, "log_every_steps": 0, "timeout_s": 0.5}
 
 
@@ -54,13 +56,26 @@ def test_what_is_asked_of_gpus_leaves_a_cpu_alone(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler of C++")
+@needs_compiler
 def test_compiled_and_eager_backbones_learn_the_same(tmp_path):
     """But for rounding, which three steps of momentum carry on; names of weights stay."""
     eager, compiled = trained(tmp_path / "eager"), trained(tmp_path / "compiled", compile=True)
     assert eager.keys() == compiled.keys()
     for name in eager:
         torch.testing.assert_close(compiled[name], eager[name], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_a_compiled_augmentation_does_the_same(monkeypatch):
+    """All clips at once, as on a GPU, in one piece of code; rounding turns a grey level here and there."""
+    monkeypatch.setattr(augmentation, "CACHED_VALUES", 2**40)
+    small = ("backbone.input.crop=32", "backbone.input.resize=[36,36]")
+    batch, augment = batch_of(stages("backbone=r2plus1d_10", *small)["pretext"], 4)
+    assert augment.jitters
+    found = torch.compile(augment.apply, fullgraph=True)(batch)
+    expected = augment.apply(batch)
+    assert (found - expected).abs().mean() < 1e-3
 
 
 @pytest.mark.parametrize("deterministic", [False, True])

@@ -30,12 +30,12 @@ class Runtime:
     `workers`: loader processes (0: in the training process; null: one per core, at most 2 for training on a
     CPU and 16 for a GPU). `threads`: of the CPU's arithmetic (null: the cores that the loader leaves, or 1;
     another number may change the last bits of a sum). `channels_last`, `compile`: how convolutions lie in
-    memory, and torch.compile for the backbones; both may change last bits. `deterministic`: on a GPU,
-    algorithms that give the same bits each time, in place of those that prove fastest. `save_every_s`:
-    seconds between checkpoints (0: every step). `log_every_steps`: steps between two lines of metrics.
-    `max_bad_share`: of an epoch's samples whose video cannot be read and is replaced; more stop the stage.
-    `timeout_s`: seconds to wait for a batch before the loader is killed and what it hangs in is named (not
-    with workers=0).
+    memory, and torch.compile for the backbones and, on a GPU, for the augmentation; both may change last
+    bits. `deterministic`: on a GPU, algorithms that give the same bits each time, in place of those that
+    prove fastest. `save_every_s`: seconds between checkpoints (0: every step). `log_every_steps`: steps
+    between two lines of metrics. `max_bad_share`: of an epoch's samples whose video cannot be read and is
+    replaced; more stop the stage. `timeout_s`: seconds to wait for a batch before the loader is killed and
+    what it hangs in is named (not with workers=0).
     """
 
     device: Literal["auto", "cpu", "cuda"]
