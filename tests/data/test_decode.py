@@ -12,6 +12,7 @@ from vssl.data import exactness
 from vssl.data.decode import read_frames
 from vssl.data.decoders import torchcodec
 from vssl.data.exactness import exact, examine
+from vssl.data.prepare import Look, transcode
 from vssl.errors import VsslError
 
 FRAMES = 150
@@ -35,6 +36,13 @@ DECODERS = [
 ]
 each_decoder = pytest.mark.parametrize("decoder", DECODERS)
 
+
+def prepare(source, target):
+    """As `mode=prepare` does it."""
+    transcode(source, target, Look([32, 128], 20, 1))
+    return target
+
+
 OPEN_GOPS = {"x265-params": "keyint=30:bframes=3:b-adapt=0:scenecut=0:open-gop=1:log-level=none"}
 WRITE = {
     "constant rate": lambda path: write(path / "v.mp4", FRAMES),
@@ -55,6 +63,7 @@ WRITE = {
     "turned by 180": lambda path: write(path / "v.mp4", FRAMES, turns=2),
     "turned by 270": lambda path: write(path / "v.mp4", FRAMES, turns=3),
     "odd sides": lambda path: write(path / "v.mp4", FRAMES, pix_fmt="yuv444p", size=(171, 129)),
+    "prepared": lambda path: prepare(write(path / "in.mp4", FRAMES), path / "v.mp4"),
     "10 bits": lambda path: write(path / "v.mp4", FRAMES, pix_fmt="yuv420p10le"),
 }
 MISREAD = {
@@ -99,7 +108,7 @@ def test_frame_i_is_frame_i_in_any_order_with_repeats_or_it_is_known_not_to_be(v
 
 
 @each_decoder
-@pytest.mark.parametrize("kind", ["B-frames", "mpeg4 in avi"])
+@pytest.mark.parametrize("kind", ["B-frames", "mpeg4 in avi", "prepared"])
 def test_the_memory_of_a_reader_stays_flat(videos, kind, decoder):
     rng = np.random.default_rng(0)
 
@@ -140,7 +149,7 @@ def test_channels_are_red_green_blue(tmp_path, decoder):
 
 
 @each_decoder
-@pytest.mark.parametrize("kind", ["constant rate", "mpeg4 in avi"])
+@pytest.mark.parametrize("kind", ["constant rate", "mpeg4 in avi", "prepared"])
 @pytest.mark.parametrize("outside", [-1, FRAMES])
 def test_a_number_outside_the_video_names_file_and_length(videos, kind, outside, decoder):
     with pytest.raises(VsslError, match=rf"v\.\w+: .*{outside}.* it has {FRAMES};"):
