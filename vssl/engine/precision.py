@@ -30,13 +30,14 @@ def arithmetic(precision: Precision, deterministic: bool) -> Iterator[None]:
     for place in places:
         place.fp32_precision = "tf32" if precision == "tf32" else "ieee"
     torch.backends.cudnn.benchmark = not deterministic
-    if deterministic:
+    if deterministic:  # not otherwise: the call imports torch's compiler, for a second
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch refuses its products without
-    torch.use_deterministic_algorithms(deterministic)
+        torch.use_deterministic_algorithms(True)
     try:
         yield
     finally:
         for place, value in zip(places, before, strict=True):
             place.fp32_precision = value
         torch.backends.cudnn.benchmark = searched
-        torch.use_deterministic_algorithms(was_deterministic)
+        if deterministic:
+            torch.use_deterministic_algorithms(was_deterministic)
