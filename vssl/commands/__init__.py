@@ -48,12 +48,17 @@ def execute(composed: Sequence[tuple[DictConfig, list[str]]]) -> None:
 
 def _check_same(configs: Sequence[DictConfig], names: list[str]) -> None:
     """Raise `VsslError` for an option that differs between points if the launch takes the first one's."""
-    first, *others = (OmegaConf.to_container(OmegaConf.masked_copy(cfg, names)) for cfg in configs)
+    first, *others = ({name: _as_written(cfg[name]) for name in names} for cfg in configs)
     for other in others:
         if option := _difference(first, other):
             raise VsslError(
                 f"{option}: points differ in it, but a launch has one; launch once for each value"
             )
+
+
+def _as_written(value: Any) -> Any:
+    """A part of a config as plain data, what it refers to left out."""
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
 def _difference(one: Any, other: Any, path: str = "") -> str | None:
