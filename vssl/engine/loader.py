@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch._C import _error_if_any_worker_fails
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 
 from vssl import ranks, stop
 from vssl.engine.cost import CostMeter
@@ -55,16 +55,19 @@ class Loading:
     timeout_s: float
 
 
-class _Timed:
-    """A dataset whose samples say how much of the processor's time they took, in seconds."""
+class _Batched:
+    """Batches of samples, which say how much of the processor's time making them took, in seconds.
+
+    Putting one together is part of it: it goes to new shared memory, which takes longer than the copy.
+    """
 
     def __init__(self, samples: Samples) -> None:
         self.samples = samples
 
-    def __getitem__(self, at: SampleAt) -> Batch:
+    def __getitem__(self, at: list[SampleAt]) -> Batch:
         began = time.process_time()
-        sample = self.samples[at]
-        return {**sample, _SECONDS: torch.tensor(time.process_time() - began)}
+        batch: Batch = default_collate([self.samples[one] for one in at])
+        return {**batch, _SECONDS: torch.tensor(time.process_time() - began)}
 
 
 class Steps:
@@ -135,8 +138,7 @@ def _part(items: list[Item], rank: int, world: int) -> list[Item]:
 
 
 class _MicroBatches:
-    """Batch sampler over this rank's part of all steps from `start` on; one loader serves all epochs without
-    a pause."""
+    """This rank's part of all steps from `start` on, as micro-batches; one loader serves all epochs."""
 
     def __init__(self, steps: Steps, start: int) -> None:
         self.steps, self.start = steps, start
@@ -165,11 +167,12 @@ def evaluation_batches(
 
 
 def _load(
-    dataset: Samples, batch_sampler: _MicroBatches | list[list[SampleAt]], loading: Loading, cost: CostMeter
+    dataset: Samples, batches_at: _MicroBatches | list[list[SampleAt]], loading: Loading, cost: CostMeter
 ) -> Iterator[Batch]:
     loader: DataLoader[Batch] = DataLoader(
-        _Timed(dataset),  # type: ignore[arg-type]  # it is all that torch asks of a Dataset
-        batch_sampler=batch_sampler,
+        _Batched(dataset),  # type: ignore[arg-type]  # it is all that torch asks of a Dataset
+        sampler=batches_at,
+        batch_size=None,
         num_workers=loading.workers,
         prefetch_factor=4 if loading.workers else None,
         pin_memory=loading.pin_memory,
@@ -179,7 +182,7 @@ def _load(
     try:
         batches = _batches(loader) if loading.workers else iter(loader)
         while batch := cost.wait_for(batches):
-            cost.loader_seconds += float(batch.pop(_SECONDS).sum())
+            cost.loader_seconds += float(batch.pop(_SECONDS))
             yield batch
     except VsslError as error:
         # torch wraps what a worker raised into its whole traceback; the last line is what was said.
