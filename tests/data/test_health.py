@@ -83,7 +83,7 @@ def test_the_facts_of_a_fine_file(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["av1.mkv", "cut.mp4", "divx.avi"])
-def test_a_file_that_the_default_reads_wrongly_gets_a_decoder_that_is_right(tmp_path, name):
+def test_a_file_that_decord_reads_wrongly_gets_a_decoder_that_is_right(tmp_path, name):
     PLANTED[name][1](tmp_path / name)
     assert examine_file(tmp_path / name, "decord").decoder == "pyav"
 

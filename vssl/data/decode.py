@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from vssl.errors import VsslError
 
-Decoder = Literal["decord", "pyav", "torchcodec"]
+Decoder = Literal["pyav", "decord", "torchcodec"]
 """Each is a module of `vssl.data.decoders`."""
 
 
-def read_frames(path: Path, frames_T: NDArray[np.int64], decoder: Decoder = "decord") -> NDArray[np.uint8]:
+def read_frames(path: Path, frames_T: NDArray[np.int64], decoder: Decoder) -> NDArray[np.uint8]:
     """Decode the frames with the given 0-based numbers (any order, repeats allowed) as RGB [T,H,W,C].
 
     Frame i is the i-th picture that a viewer is shown when the file is played from its start: in the order of

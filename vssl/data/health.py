@@ -75,7 +75,7 @@ def _judge(path: Path, facts: Probe, first: Decoder, decoder: Decoder | None) ->
         (
             decoder is None,
             "no decoder is right",
-            f"{first} and pyav give other frames than reading from the start",
+            f"{' and '.join(sorted({first, 'pyav'}))}: other frames than when it is read from its start",
         ),
         (decoder != first and not _opens(path, first), "codec", f"{first} cannot read {facts.codec}"),
         (

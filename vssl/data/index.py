@@ -52,9 +52,9 @@ VERDICTS = {
     "no decoder is right": Verdict(False, "re-encode it with mode=prepare"),
     "duplicate content": Verdict(True, "see that train and test do not share it"),
     "shorter than a clip": Verdict(True, "a stage leaves it out if its sampler needs more frames"),
-    "codec": Verdict(True, "read through another decoder; mode=prepare makes it fast"),
-    "stream-copied cut": Verdict(True, "read through another decoder; mode=prepare makes it fast"),
-    "random access is wrong": Verdict(True, "read through another decoder; mode=prepare makes it fast"),
+    "codec": Verdict(True, "read through pyav; mode=prepare makes it fast"),
+    "stream-copied cut": Verdict(True, "read through pyav; mode=prepare makes it fast"),
+    "random access is wrong": Verdict(True, "read through pyav; mode=prepare makes it fast"),
     "variable frame rate": Verdict(True, "its speed labels are inexact; take it out where they matter"),
     "header count differs": Verdict(True, "the frames that decode are counted, not the header's"),
 }
@@ -263,7 +263,7 @@ def _changed(source: Mapping[str, Any], path: Path) -> int:
             raise VsslError(f"{name}: root={root}: no such folder") from error
         words = ["mode=check", f"source={name}", f"source.root={root}"]
         words += [f"source.lists={lists}"] if lists else []
-        words += [f"decoder={source['decoder']}"] if source["decoder"] != "decord" else []
+        words += [f"decoder={source['decoder']}"] if source["decoder"] != "pyav" else []
         if path.parent.name == "index" and path.parent.parent != Path("outputs").absolute():
             words.append(f"outputs={path.parent.parent}")
         command = shlex.join(["python", "launch.py", *words])

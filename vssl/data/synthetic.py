@@ -73,7 +73,7 @@ class SyntheticVideos:
     fps: int
     noise: float
     crf: int
-    decoder: Literal["decord", "pyav"]
+    decoder: Literal["pyav", "decord"]
 
     def __post_init__(self) -> None:
         if self.appearance not in ("train", "test"):
