@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vssl.backbone.c3d import C3D
-from vssl.backbone.convert import convert_rspnet, convert_vcop
+from vssl.backbone.convert import convert_rspnet, convert_vcop, convert_videopace
 from vssl.backbone.hara import HaraResNet
 from vssl.backbone.r2plus1d import R2Plus1D
 from vssl.backbone.resnet3d import R3D
@@ -150,6 +150,19 @@ def test_values_arrive():
     target.load_state_dict(convert_vcop(theirs, target).state)
     clips = torch.randn(2, 3, 4, 16, 16)
     assert torch.equal(source.eval()(clips), target.eval()(clips))
+
+
+@pytest.mark.parametrize("name", ["r3d", "r2plus1d", "c3d"])
+def test_weights_for_bgr_see_rgb_as_they_saw_bgr(name):
+    torch.manual_seed(0)
+    net = {"r3d": lambda: R3D([1] * 4), "r2plus1d": lambda: R2Plus1D([1] * 4), "c3d": C3D}[name]().double()
+    own = net.state_dict()
+    theirs = {f"module.{key}": own[ours].clone() for key, ours in LAYOUTS[name].items()}
+    clips_bgr = torch.randn(1, 3, 16, 32, 32, dtype=torch.float64)
+    expected = net.eval()(clips_bgr)
+    net.load_state_dict(convert_videopace(theirs, net).state)
+    assert torch.allclose(net(clips_bgr.flip(1)), expected, rtol=1e-9, atol=1e-12)
+    assert not torch.allclose(net(clips_bgr), expected, rtol=1e-3)
 
 
 def test_more_blocks_per_stage():

@@ -23,9 +23,11 @@ def test_a_published_checkpoint_becomes_init_weights(launch, tmp_path):
     theirs["module.encoder_q.linear.weight"] = torch.zeros(128, 512)
     file = tmp_path / "aux.pth"
     torch.save({"state_dict": theirs, "opt": argparse.Namespace(lr=0.1), "epoch": 18}, file)
-    done = launch("mode=convert", "backbone=c3d", f"convert.weights={file}")
+    done = launch("mode=convert", "backbone=c3d", "convert.family=videopace", f"convert.weights={file}")
     assert done.returncode == 0, done.stderr
+    assert "pretext=videopace" in done.stdout
     assert "encoder_q.linear.weight" in done.stdout
     converted = torch.load(tmp_path / "converted" / "aux.pt")
     assert converted.keys() == own.keys()
+    own["layers.conv1.weight"] = own["layers.conv1.weight"].flip(1)  # to RGB
     assert all(torch.equal(converted[name], own[name]) for name in own)

@@ -3,15 +3,15 @@
 Pass the mapping from keys to tensors. Checkpoints nest it under "state_dict" (VideoPace, auxSKD) or
 "model" (RSPNet), or are that mapping (VCOP, VSPP).
 
-Mind the input: VCOP trained on RGB in 0..1, VideoPace and auxSKD on BGR in 0..255, RSPNet on RGB with
-ImageNet's mean and standard deviation. Converted weights still expect that.
+Converted weights expect RGB in the range that they were trained with: VCOP's 0..1, those of VideoPace, VSPP
+and auxSKD 0..255, RSPNet's normalised by ImageNet's mean and standard deviation.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -22,6 +22,9 @@ from vssl.backbone.resnet3d import R3D
 from vssl.backbone.s3d_g import S3DG
 from vssl.errors import VsslError
 from vssl.types import Backbone
+
+CONVOLUTION, COLOURS = 5, 3
+"""Dimensions of the weight of a 3D convolution, and the size of its second one in the first layer."""
 
 Renames = list[tuple[str, str | Callable[[re.Match[str]], str]]]
 """Pattern and replacement; all are applied, in order, to a key without its prefix."""
@@ -75,14 +78,29 @@ class Converted:
 
 
 def convert_vcop(state: Mapping[str, Tensor], backbone: Backbone) -> Converted:
-    """Convert a checkpoint of VCOP, VideoPace, auxSKD or VSPP (R3D, R(2+1)D, C3D).
-
-    Of auxSKD the student is taken (`encoder_q.`), as its primary stage does; teacher, predictor, queue
-    and linear heads are unused. VideoPace's S3D-G is another net than ours and is not converted.
+    """Convert a checkpoint of VCOP (R3D, R(2+1)D, C3D).
 
     Raises `VsslError` if a weight of the backbone is missing or of another shape.
     """
     return _convert(state, backbone, VCOP, prefix=r"^(module\.|base_network\.|encoder_q\.)+")
+
+
+def convert_videopace(state: Mapping[str, Tensor], backbone: Backbone) -> Converted:
+    """Convert a checkpoint of VideoPace, VSPP or auxSKD (R3D, R(2+1)D, C3D), which were trained on BGR.
+
+    The first convolution is turned to RGB. Of auxSKD the student is taken (`encoder_q.`), as its primary
+    stage does; teacher, predictor, queue and linear heads are unused. VideoPace's S3D-G is another net than
+    ours and is not converted.
+
+    Raises `VsslError` if a weight of the backbone is missing or of another shape.
+    """
+    converted = convert_vcop(state, backbone)
+    return replace(converted, state={name: _to_rgb(tensor) for name, tensor in converted.state.items()})
+
+
+def _to_rgb(tensor: Tensor) -> Tensor:
+    """The weight of a convolution over pixels with its colours the other way round; any other as it is."""
+    return tensor.flip(1) if tensor.ndim == CONVOLUTION and tensor.shape[1] == COLOURS else tensor
 
 
 def convert_rspnet(state: Mapping[str, Tensor], backbone: Backbone) -> Converted:

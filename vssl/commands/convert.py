@@ -7,20 +7,27 @@ from __future__ import annotations
 
 import argparse
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from vssl.backbone.convert import convert_rspnet, convert_vcop
+from vssl.backbone.convert import Converted, convert_rspnet, convert_vcop, convert_videopace
 from vssl.engine.checkpoint import save
 from vssl.errors import VsslError, nearest
 from vssl.pipeline import Point, plain
 from vssl.stage.build import build
+from vssl.types import Backbone
 
-FAMILIES = {"vcop": convert_vcop, "rspnet": convert_rspnet}
+FAMILIES: dict[str, Callable[[Mapping[str, Tensor], Backbone], Converted]] = {
+    "vcop": convert_vcop,
+    "videopace": convert_videopace,
+    "rspnet": convert_rspnet,
+}
+"""By the pretext whose range of pixels the weights expect."""
+
 NESTED = ("state_dict", "model")
 
 
@@ -38,7 +45,7 @@ def execute(points: Sequence[Point], cfg: DictConfig) -> None:
     save(target, converted.state)
     print(f"{len(converted.state)} tensors of the backbone: {target}")
     print(f"{len(converted.unused)} others not used: {', '.join(converted.unused) or 'none'}")
-    print(f"use them with init.weights={target}")
+    print(f"use them with init.weights={target} pretext={family} (for the range of pixels that they expect)")
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:
