@@ -20,6 +20,7 @@ from vssl.nn.batch_norm import in_shuffled_order
 from vssl.nn.checks import check_above_0, check_at_least, check_share
 from vssl.nn.ema import update_ema
 from vssl.nn.queue import KeyQueue, QueueInit
+from vssl.nn.similarity import dot_products
 from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, References, StepOutput, Task
 
 
@@ -152,7 +153,7 @@ def log_similarities(embeddings_BD: Tensor, anchors_HD: Tensor, temperature: flo
 
     The equations as printed carry a stray minus log; as probabilities they are this softmax.
     """
-    return F.log_softmax(embeddings_BD @ anchors_HD.T / temperature, dim=1)
+    return F.log_softmax(dot_products(embeddings_BD, anchors_HD) / temperature, dim=1)
 
 
 def kl_divergence(target_BH: Tensor, output_BH: Tensor) -> Tensor:

@@ -98,7 +98,7 @@ def in_shuffled_order(encode: Callable[[Tensor], Tensor], clips: Tensor) -> Tens
             "shuffle_bn=true takes several processes (dispatch.gpus_per_stage=2); else say shuffle_bn=false"
         )
     batch, mine = len(clips), ranks.rank() * len(clips)
-    order = ranks.from_rank_0(torch.randperm(batch * ranks.world_size())).to(clips.device)
+    order = ranks.from_rank_0(torch.randperm(batch * ranks.world_size())).to(clips.device, non_blocking=True)
     shuffled = ranks.gather_rows(clips)[order][mine : mine + batch]
     embeddings = ranks.gather_rows(encode(shuffled))
     return embeddings[order.argsort()][mine : mine + batch]

@@ -22,6 +22,7 @@ from vssl.nn.checks import check_above_0, check_at_least, check_share
 from vssl.nn.ema import update_ema
 from vssl.nn.frames import Short, keep_inside
 from vssl.nn.queue import KeyQueue
+from vssl.nn.similarity import dot_products
 from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, References, StepOutput, Task
 
 
@@ -160,7 +161,7 @@ class RSPNetObjective(Objective):
             positive_A, positive_M = self._keys(self._play(clips_BKCTHW[:, 1], natural_B))
         if self.training:
             self._pending.append(other_A if self.task.enqueue == "other_speed" else positive_A)
-        negatives_BH = query_A @ self.queue.keys.T / self.task.temperature
+        negatives_BH = dot_products(query_A, self.queue.keys) / self.task.temperature
         own_B, same_video_B = self._similarity(query_A, positive_A), self._similarity(query_A, other_A)
         appearance = info_nce(own_B, negatives_BH) + info_nce(same_video_B, negatives_BH)
         ahead_B = self._similarity(query_M, positive_M) - self._similarity(query_M, other_M)

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from vssl.errors import VsslError
 from vssl.nn.checks import check_above_0, check_at_least
 from vssl.nn.frames import Short, keep_inside
+from vssl.nn.similarity import dot_products
 from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, References, StepOutput, Task
 
 Start = Literal["anywhere", "inside"]
@@ -171,7 +172,7 @@ def info_nce(embeddings_BD: Tensor, groups_B: Tensor, temperature: float) -> Ten
 
     where k runs over the clips of other groups. 0 if no two clips share a group.
     """
-    similarities_BB = embeddings_BD @ embeddings_BD.T / temperature
+    similarities_BB = dot_products(embeddings_BD, embeddings_BD) / temperature
     alike_BB = groups_B[:, None] == groups_B
     negatives_B1 = similarities_BB.masked_fill(alike_BB, -torch.inf).logsumexp(dim=1, keepdim=True)
     losses_BB = F.softplus(negatives_B1 - similarities_BB)
