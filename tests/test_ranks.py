@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import time
 from functools import partial
 
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 from conftest import RUNTIME, training
-from together import run_together
+from together import pretrain, run_together, weights
 from vssl import ranks
 from vssl.engine.checkpoint import load_checkpoint
 from vssl.engine.loader import Steps
@@ -118,13 +119,13 @@ def batches(steps, start):
         ]
 
 
-def train(folder, recipe, norm=False, dropout=0.3, stop_after=None, log_every=2, looks=None):
+def train(folder, recipe, norm=False, dropout=0.3, stop_after=None, log_every=2, looks=None, **asked):
     """Train the small net; returns its state, the lines of metrics, and the clips that were counted."""
     torch.manual_seed(0)
     recipe = training(**{"optimizer": SGD(0.05, 0.9, 1e-2), "schedule": StepDecay(2, 0.1), **recipe})
     steps = Steps(11, recipe, seed=3)
     lines = Lines()
-    runtime = dataclasses.replace(RUNTIME, save_every_s=0.0, log_every_steps=log_every)
+    runtime = dataclasses.replace(RUNTIME, save_every_s=0.0, log_every_steps=log_every, **asked)
     objective = WithQueue(norm, dropout).double()
     loop = Loop(objective, steps, 1, lambda batch: batch["clips"], folder, runtime, lines, looks)
     stream = batches(steps, loop.step)
@@ -170,6 +171,16 @@ def test_synchronised_batch_norm_sees_the_whole_micro_batch(tmp_path):
     close(one[0], alone[0], rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")
+def test_it_does_so_where_the_backbone_is_compiled(tmp_path):
+    recipe = ("auxiliary=none", "pretext.training.sync_bn=true", "pretext.training.drop_last=true")
+    for name, asked in (("eager", "false"), ("compiled", "true")):
+        pretrain(tmp_path / name, 2, *recipe, f"runtime.compile={asked}")
+    eager, compiled = (weights(tmp_path / name)["pretext"] for name in ("eager", "compiled"))
+    close(compiled, eager, rtol=1e-3, atol=1e-5)
+
+
 def test_without_it_ranks_agree_on_running_statistics(tmp_path):
     one, two = run_together(train, tmp_path, {"drop_last": True}, True)
     close(one[0], two[0], rtol=0, atol=0)
@@ -194,6 +205,33 @@ def test_two_ranks_that_stop_continue_bit_for_bit(tmp_path, recipe):
         close(one[0], two[0], rtol=0, atol=0)
         for step in (4, 6):
             assert two[1][step] == pytest.approx(one[1][step], rel=1e-12)
+
+
+def lying_otherwise(folder, **asked):
+    """What a training with `channels_last` shows its optimiser that lies in memory unlike its parameter."""
+    found, step = [], torch.optim.SGD.step
+
+    def look(optimizer):
+        for parameter in optimizer.param_groups[0]["params"]:
+            beside = [parameter.grad, optimizer.state[parameter].get("momentum_buffer")]
+            found.extend(one for one in beside if one is not None and one.stride() != parameter.stride())
+        step(optimizer)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.SGD, "step", look)
+        state, *_ = train(folder, {"drop_last": True}, channels_last=True, **asked)
+    assert state["backbone.conv.weight"].is_contiguous(memory_format=torch.channels_last_3d)
+    return len(found)
+
+
+def test_gradients_of_several_ranks_lie_as_their_parameters(tmp_path):
+    """A fused optimiser, as on a GPU, refuses others."""
+    assert run_together(lying_otherwise, tmp_path) == [0, 0]
+
+
+def test_momentum_of_another_layout_is_laid_out_anew(tmp_path):
+    train(tmp_path, {"drop_last": True}, stop_after=3)
+    assert lying_otherwise(tmp_path) == 0
 
 
 def normalised_in_16_bits():

@@ -120,6 +120,17 @@ def test_a_training_that_stops_at_any_step_continues_bit_for_bit(tmp_path):
         assert recorder.began == [(0, 0.0), (stop, stop / whole.steps.total)]
 
 
+def test_a_run_goes_on_with_its_own_kernels_not_with_those_of_the_device_that_saved(tmp_path):
+    first = make_loop(tmp_path)
+    batches = make_batches(first.steps, 0)
+    first.run(next(batches) for _ in range(3))
+    saved = load_checkpoint(tmp_path / "checkpoint.pt")
+    saved["optimizer"]["param_groups"][0].update(fused=True, foreach=False)  # as on a GPU
+    save_checkpoint(tmp_path / "checkpoint.pt", saved)
+    [group] = make_loop(tmp_path).optimizer.param_groups
+    assert (group["fused"], group["foreach"]) == (False, True)
+
+
 def assert_same(one, two):
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)

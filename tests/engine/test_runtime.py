@@ -65,6 +65,29 @@ def test_compiled_and_eager_backbones_learn_the_same(tmp_path):
         torch.testing.assert_close(compiled[name], eager[name], rtol=1e-3, atol=1e-5)
 
 
+def compiled(folder, sizes):
+    """Weights after steps of so many videos, or after those of them that are left."""
+    folder.mkdir(exist_ok=True)
+    recipe = "{epochs: 2, batch_size: 4, micro_batch: 4, drop_last: false}"
+    spec = stages("auxiliary=none", f"pretext.training={recipe}")["pretext"]
+    made = {size: batch_of(spec, size) for size in set(sizes)}
+    steps = Steps(10, build(spec.recipe["training"], "training"), 0)
+    objective, augment = build_task(spec).objective(build_backbone(spec)), made[sizes[0]][1].apply
+    runtime = replace(RUNTIME, compile=True, save_every_s=0.0)
+    loop = Loop(objective, steps, 1, augment, folder, runtime, Silent())
+    loop.run(iter([[made[size][0]] for size in sizes[loop.step :]]))
+    return objective.state_dict()
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_a_compiled_training_goes_on_bit_for_bit_after_a_smaller_batch(tmp_path):
+    whole = compiled(tmp_path / "whole", [4, 4, 2, 4, 4, 2])
+    compiled(tmp_path / "parts", [4, 4, 2])
+    parts = compiled(tmp_path / "parts", [4, 4, 2, 4, 4, 2])
+    assert all(torch.equal(parts[name], whole[name]) for name in whole)
+
+
 @pytest.mark.slow
 @needs_compiler
 def test_a_compiled_augmentation_does_the_same(monkeypatch):

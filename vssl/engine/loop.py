@@ -19,7 +19,7 @@ from vssl.engine.meter import FiniteCheck, Meter
 from vssl.engine.precision import Precision, arithmetic, autocast
 from vssl.engine.runtime import Runtime
 from vssl.errors import VsslError
-from vssl.nn.batch_norm import average_statistics, synchronise
+from vssl.nn.batch_norm import SyncedBatchNorm, average_statistics, synchronise
 from vssl.types import Backbone, Batch, Objective
 
 
@@ -63,7 +63,8 @@ class Loop:
         _check_device(objective, steps.training.precision, runtime)
         self.steps, self.runtime, self.observer = steps, runtime, observer
         # On a GPU some 200 operations become a few; a CPU does them clip by clip within its cache.
-        self.augment = torch.compile(augment) if runtime.compile and self.device.type == "cuda" else augment
+        compiles = runtime.compile and self.device.type == "cuda"
+        self.augment = torch.compile(augment, dynamic=False) if compiles else augment
         self.clips_per_sample = clips_per_sample
         self.objective = _placed(objective, runtime, steps.training.sync_bn)
         self.optimizer = steps.training.optimizer.build(objective.parameters())
@@ -154,7 +155,9 @@ class Loop:
         whole = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
         parts = torch.split(ranks.sum_over_ranks(whole), [p.numel() for p in parameters])
         for parameter, part, is_used in zip(parameters, parts, used, strict=True):
-            parameter.grad = part.view_as(parameter) if is_used else None
+            # in the layout of the parameter, which a fused optimiser asks for
+            layout = torch.empty_like(parameter)
+            parameter.grad = layout.copy_(part.view_as(parameter)) if is_used else None
 
     def _report(self, metrics: Mapping[str, Tensor], lr: float, epoch: int) -> None:
         self.meter.add(metrics)
@@ -197,7 +200,7 @@ class Loop:
     def _resume(self) -> None:
         saved: dict[str, Any] = load_checkpoint(self.path, self.device)
         self.objective.load_state_dict(saved["objective"])
-        self.optimizer.load_state_dict(saved["optimizer"])
+        _restore(self.optimizer, saved["optimizer"])
         self.step = saved["step"]
         self.meter.load(saved["meter"])
         if ranks.rank() == 0:
@@ -227,7 +230,30 @@ def _placed(objective: Objective, runtime: Runtime, sync_bn: bool) -> Objective:
         synchronise(objective)
     objective = place(objective, runtime).train()
     if runtime.compile:
-        for module in objective.modules():
-            if isinstance(module, Backbone):
-                module.compile()
+        _compile(objective)
     return objective
+
+
+def _compile(objective: Objective) -> None:
+    """Compile the backbones, for each size of a batch on its own: what serves all sizes is slower, and a run
+    that goes on after the first small batch would come to it later than one that has seen it."""
+    torch.compiler.reset()  # what earlier stages compiled counts towards torch's limit
+    for module in objective.modules():
+        if isinstance(module, Backbone):
+            module.compile(dynamic=False)
+        elif isinstance(module, SyncedBatchNorm):
+            # Compiled by torch 2.11, its exchange loses the gradient of mean and variance.
+            module.forward = torch.compiler.disable(module.forward)  # type: ignore[method-assign, no-untyped-call]
+
+
+def _restore(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Load what an optimiser remembers, but neither its layout in memory nor by which kernels it computes:
+    the run that saved it may have had another device."""
+    kernels = [{name: group[name] for name in ("fused", "foreach")} for group in optimizer.param_groups]
+    optimizer.load_state_dict(saved)
+    for group, own in zip(optimizer.param_groups, kernels, strict=True):
+        group.update(own)
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor):
+                state[name] = torch.empty_like(parameter).copy_(value)
