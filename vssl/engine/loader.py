@@ -174,7 +174,7 @@ def _load(
         sampler=batches_at,
         batch_size=None,
         num_workers=loading.workers,
-        prefetch_factor=4 if loading.workers else None,
+        prefetch_factor=2 if loading.workers else None,
         pin_memory=loading.pin_memory,
         timeout=loading.timeout_s if loading.workers else 0,
         worker_init_fn=_outlive_signals,
