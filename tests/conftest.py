@@ -7,6 +7,9 @@ import sys
 import time
 from pathlib import Path
 
+# Tests are of the CPU wherever they run: their numbers are its, and processes that fork do not survive a GPU.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,8 @@ sys.path[:1] = [str(HERE.parents[1]), str(HERE.parent)]
 from benchmarks.measuring import Options, environment, kept, markdown, write  # noqa: E402
 
 NAMES = ("loader", "augmentation", "step", "overhead", "launch", "scale")
+FORKS = ("scale",)
+"""Those that fork processes, which a GPU does not survive."""
 
 
 def main() -> None:
@@ -41,6 +44,8 @@ def main() -> None:
 
 def measure(name: str, options: Options) -> None:
     """One benchmark, in this process."""
+    if name in FORKS:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     begun = environment()
     table = importlib.import_module(f"benchmarks.{name}").run(options)
     print(markdown(table, begun))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -67,7 +66,6 @@ class Watched:
 
 def run(options: Options) -> Table:
     """Planted indexes of up to 240,000 videos, then gradients between processes on the CPU."""
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # processes are forked below, which a GPU does not survive
     torch.set_num_threads(1)
     sizes = SIZES[:1] if options.smallest else SIZES
     with tempfile.TemporaryDirectory() as scratch:
