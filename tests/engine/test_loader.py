@@ -98,6 +98,25 @@ def test_a_signal_to_all_processes_of_a_job_leaves_the_loader_at_work(signum):
     assert len(list(batches)) == 9
 
 
+class Bad(Numbers):
+    """One sample cannot be read; the others take their time."""
+
+    def __getitem__(self, at):
+        if at[1] == 3:
+            raise VsslError("a video that nobody can read")
+        time.sleep(0.2)
+        return super().__getitem__(at)
+
+
+def test_an_error_ends_the_loader_processes_while_somebody_still_holds_it():
+    """Else Python would wait for them at its end, for ever: they outlive its signals."""
+    batches = evaluation_batches(Bad(), 2, Loading(2, False, timeout_s=60), cost())
+    with pytest.raises(VsslError, match=r"^a video that nobody can read$") as held:
+        list(batches)
+    assert held.value.__cause__ is not None
+    assert multiprocessing.active_children() == []
+
+
 class Slow(Numbers):
     """Four samples, each of which takes 0.05 seconds to compute and 0.05 more to come."""
 

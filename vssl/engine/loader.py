@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -191,10 +190,7 @@ def _load(
     except RuntimeError as error:
         if not str(error).startswith("DataLoader "):
             raise
-        lost = _lost(str(error), dataset.reading())
-        for worker in multiprocessing.active_children():
-            worker.kill()  # one that hangs in native code obeys nothing else
-        raise VsslError(lost) from error
+        raise VsslError(_lost(str(error), dataset.reading())) from error
 
 
 def _batches(loader: DataLoader[Batch]) -> Iterator[Batch]:
@@ -203,20 +199,34 @@ def _batches(loader: DataLoader[Batch]) -> Iterator[Batch]:
     torch raises it from a signal handler, wherever this process is: in an exchange with other ranks, say, one
     of which would get the blame.
     """
-    batches = iter(loader)
-    while True:
-        signal.signal(signal.SIGCHLD, _raise_deaths)
-        try:
-            _raise_deaths()
-            batch = next(batches, None)
-        except (ConnectionError, EOFError):  # the end of a loader process, a moment before it is dead
-            time.sleep(DYING_S)
-            raise
-        finally:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # instead of torch's handler
-        if batch is None:
-            return
-        yield batch
+    batches: Any = iter(loader)
+    try:
+        while True:
+            signal.signal(signal.SIGCHLD, _raise_deaths)
+            try:
+                _raise_deaths()
+                batch = next(batches, None)
+            except (ConnectionError, EOFError):  # the end of a loader process, a moment before it is dead
+                time.sleep(DYING_S)
+                raise
+            except RuntimeError:  # a process is dead, or hangs in native code and obeys nothing else
+                _kill(batches)
+                raise
+            finally:
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # instead of torch's handler
+            if batch is None:
+                return
+            yield batch
+    finally:
+        # Now: an error that somebody still holds would keep the processes alive, and they outlive the signal
+        # that Python sends them at its own end.
+        batches._shutdown_workers()
+        _kill(batches)
+
+
+def _kill(batches: Any) -> None:
+    for worker in batches._workers:
+        worker.kill()
 
 
 def _raise_deaths(*_: object) -> None:
