@@ -168,6 +168,57 @@ def test_a_folder_with_train_and_test(tmp_path):
     }
 
 
+FOLDERS = {
+    "val beside test": (
+        ["train/run/1.mp4", "val/run/2.mp4", "test/run/3.mp4"],
+        {"run": [TRAIN, UNUSED, TEST]},
+    ),
+    "val alone": (["train/run/1.mp4", "val/run/2.mp4"], {"run": [TRAIN, TEST]}),
+    "classes that sound like subsets": (
+        ["train/driving_test/1.mp4", "train/run/2.mp4", "test/bullet-train/3.mp4", "test/run/4.mp4"],
+        {"driving_test": [TRAIN], "run": [TRAIN, TEST], "bullet-train": [TEST]},
+    ),
+    "a class that sounds like one, no subsets": (
+        ["eye_test/1.mp4", "run/2.mp4"],
+        {"eye_test": [TRAIN], "run": [TRAIN]},
+    ),
+    "subsets without classes": (["toy_train/1.mp4", "toy_test_2/2.mp4"], {None: [TRAIN, TEST]}),
+    "classes that differ in punctuation": (
+        ["train/C/1.mp4", "train/C++/2.mp4", "test/C/3.mp4", "test/C++/4.mp4"],
+        {"C": [TRAIN, TEST], "C++": [TRAIN, TEST]},
+    ),
+    "one class in two spellings": (
+        ["train/Hand-stand/1.mp4", "test/hand stand/2.mp4"],
+        {"hand stand": [TRAIN, TEST]},
+    ),
+    "an accent in one character and in two": (
+        ["train/caf\u00e9/1.mp4", "test/cafe\u0301/2.mp4"],
+        {"caf\u00e9": [TRAIN, TEST]},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_what_folders_say(tmp_path, kind):
+    paths, expected = FOLDERS[kind]
+    make(tmp_path, *paths)
+    found = {}
+    for path in paths:
+        name, [subset], _ = told(lists.read("folder", tmp_path, None, None))[path]
+        found.setdefault(name, []).append(subset)
+    assert found == expected
+
+
+def test_files_that_differ_in_case_are_two(tmp_path):
+    make(tmp_path, "clips/a.mp4", "clips/A.mp4")
+    say(tmp_path / "train.txt", "clips/a.mp4 run")
+    say(tmp_path / "test.txt", "clips/A.mp4 walk")
+    assert told(lists.read("folder", tmp_path, None, None)) == {
+        "clips/a.mp4": ("run", (TRAIN,), True),
+        "clips/A.mp4": ("walk", (TEST,), True),
+    }
+
+
 LINES = {
     "words": (["my clips/1.mp4 run", "2.mp4 walk"], None, ["run", "walk"], [0, 1]),
     "numbers": (["my clips/1.mp4 2", "2.mp4 0"], None, ["0", "1", "2"], [2, 0]),
@@ -217,6 +268,10 @@ WRONG = {
     "a video in both": (
         {"train.txt": ["a.mp4 x"], "test.txt": ["a.mp4 x"]},
         r"test.txt: a.mp4 is in the train",
+    ),
+    "a video of two classes": (
+        {"train.txt": ["a.mp4 x", "a.mp4 y"]},
+        r"train.txt: a.mp4 is listed twice, with two classes",
     ),
     "an unknown class": ({"train.txt": ["a.mp4 x"], "classes.txt": ["y"]}, r"classes.txt: has no class 'x'"),
     "no path": ({"train.txt": ["words"]}, r"train.txt: 'words' is not 'path \[class\]'"),

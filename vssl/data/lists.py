@@ -10,6 +10,8 @@ from __future__ import annotations
 import csv
 import os
 import re
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +43,9 @@ PLACES = {
 _VIDEO = tuple(f".{ending}" for ending in ENDINGS)
 _LINE = re.compile(rf"(?P<path>.+?\.(?:{'|'.join(ENDINGS)}))(?:[\s,]+(?P<label>.+))?", re.IGNORECASE)
 _YOUTUBE = re.compile(r"(?P<id>.{11})(?:_\d+_\d+)?")
-_SUBSET_FOLDER = re.compile(r"(?:.*[_-])?(train|val|validate|validation|test)(?:[_-]?\d*)", re.IGNORECASE)
+_SUBSET_FOLDER = re.compile(
+    r"(?P<set>.*[_-])?(?P<word>train|val|test)(idate|idation)?[_-]?\d*", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -111,13 +115,14 @@ class Files:
         self.paths = video_files(root)
         if not self.paths:
             raise VsslError(f"{root}: no video file in here or below; set root to the folder of the videos")
+        self._paths = set(self.paths)
         self._by_path = {_plain_path(path): path for path in reversed(self.paths)}
         self._by_name = {Path(path).stem.lower(): path for path in reversed(self.paths)}
         self._by_video = {video_id(path): path for path in reversed(self.paths)}
 
     def below(self, path: str) -> str | None:
-        """The file at this path."""
-        return self._by_path.get(_plain_path(path))
+        """The file at this path, or else at one that differs in case or ending."""
+        return path if path in self._paths else self._by_path.get(_plain_path(path))
 
     def named(self, path: str) -> str | None:
         """The file at this path, or else one of this name anywhere."""
@@ -177,7 +182,7 @@ class _Lists:
 def _ucf101(files: Files, lists: _Lists) -> Listing:
     [class_file] = lists.need("classInd.txt")
     classes = _class_names(class_file)
-    numbers = {_plain(name): label for label, name in enumerate(classes)}
+    numbers = _labels(classes)
     for first in ("trainlist01.txt", "testlist01.txt"):
         lists.need(first)
     splits = []
@@ -236,18 +241,20 @@ def _kinetics(files: Files, lists: _Lists) -> Listing:
     listed = {subset for _, _, subset in rows}
     in_folders = [
         (path, name, subset)
-        for path in files.paths
-        for name, subset in [_class_and_subset(path)]
+        for path, name, subset in _placed(files, held_out="val")
         if subset not in listed and name is not None
     ]
     if not rows and not in_folders:
         lists.need("train.csv")
-    classes = _distinct(name for _, name, _ in [*rows, *in_folders])
-    numbers = {_plain(name): label for label, name in enumerate(classes)}
-    entries = {path: Entry(path, numbers[_plain(name)], (subset,)) for path, name, subset in in_folders}
+    classes = _distinct((name, subset) for _, name, subset in [*rows, *in_folders])
+    numbers = _labels(classes)
+    entries = {
+        path: Entry(path, _label_of(name, numbers, None), (subset,)) for path, name, subset in in_folders
+    }
     for path, name, subset in rows:
         file = files.video(video_id(path)) or files.below(path)
-        entries[file or path] = Entry(file or path, numbers[_plain(name)], (subset,), file is not None)
+        label = _label_of(name, numbers, None)
+        entries[file or path] = Entry(file or path, label, (subset,), file is not None)
     return Listing(classes, list(entries.values()))
 
 
@@ -285,14 +292,31 @@ def video_id(path: str) -> str:
     return match["id"] if match else stem
 
 
-def _class_and_subset(path: str) -> tuple[str | None, int]:
-    """Class folder and subset folder of a file; no subset folder: train."""
+def _placed(files: Files, held_out: str) -> list[tuple[str, str | None, int]]:
+    """(path, class, subset) of each file, by the folders that it lies in; no subset folder: train.
+
+    Of folders named val and test, `held_out` is the test set if both are there; the other one is not used.
+    """
+    tops = {path.split("/")[0] for path in files.paths if "/" in path}
+    are_subsets = all(map(_SUBSET_FOLDER.fullmatch, tops))
+    found = [(path, *_class_and_word(path, are_subsets)) for path in files.paths]
+    words = {word for _, _, word in found} - {"train"}
+    test = held_out if held_out in words else next(iter(words), None)
+    code = {"train": TRAIN, test: TEST}
+    return [(path, name, code.get(word, UNUSED)) for path, name, word in found]
+
+
+def _class_and_word(path: str, are_subsets: bool) -> tuple[str | None, str]:
+    """The class folder of a file, and what its subset folder says: train, val or test.
+
+    A folder right above the file is its class if it could be: `eye_test`, but not `test_256`, unless all such
+    folders `are_subsets`: `toy_train` and `toy_test`.
+    """
     *folders, _ = path.split("/")
-    subset = TRAIN
-    while folders and (match := _SUBSET_FOLDER.fullmatch(folders[0])):
-        subset = TRAIN if match[1].lower() == "train" else TEST
-        folders.pop(0)
-    return (folders[-1] if folders else None), subset
+    match = _SUBSET_FOLDER.fullmatch(folders[0]) if folders else None
+    if match and (len(folders) > 1 or are_subsets or not match["set"]):
+        return (folders[-1] if len(folders) > 1 else None), match["word"].lower()
+    return (folders[-1] if folders else None), "train"
 
 
 # any folder
@@ -316,20 +340,30 @@ def _folder(files: Files, lists: _Lists) -> Listing:
     if not found:
         return _class_folders(files, named)
     rows = [(path, _class_word(path, word), subset) for subset, file in found for path, word in _lines(file)]
-    classes, numbers = _numbering([word for _, word, _ in rows], named, class_file)
-    labels = {path: _label_of(word, numbers, class_file) for path, word, _ in rows}
+    classes, numbers = _numbering([(word, subset) for _, word, subset in rows], named, class_file)
+    labels = _labelled(rows, numbers, class_file, found[-1][1])
     split = _split([(path, subset) for path, _, subset in rows], found[-1][1])
     return Listing(classes, _entries(labels, [split], files.below))
 
 
 def _class_folders(files: Files, named: list[str] | None) -> Listing:
-    placed = {path: _class_and_subset(path) for path in files.paths}
-    classes = named or _distinct(name for name, _ in placed.values() if name)
-    numbers = {_plain(name): label for label, name in enumerate(classes)}
-    entries = [
-        Entry(path, _label_of(name, numbers, None), (subset,)) for path, (name, subset) in placed.items()
-    ]
+    placed = _placed(files, held_out="test")
+    classes = named or _distinct((name, subset) for _, name, subset in placed if name)
+    numbers = _labels(classes)
+    entries = [Entry(path, _label_of(name, numbers, None), (subset,)) for path, name, subset in placed]
     return Listing(classes, entries)
+
+
+def _labelled(
+    rows: list[tuple[str, str | None, int]], numbers: dict[str, int], class_file: Path | None, file: Path
+) -> dict[str, int]:
+    """Label by path; no video may have two."""
+    labels: dict[str, int] = {}
+    for path, word, _ in rows:
+        label = _label_of(word, numbers, class_file)
+        if labels.setdefault(path, label) != label:
+            raise VsslError(f"{file}: {path} is listed twice, with two classes; take one of the lines out")
+    return labels
 
 
 def _class_word(path: str, word: str | None) -> str | None:
@@ -338,19 +372,18 @@ def _class_word(path: str, word: str | None) -> str | None:
 
 
 def _numbering(
-    words: list[str | None], named: list[str] | None, class_file: Path | None
+    words: list[tuple[str | None, int]], named: list[str] | None, class_file: Path | None
 ) -> tuple[list[str], dict[str, int]]:
-    """Names of the classes, and the label of each word of a list.
+    """Names of the classes, and the label of each word of a list; `words` come with their subsets.
 
     With a class-index file a number is the one that stands in it; else it counts from 0.
     """
-    known = [word for word in words if word is not None]
-    if named is None and known and all(word.isdigit() for word in known):
-        count = max(map(int, known)) + 1
+    known = [(word, subset) for word, subset in words if word is not None]
+    if named is None and known and all(word.isdigit() for word, _ in known):
+        count = max(int(word) for word, _ in known) + 1
         return [str(label) for label in range(count)], {str(label): label for label in range(count)}
     classes = named or _distinct(known)
-    numbers = {_plain(name): label for label, name in enumerate(classes)}
-    return classes, {**(_numbers(class_file) if class_file else {}), **numbers}
+    return classes, {**(_numbers(class_file) if class_file else {}), **_labels(classes)}
 
 
 def _numbers(class_file: Path) -> dict[str, int]:
@@ -368,7 +401,8 @@ def printable(text: str) -> str:
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[\W_]+", "_", name.lower()).strip("_")
+    """Without case and punctuation; an accent is the same in one character (Linux) and in two (macOS)."""
+    return re.sub(r"[\W_]+", "_", unicodedata.normalize("NFC", name).lower()).strip("_")
 
 
 def _plain_path(path: str) -> str:
@@ -403,9 +437,28 @@ def _label_of(word: str | None, numbers: dict[str, int], where: Path | None) -> 
     return label
 
 
-def _distinct(names: Iterable[str]) -> list[str]:
-    """Names that differ in more than case and punctuation, sorted."""
-    return sorted({_plain(name): name for name in names}.values(), key=_plain)
+def _distinct(named: Iterable[tuple[str, int]]) -> list[str]:
+    """The classes behind names with their subsets, sorted.
+
+    Names that differ in case and punctuation only are one class, unless a subset has both: C and C++.
+    """
+    names = set(named)
+    spellings: dict[str, set[str]] = defaultdict(set)
+    for name, _ in names:
+        spellings[_plain(name)].add(name)
+    beside = Counter((_plain(name), subset) for name, subset in names)
+    classes = []
+    for plain, spelled in spellings.items():
+        are_many = any(beside[plain, subset] > 1 for subset in range(len(SUBSETS)))
+        classes += list(spelled) if are_many else [max(spelled)]
+    return sorted(classes, key=lambda name: (_plain(name), name))
+
+
+def _labels(classes: Sequence[str]) -> dict[str, int]:
+    """Label by name, and by what is left of it without case and punctuation where that says which one."""
+    count = Counter(map(_plain, classes))
+    plain = {_plain(name): label for label, name in enumerate(classes) if count[_plain(name)] == 1}
+    return {**plain, **{name: label for label, name in enumerate(classes)}}
 
 
 def _split(rows: list[tuple[str, int]], file: Path) -> dict[str, int]:
@@ -430,8 +483,9 @@ def _entries(
 
 def _only(listing: Listing, classes: Sequence[str]) -> Listing:
     """The given classes alone, in their order."""
-    old = {_plain(name): label for label, name in enumerate(listing.classes)}
-    new = {old[_plain(name)]: label for label, name in enumerate(classes) if _plain(name) in old}
+    old = _labels(listing.classes)
+    found = [old.get(name, old.get(_plain(name))) for name in classes]
+    new = {label: number for number, label in enumerate(found) if label is not None}
     entries = [
         Entry(entry.path, new[entry.label], entry.subsets, entry.exists)
         for entry in listing.entries
