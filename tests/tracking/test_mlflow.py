@@ -330,6 +330,25 @@ def test_a_database_that_may_only_be_read(tracker, client, stage, outputs, caplo
     assert the_run(client, stage).info.status == "FAILED"
 
 
+def test_a_database_that_was_killed_while_it_was_made_is_made_anew(tmp_path, client, caplog):
+    """`client` made sure that mlflow is imported here: the process need only be forked."""
+    tracker = MLflowTracker(f"sqlite:///{tmp_path}/mlflow.db", "vssl")
+    killed = multiprocessing.get_context("fork").Process(target=tracker.begin, args=(launch("first"),))
+    killed.start()
+    while not (tmp_path / "mlflow.db").exists():
+        time.sleep(0.001)
+    time.sleep(0.2)
+    killed.kill()
+    killed.join()
+    assert (tmp_path / "mlflow.db.half").exists()  # it was not done
+    tracker.begin(launch("second"))
+    stage = make_stage(tmp_path, "1")
+    tracker.mirror(stage, "finished")
+    assert warnings(caplog) == []
+    assert the_run(type(client)(tracker.uri), stage).info.status == "FINISHED"
+    assert not (tmp_path / "mlflow.db.half").exists()
+
+
 NOWHERE = [
     "http://127.0.0.1:9",
     "nonsense://x",

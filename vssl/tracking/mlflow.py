@@ -215,10 +215,27 @@ def _connect(uri: str, experiment: str) -> tuple[MlflowClient, str]:
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it reports each retry
     from mlflow import MlflowClient
 
-    with _alone(uri):
+    with _alone(uri), _whole(_database(uri)):
         _check_readable(_database(uri))
         client = MlflowClient(tracking_uri=uri)
         return client, _experiment_id(client, experiment, _artifacts(uri))
+
+
+@contextmanager
+def _whole(database: Path | None) -> Iterator[None]:
+    """Make a new database in the block as a whole: what a kill or a full disk left of one goes first, as
+    MLflow could never complete it."""
+    if database is None:
+        yield
+        return
+    half = database.with_name(f"{database.name}.half")
+    if half.exists():
+        for ending in ("", "-journal", "-wal", "-shm"):
+            database.with_name(database.name + ending).unlink(missing_ok=True)
+    if not database.exists():
+        half.touch()
+    yield
+    half.unlink(missing_ok=True)
 
 
 def _experiment_id(client: MlflowClient, name: str, artifacts: Path | None) -> str:
