@@ -196,6 +196,7 @@ def planted_index(num_files, names=None):
         classes=["one", "two"],
         names=blob,
         offsets=offsets,
+        size=np.zeros(num_files, np.int64),
         label=np.arange(num_files, dtype=np.int32) % 2,
         fps=np.full(num_files, 25, np.float32),
         digest=np.random.default_rng(0).integers(0, 256, (num_files, 16), np.uint8),

@@ -87,9 +87,39 @@ def test_what_is_wrong_with_a_data_set_is_said_and_stored(launch, planted, tmp_p
         "label without files: walk; complete the files",
         "1 video files are in no list",
         "split 1 train: 15 videos, 13 usable, 9 to 51 frames (median 45)",
+        "2 classes: run, walk",
         "split 1 test: 1 videos, 1 usable",
     ):
         assert text in done.stdout
+
+
+def test_classes_that_cannot_be_learnt_and_videos_without_one_are_counted(launch, tmp_path):
+    root = tmp_path / "own"
+    for name in ("train/kick/1.mp4", "val/kick/2.mp4", "test/kicks/3.mp4", "test/4.mp4"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        write(root / name, 20 + int(name[-5]))
+    done = launch(*check(root), small=False)
+    assert done.returncode == 0, done.stderr
+    for text in (
+        "split 1: classes with test videos only: kicks; nothing can learn them",
+        "split 1: 1 videos neither to train nor to test on",
+        "2 classes: kick, kicks",
+        "split 1 test: 2 videos, 2 usable, 23 to 24 frames (median 24); 1 without a class",
+    ):
+        assert text in done.stdout
+
+
+def test_a_data_set_that_changes_after_the_check_is_not_trained_on(launch, tmp_path):
+    root = tmp_path / "own"
+    for name in ("train/a/1.mp4", "train/b/2.mp4", "test/a/3.mp4", "test/b/4.mp4"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        write(root / name, 20)
+    run = (*downstream(root), "pretext=none", "auxiliary=none", "tracking=jsonl", "runtime.workers=0")
+    assert launch("mode=check", *run, small=False).returncode == 0
+    write(root / "train/b/2.mp4", 40)
+    done = launch(*run, small=False)
+    assert done.returncode == 1
+    assert "1 of 2 files have another size than when they were checked, train/b/2.mp4 for one" in done.stdout
 
 
 def test_too_many_bad_files_end_in_an_error_but_the_index_is_there(launch, planted, tmp_path):

@@ -52,6 +52,18 @@ def test_every_file_is_read_through_its_own_decoder(index, tmp_path):
     assert numbers(misled.read(misled.videos[1], wanted)) != wanted.tolist()
 
 
+def test_files_that_changed_since_the_check_are_refused(index, tmp_path):
+    """One that is gone is replaced while training, and one of unknown size is taken as it is."""
+    for name, content in (("a.mp4", b"1234"), ("b.avi", b"12"), ("d.mp4", b"1")):
+        (tmp_path / name).write_bytes(content)
+    index.size[:] = [4, 2, 9, 0]
+    source = source_of(index, tmp_path)
+    source.prepare()
+    (tmp_path / "b.avi").write_bytes(b"123")
+    with pytest.raises(VsslError, match=r"1 of 4 files have another size .*, b\.avi for one; run mode=check"):
+        source.prepare()
+
+
 def test_it_can_be_sent_to_a_loader_worker(index, tmp_path):
     source = source_of(index, tmp_path)
     source.prepare()

@@ -25,6 +25,9 @@ from vssl.report.table import Cause, cause_table
 
 PLANNED = False
 
+SHOWN = 3
+"""Names in a line of the report."""
+
 NO_FILES = "label without files"
 REMEDY_FOR_NO_FILES = "complete the files or take the class out of the lists"
 
@@ -86,8 +89,10 @@ def _report(source: Node, listing: lists.Listing, index: Index, remarks: list[Re
     empty = _classes_without_files(index)
     _write_remarks([*remarks, *(Remark(NO_FILES, name, "no usable file") for name in empty)], path)
     if empty:
-        more = f" and {len(empty) - 3:,} more" if len(empty) > 3 else ""
-        print(f"{NO_FILES}: {', '.join(empty[:3])}{more}; {REMEDY_FOR_NO_FILES}")
+        print(f"{NO_FILES}: {_some(empty)}; {REMEDY_FOR_NO_FILES}")
+    for split, names in enumerate(_untrained_classes(index)):
+        if names:
+            print(f"split {split + 1}: classes with test videos only: {_some(names)}; nothing can learn them")
     if source["published"]["classes"] not in (None, len(index.classes)):
         print(f"{len(index.classes)} classes, but {source['published']['classes']} are published")
     for line in _counts(source, index):
@@ -110,6 +115,21 @@ def _classes_without_files(index: Index) -> list[str]:
     return [lists.printable(name) for label, name in enumerate(index.classes) if label not in used]
 
 
+def _untrained_classes(index: Index) -> Iterator[list[str]]:
+    """For each split, the classes that have usable videos to test on, but none to train on, if any can be."""
+    for codes in index.subsets:
+        train, test = (
+            set(index.label[index.usable & (codes == code)].tolist()) for code in (lists.TRAIN, lists.TEST)
+        )
+        only = sorted(test - train - {lists.UNLABELLED}) if train - {lists.UNLABELLED} else []
+        yield [lists.printable(index.classes[label]) for label in only]
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
 def _write_remarks(remarks: list[Remark], path: Path) -> None:
     """One line for each beside the index: cause, file (or class), what was found, remedy."""
     remedies = {cause: verdict.remedy for cause, verdict in VERDICTS.items()} | {
@@ -121,8 +141,12 @@ def _write_remarks(remarks: list[Remark], path: Path) -> None:
 
 
 def _counts(source: Node, index: Index) -> Iterator[str]:
-    """Videos per split and subset: listed, usable, published; and how long they are."""
+    """Classes, and videos per split and subset: listed, usable, published; and how long they are."""
+    if index.classes:
+        yield f"{len(index.classes):,} classes: {_some([lists.printable(name) for name in index.classes])}"
     for split, codes in enumerate(index.subsets):
+        if unused := int((codes == lists.UNUSED).sum()):
+            yield f"split {split + 1}: {unused:,} videos neither to train nor to test on"
         for subset in ("train", "test"):
             rows = codes == lists.SUBSETS.index(subset)
             published = source["published"][subset][split : split + 1]
@@ -135,6 +159,8 @@ def _count(index: Index, rows: Any, published: list[int]) -> str:
     words = f"{listed:,} videos, {len(frames):,} usable"
     if len(frames):
         words += f", {frames.min():,} to {frames.max():,} frames (median {np.median(frames):,.0f})"
+    if unlabelled := int((rows & (index.label == lists.UNLABELLED)).sum()):
+        words += f"; {unlabelled:,} without a class"
     for number in published:
         differs = f"{abs(listed - number):,} {'more' if listed > number else 'fewer'} than the"
         words += f"; {'as' if listed == number else differs} {number:,} published"

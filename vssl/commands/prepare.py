@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -98,7 +99,7 @@ def _report(names: Sequence[str], failed: dict[str, str], root: Path, out: Path)
     lengths = [probe(after[n]).frames for n in chosen]
     was, now = (_clip_ms([paths[n] for n in chosen], lengths) for paths in (before, after))
     print(f"reading 16 frames in a row (pyav, one core): {was:.1f} ms before, {now:.1f} ms now")
-    print(f"use it: source.root={out}")
+    print(f"use it: {shlex.quote(f'source.root={out}')}")
 
 
 def _clip_ms(paths: Sequence[Path], lengths: Sequence[int]) -> float:

@@ -42,6 +42,7 @@ class Check:
             **{name: np.zeros(rows, np.int32) for name in ("frames", "width", "height")},
             **{name: np.zeros(rows, "S32") for name in ("codec", "verdict", "decoder")},
             "fps": np.zeros(rows, np.float32),
+            "size": np.zeros(rows, np.int64),
             "digest": np.zeros((rows, DIGEST_BYTES), np.uint8),
         }
         for entry in listing.entries:
@@ -68,6 +69,7 @@ class Check:
                     if finding.digest:  # else it could not be read: another time it may
                         file.write(json.dumps([name, state, finding]) + "\n")
                         file.flush()
+                        self._columns["size"][self._row[name]] = state[0] if state else 0
                 self._put(name, finding)
                 yield name
 
@@ -80,9 +82,8 @@ class Check:
         self._note_copies(usable)
         names, offsets = pack_names([entry.path for entry in self.listing.entries])
         label = np.array([entry.label for entry in self.listing.entries], np.int32)
-        return Index(
-            self.listing.classes, names, offsets, label, subsets=self.listing.subsets_SN, **self._columns
-        )
+        subsets = self.listing.subsets_SN
+        return Index(self.listing.classes, names, offsets, label=label, subsets=subsets, **self._columns)
 
     def remarks(self) -> list[Remark]:
         """All files of which there is something to say, in order."""
@@ -140,6 +141,7 @@ class Check:
                     and self.listing.entries[self._row[name]].exists
                     and state == _state(self.root / name, self.decoder)
                 ):
+                    self._columns["size"][self._row[name]] = state[0]
                     self._put(name, Finding(*finding))
 
 

@@ -27,7 +27,7 @@ def read_frames(path: Path, frames_T: NDArray[np.int64], decoder: Decoder) -> ND
     decoder can read, or has no frame of such a number.
     """
     if not path.is_file():
-        raise VsslError(f"{path}: no such file; check the folder of the data set or build its index again")
+        raise VsslError(f"{path}: no such file; put it back, or run mode=check again")
     distinct_T, position_T = np.unique(frames_T, return_inverse=True)
     module = importlib.import_module(f"vssl.data.decoders.{decoder}")
     frames_THWC: NDArray[np.uint8] = module.read(path, distinct_T)

@@ -26,7 +26,7 @@ from vssl.data.lists import SUBSETS
 from vssl.errors import VsslError, nearest
 from vssl.files import write_atomically
 
-FORMAT = 1
+FORMAT = 2
 """Version of the file's layout."""
 
 DIGEST_BYTES = 16
@@ -68,14 +68,16 @@ class Index:
     """N files in order of their names, as columns, and the classes that the labels number.
 
     names and offsets: UTF-8 of all names, and where each begins [N+1]; paths below the root.
-    label: -1 if a file has none. frames: how many are shown. fps, width, height (pixels). codec, verdict
-    and decoder (the one that reads this file rightly) are ASCII. digest: of the content [N,16].
+    size: in bytes, as it was read (0: not known). label: -1 if a file has none. frames: how many are shown.
+    fps, width, height (pixels). codec, verdict and decoder (the one that reads this file rightly) are ASCII.
+    digest: of the content [N,16].
     subsets: codes of `vssl.data.lists.SUBSETS` per split [S,N].
     """
 
     classes: list[str]
     names: Column
     offsets: Column
+    size: Column
     label: Column
     frames: Column
     fps: Column

@@ -13,8 +13,12 @@ from numpy.typing import NDArray
 
 from vssl.data.decode import Decoder, read_frames
 from vssl.data.index import Index, fingerprint, load, select
+from vssl.data.lists import printable
 from vssl.errors import VsslError
 from vssl.types import Video
+
+LOOKS = 5000
+"""Files whose size is looked at before a stage begins; a network disk takes up to a millisecond for each."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,23 @@ class ListedVideos:
         return load(Path(self.index)).classes
 
     def prepare(self) -> None:
-        """See that the index is what the plan was made with; raises VsslError if it is not."""
+        """See that the index is what the plan was made with, and that the files are what was checked.
+
+        Of many files, some are looked at. Raises VsslError for one of another size; one that is gone is left
+        to who reads it.
+        """
         index = load(Path(self.index))
-        if fingerprint(index, self._rows(index)) != self.fingerprint:
+        rows = self._rows(index)
+        if fingerprint(index, rows) != self.fingerprint:
             raise VsslError(
                 f"{self.index}: {self.name} was checked anew since this launch began; launch again"
+            )
+        looked_at = rows[:: max(1, len(rows) // LOOKS)]
+        changed = [index.name(row) for row in looked_at if self._has_changed(index, row)]
+        if changed:
+            raise VsslError(
+                f"{self.root}: {len(changed)} of {len(looked_at)} files have another size than when they "
+                f"were checked, {printable(changed[0])} for one; run mode=check again"
             )
 
     def read(self, video: Video, frames_T: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -62,6 +78,10 @@ class ListedVideos:
         return read_frames(
             Path(self.root) / video.name, frames_T, self._decoders.get(video.name, self._usual)
         )
+
+    def _has_changed(self, index: Index, row: int) -> bool:
+        path = Path(self.root) / index.name(row)
+        return bool(index.size[row]) and path.is_file() and path.stat().st_size != index.size[row]
 
     def _rows(self, index: Index) -> NDArray[np.int64]:
         rows: NDArray[np.int64] = select(index, self.subset, self.split, self.validation, self.group)

@@ -66,7 +66,7 @@ class BadVideos:
             raise VsslError(
                 f"{count} of the {samples} samples of epoch {epoch} had a video that cannot be read, more "
                 f"than runtime.max_bad_share={self.max_share:g}: {', '.join(names[:NAMED])}{more}; log.txt "
-                "tells the causes: mend these files, or take them out of the lists"
+                "tells the causes: mend these files, or leave them out and run mode=check again"
             )
 
     def _per_epoch(self) -> Counter[int]:

@@ -75,7 +75,7 @@ def check_labels(labels_V: torch.Tensor, num_classes: int, spec: StageSpec) -> N
     if missing := int((labels_V < 0).sum()):
         raise VsslError(
             f"{spec.name}: {missing} of {len(labels_V)} videos have no class, so nothing can be right or "
-            "wrong about them; take them out of the lists, or label them"
+            "wrong about them; give them a class (mode=check counts those without one), or leave them out"
         )
     if (highest := int(labels_V.max())) >= num_classes:
         raise VsslError(

@@ -19,7 +19,7 @@ def check_range(path: Path, frames_T: NDArray[np.int64], num_frames: int) -> Non
     if frames_T[0] < 0 or frames_T[-1] >= num_frames:
         raise VsslError(
             f"{path}: frames {frames_T[0]} to {frames_T[-1]} were asked for, but it has {num_frames}; "
-            "the index of this data set is out of date: build it again"
+            "it has changed since its data set was checked: run mode=check again"
         )
 
 
