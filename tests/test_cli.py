@@ -6,9 +6,10 @@ import sys
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 
 from conftest import ROOT
-from vssl.cli import as_hydra_wants_it, one_line_errors
+from vssl.cli import as_hydra_wants_it, explain, one_line_errors
 
 
 def test_flags_may_come_late_and_experiments_with_a_plus():
@@ -18,6 +19,7 @@ def test_flags_may_come_late_and_experiments_with_a_plus():
 
 def test_a_sweep_file_is_always_a_multirun():
     assert as_hydra_wants_it(["mode=report", "+sweeps=table4"]) == ["-m", "mode=report", "+sweeps=table4"]
+    assert as_hydra_wants_it(["sweeps=table4", "mode=plan"]) == ["-m", "+sweeps=table4", "mode=plan"]
     assert as_hydra_wants_it(["+sweeps=table4", "-m"]) == ["-m", "+sweeps=table4"]
     assert as_hydra_wants_it(["--cfg", "job", "+sweeps=table4"]) == ["--cfg", "job", "+sweeps=table4"]
 
@@ -56,3 +58,8 @@ def test_the_short_way_to_help_says_what_hydra_says():
     ]
     assert said[0] == said[1] == said[2]
     assert "pretext: none, opn, rspnet, shuffle_learn, speednet, vcop, videopace, vspp" in said[0]
+
+
+def test_a_word_without_a_value_is_told_what_to_be():
+    error = HydraException("Error parsing override 'plan'\nmissing EQUAL at '<EOF>'\nSee https://hydra.cc")
+    assert explain(error).startswith("plan: an option is key=value; say mode=plan for a mode")

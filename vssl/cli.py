@@ -44,10 +44,12 @@ def help_text(conf: Path) -> str:
 
 
 def as_hydra_wants_it(words: list[str]) -> list[str]:
-    """Command-line words in Hydra's grammar, which takes no flag after the first override, and a `+` only
-    before a group that the defaults list has not: people write `mode=plan -m` and `+experiment=quick`. A key
-    of digits is no number, and paths hold more than the grammar takes. A sweep file is always a multirun."""
+    """Command-line words in Hydra's grammar, which takes no flag after the first override, and a `+` only and
+    always before a group that the defaults list has not: people write `mode=plan -m`, `+experiment=quick` and
+    `sweeps=table4`. A key of digits is no number, and paths hold more than the grammar takes. A sweep file is
+    always a multirun."""
     words = [word.removeprefix("+") if word.startswith("+experiment=") else word for word in words]
+    words = [f"+{word}" if word.startswith("sweeps=") else word for word in words]
     words = [re.sub(r"^stage=(\w+)$", r"stage='\1'", word) for word in words]
     words = [_quoted(word) for word in words]
     if any(word.startswith("+sweeps=") for word in words) and not any(word.startswith("-") for word in words):
@@ -90,6 +92,8 @@ def one_line_errors() -> Iterator[None]:
 
 def explain(error: BaseException) -> str:
     """Say a composition error in one line, with the nearest valid option."""
+    if word := re.match(r"Error parsing override '([^'=]+)'\s+missing EQUAL", str(error)):
+        return f"{word[1]}: an option is key=value; say mode={word[1]} for a mode, --help lists the groups"
     for cause in _causes(error):
         if isinstance(cause, MissingConfigException) and cause.missing_cfg_file:
             group, _, choice = cause.missing_cfg_file.rpartition("/")

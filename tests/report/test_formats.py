@@ -74,3 +74,18 @@ def test_seeds_and_signs():
         "–",  # noqa: RUF001
     ]
     assert [signed(value) for value in (1.25, -0.5, None)] == ["+1.2", "−0.5", "–"]  # noqa: RUF001
+
+
+@pytest.mark.parametrize(
+    ("others", "words"),
+    [
+        ((0.4, 0.3), "Best video top-1: A, 50.0"),
+        ((0.5, 0.3), "A and 1 other row, 50.0"),
+        ((0.5, 0.5), "2 other rows"),
+    ],
+)
+def test_the_best_row_is_not_alone_if_others_reach_as_much(others, words):
+    rows = [
+        one_run(Cost(), label=label, top1=top1) for label, top1 in zip("ABC", (0.5, *others), strict=True)
+    ]
+    assert words in to_markdown(report(*rows))

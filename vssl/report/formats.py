@@ -242,9 +242,11 @@ def _best(report: Report, column: Column) -> str:
     reached = [(one.mean, label, one) for label, one in cells if one.mean is not None]
     if len(reached) < 2:
         return ""
-    _, label, one = max(reached, key=lambda found: found[0])
+    best, label, one = max(reached, key=lambda found: found[0])
+    ties = sum(value == best for value, _, _ in reached) - 1
+    also = f" and {_count(ties, 'other row')}" if ties else ""
     where = " ".join(filter(None, [column.label, metric_words(column.metric)]))
-    return f"Best {where}: {label}, {mean_sd(one)} % ({_count(len(one.values), 'seed')}; {one.data})."
+    return f"Best {where}: {label}{also}, {mean_sd(one)} % ({_count(len(one.values), 'seed')}; {one.data})."
 
 
 def _against_published(report: Report) -> list[str]:
