@@ -17,6 +17,7 @@ from torch import Tensor
 from vssl.backbone.convert import Converted, convert_rspnet, convert_vcop, convert_videopace
 from vssl.engine.checkpoint import save
 from vssl.errors import VsslError, nearest
+from vssl.files import digest
 from vssl.pipeline import Point, plain
 from vssl.stage.build import build
 from vssl.types import Backbone
@@ -40,7 +41,7 @@ def execute(points: Sequence[Point], cfg: DictConfig) -> None:
         raise VsslError("convert.weights: needs a value, the published file")
     backbone = build({key: value for key, value in plain(cfg.backbone).items() if key != "input"}, "backbone")
     converted = FAMILIES[family](_read(Path(path)), backbone)
-    target = Path(cfg.outputs) / "converted" / f"{Path(path).stem}.pt"
+    target = Path(cfg.outputs) / "converted" / f"{Path(path).stem}-{family}-{digest(Path(path))[:8]}.pt"
     target.parent.mkdir(parents=True, exist_ok=True)
     save(target, converted.state)
     print(f"{len(converted.state)} tensors of the backbone: {target}")
