@@ -33,8 +33,9 @@ def topk_accuracy(scores_VN: Tensor, labels_V: Tensor, k: int) -> float:
     A tie counts against the label: with kNN, most classes get no vote at all.
     """
     own_V1 = scores_VN.gather(1, labels_V[:, None])
-    rank_V = (~(scores_VN < own_V1)).sum(dim=1)  # so written, a NaN is never a hit
-    return float((rank_V <= min(k, scores_VN.shape[1])).double().mean())
+    rank_V = (~(scores_VN < own_V1)).sum(dim=1)
+    is_hit_V = (rank_V <= min(k, scores_VN.shape[1])) & ~own_V1[:, 0].isnan()
+    return float(is_hit_V.double().mean())
 
 
 def mean_class_accuracy(scores_VN: Tensor, labels_V: Tensor) -> float:

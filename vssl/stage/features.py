@@ -47,6 +47,8 @@ def describe_videos(
         load_backbone(backbone, weights)
     batches = evaluation_batches(dataset, spec.recipe["batch_size"], runtime.loading(), meter)
     described = describe(batches, dataset.augmentation, features, backbone, runtime, observer.advance)
+    if not described.features_VD.isfinite().all():
+        raise VsslError(f"{spec.name}: features are not finite numbers; look at the weights they come from")
     write_arrays(store.folder(spec) / FILE_NAME, to_arrays(described, dataset))
     return {
         "metrics": {},
