@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from vssl.data.index import checked, num_classes
+from vssl.data.index import checked, class_names
 from vssl.errors import VsslError
 from vssl.files import digest
 from vssl.stage.spec import PRETRAINING, StageSpec, class_name, data_name
@@ -57,6 +57,7 @@ def plan(cfg: DictConfig) -> list[StageSpec]:
                     _training_stage(name, config[name], config["source"], CLIPS[name], config, chain)
                 )
     protocol, labelled = config["protocol"], config["downstream"]
+    _check_classes(labelled)
     if "training" not in protocol:
         chain.append(_feature_stage("gallery", labelled["train"], config, chain))
         chain.append(_feature_stage("queries", labelled["test"], config, chain))
@@ -162,10 +163,21 @@ def _classes(given: int | None, source: Node) -> int:
     """Classes to predict: as many as the data set has, if nothing is said."""
     if "index" not in source:  # made up, or not checked and counted as published
         return _integer({"num_classes": given}, "num_classes", "protocol")
-    known = num_classes(source)
+    known = len(class_names(source))
     if given is not None and given < known:
         raise VsslError(f"num_classes={given}: {source['name']} has {known}; say null to take as many")
     return known if given is None else given
+
+
+def _check_classes(labelled: Node) -> None:
+    """Raise `VsslError` if a label means one class in training and another one in the test."""
+    train, test = labelled["train"], labelled["test"]
+    if "index" in train and "index" in test and (one := class_names(train)) != (other := class_names(test)):
+        only = ", ".join(sorted(set(one) ^ set(other))[:3]) or "their order"
+        raise VsslError(
+            f"downstream: train and test do not have the same classes ({only}); label them alike, or give "
+            "both lists the same classes.txt"
+        )
 
 
 def _start(config: Node, chain: list[StageSpec]) -> tuple[StageSpec | None, str | None]:

@@ -193,6 +193,11 @@ def validate(source: Mapping[str, Any]) -> None:
     share = source["validation"]
     if not isinstance(share, (int, float)) or not 0 <= share < 1:
         raise VsslError(f"source.validation={share}: give a share of the training videos, from 0 to below 1")
+    if source["subset"] == "val" and not share:
+        raise VsslError(
+            "subset=val: is the share that validation=0.1, say, holds out of the training videos; give it "
+            "one, or say subset=test (a folder named val is the test set where there is none named test)"
+        )
     try:
         named = source["group"] is None or "group" in re.compile(source["group"]).groupindex
     except re.error as error:
@@ -228,10 +233,10 @@ def _summary(path: Path, changed_ns: int, *chosen: Any) -> tuple[int, str]:
     return len(rows), fingerprint(index, rows)
 
 
-def num_classes(source: Mapping[str, Any]) -> int:
-    """Number of classes of a real data set."""
+def class_names(source: Mapping[str, Any]) -> list[str]:
+    """Names of the classes of a real data set, by label."""
     path = index_path(source)
-    return len(_load(path, _changed(source, path)).classes)
+    return _load(path, _changed(source, path)).classes
 
 
 def is_checked(source: Mapping[str, Any]) -> bool:
