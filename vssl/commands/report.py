@@ -18,7 +18,7 @@ from vssl.report import formats
 from vssl.report.model import Column, Curves, Report, Row, missing
 from vssl.report.page import to_html
 from vssl.report.plots import draw
-from vssl.stage.collect import Collector, all_finished
+from vssl.stage.collect import Collector, all_finished, main_column
 from vssl.stage.store import StageStore
 
 
@@ -50,19 +50,18 @@ def of_points(points: Sequence[Point], sweep: Mapping[str, Any], store: StageSto
     rows = []
     for label in dict.fromkeys(point.label for point in points):
         entry = entries.get(label, {})
-        places = {(p.column, p.seed): p for p in points if p.label == label}
+        places = {(_column(p, sweep), p.seed): p for p in points if p.label == label}
         runs = [
-            collector.run(point.chain, column, _data_sets(sweep, entry, columns.get(column, {})))
+            collector.run(point.chain, column.label, _data_sets(sweep, entry, columns.get(point.column, {})))
             for (column, _), point in places.items()
         ]
         rows.append(Row(label, runs, entry.get("published") or {}, entry.get("series") or "", entry.get("x")))
-    metric = sweep.get("metric", "video_top1")
     name = sweep.get("name", "sweep")
     return Report(
         name=name,
         title=sweep.get("title", name),
         source=sweep.get("source", ""),
-        columns=[Column(label, metric) for label in dict.fromkeys(point.column for point in points)],
+        columns=list(dict.fromkeys(_column(point, sweep) for point in points)),
         rows=rows,
         x_label=sweep.get("x_label", ""),
         curves=Curves(**sweep["curves"]) if sweep.get("curves") else None,
@@ -82,6 +81,13 @@ def write(report: Report, folder: Path) -> None:
     write_atomically(folder / "table.csv", formats.to_csv(report))
     write_atomically(folder / "table.tex", formats.to_tex(report))
     write_atomically(folder / "index.html", to_html(report, pictures))
+
+
+def _column(point: Point, sweep: Mapping[str, Any]) -> Column:
+    """As the sweep file has it; without one, each kind of result has a column."""
+    if sweep:
+        return Column(point.column, sweep.get("metric", "video_top1"))
+    return main_column(point.chain, point.column)
 
 
 def _data_sets(*entries: Mapping[str, Any]) -> dict[str, str]:

@@ -21,8 +21,10 @@ State = tuple[str, str]
 """How a stage stands, in a word, and more about it."""
 
 MAIN_METRICS = {"video_top1": "", "recall_at_1": "retrieval"}
-"""The metric that is shown of a test, if no sweep says which: the first that there is. Each has columns of
-its own, with this word in their names."""
+"""The metrics that are shown of tests, if no sweep says which. Each has columns of its own, with this word in
+their names."""
+METRIC_OF = {"Retrieval": "recall_at_1"}
+"""By the task of a test; all others have the first one."""
 
 
 class Collector:
@@ -75,16 +77,33 @@ def all_finished(store: StageStore) -> Report:
             f"{store.root}: no stage 'test' is done here; run something first, or give outputs=DIR"
         )
     collector = Collector(store, {})
+    data = _data_labels([chain[-1].recipe["data"] for chain in chains])
     columns: dict[Column, None] = {}
     runs: dict[str, list[Run]] = {}
-    for chain, label in zip(chains, labels(chains), strict=True):
-        metrics = (store.result(chain[-1]) or {})["metrics"]
-        metric = next((name for name in MAIN_METRICS if name in metrics), "video_top1")
-        column = Column(f"{data_name(chain[-1].recipe['data'])} {MAIN_METRICS[metric]}".rstrip(), metric)
+    for chain, label, tested_on in zip(chains, labels(chains), data, strict=True):
+        column = main_column(chain, tested_on)
         columns[column] = None
         runs.setdefault(label, []).append(collector.run(chain, column.label, {}))
     rows = [Row(label, sorted(found, key=lambda run: run.seed)) for label, found in sorted(runs.items())]
     return Report("all", "All finished tests", "", list(columns), rows)
+
+
+def main_column(chain: Chain, name: str) -> Column:
+    """The column of a chain's result under the name of what it was tested on, if no sweep says which."""
+    metric = METRIC_OF.get(class_name(chain[-1].recipe["task"]), "video_top1")
+    return Column(f"{name} {MAIN_METRICS[metric]}".strip(), metric)
+
+
+def _data_labels(tested_on: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of data sets, and the values in which those of one name differ: other videos are no other seed."""
+    flat = [dict(_leaves(data)) for data in tested_on]
+    found = []
+    for data, values in zip(tested_on, flat, strict=True):
+        alike = [other for other in flat if data_name(other) == data_name(data)]
+        differing = [p for p in values if any(other.get(p) != values[p] for other in alike)]
+        words = [f"{_short(p, differing)}={values[p]}" for p in differing if p != "num_videos"]
+        found.append(", ".join([data_name(data), *words]))
+    return found
 
 
 def labels(chains: Sequence[Chain]) -> list[str]:
