@@ -95,7 +95,7 @@ def main_column(chain: Chain, name: str) -> Column:
 
 
 def _data_labels(tested_on: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names of data sets, and the values in which those of one name differ: other videos are no other seed."""
+    """Names of data sets, and the values in which those of one name differ."""
     flat = [dict(_leaves(data)) for data in tested_on]
     found = []
     for data, values in zip(tested_on, flat, strict=True):

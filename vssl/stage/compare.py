@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from vssl.data.dataset import ClipDataset
-from vssl.errors import VsslError
 from vssl.files import write_atomically
 from vssl.protocol.neighbours import Described, Neighbours
 from vssl.report.neighbours import Picture, draw_neighbours

@@ -14,6 +14,7 @@ from vssl.engine.device import over_videos, place
 from vssl.engine.loader import evaluation_batches
 from vssl.engine.loop import Observer
 from vssl.engine.runtime import Runtime
+from vssl.errors import VsslError
 from vssl.protocol.features import VideoFeatures
 from vssl.protocol.neighbours import Described
 from vssl.stage.build import build
