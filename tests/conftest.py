@@ -143,7 +143,7 @@ def finished(tmp_path_factory, data):
         overrides = [*small, *data, *base[:2], f"protocol={name}", "features.sampler.num_clips=2"]
         chains[name] = plan(composed(*overrides))
     context = Context(
-        store=StageStore(outputs), runtime=RUNTIME, observe=lambda spec: Silent(), say=print, plain={}
+        store=StageStore(outputs), runtime=RUNTIME, make_callback=lambda spec: Silent(), say=print, plain={}
     )
     for spec in merge(chains.values()):
         context.store.folder(spec).mkdir(parents=True)

@@ -12,7 +12,7 @@ from vssl.backbone.tiny import Tiny
 from vssl.errors import VsslError
 from vssl.pretext.vspp import VSPPSampler
 
-PAIRS = PairSampler(VSPPSampler(16, 4, 4, "released", "inside", "wrap", 1), distinct=True)
+PAIRS = PairSampler(VSPPSampler(16, 4, 4, "released", "inside", "loop", 1), distinct=True)
 
 
 def task(**changes):
@@ -224,7 +224,7 @@ def test_pairs_need_videos_as_long_as_the_pretext_does():
     class Long(VSPPSampler):
         min_frames = 64
 
-    assert PairSampler(Long(16, 4, 4, "released", "inside", "wrap", 1), distinct=True).min_frames == 64
+    assert PairSampler(Long(16, 4, 4, "released", "inside", "loop", 1), distinct=True).min_frames == 64
 
 
 @pytest.mark.parametrize(

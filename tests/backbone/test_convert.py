@@ -5,7 +5,7 @@ import torch
 
 from vssl.backbone.c3d import C3D
 from vssl.backbone.convert import convert_rspnet, convert_vcop, convert_videopace
-from vssl.backbone.hara import HaraResNet
+from vssl.backbone.hara import ResNet3D
 from vssl.backbone.r2plus1d import R2Plus1D
 from vssl.backbone.resnet3d import R3D
 from vssl.backbone.s3d_g import S3DG
@@ -97,7 +97,7 @@ def nets():
             "r3d": R3D([1, 1, 1, 1]),
             "r2plus1d": R2Plus1D([1, 1, 1, 1]),
             "c3d": C3D(),
-            "hara": HaraResNet([2, 2, 2, 2]),
+            "hara": ResNet3D([2, 2, 2, 2]),
             "s3d_g": S3DG(bn_momentum=0.1),
         }
 
@@ -220,14 +220,14 @@ def test_wrong_shape_is_named():
 def test_checkpoint_of_another_net():
     with pytest.raises(VsslError, match=r"not weights of R3D: .*not understood: .*spatial_conv.*\.\.\."):
         convert_vcop(checkpoint("r2plus1d"), NETS["r3d"])
-    with pytest.raises(VsslError, match="not weights of HaraResNet"):
+    with pytest.raises(VsslError, match="not weights of ResNet3D"):
         convert_rspnet({}, NETS["hara"])
 
 
 def test_net_that_the_family_never_published():
     with pytest.raises(VsslError, match="S3DG were published: choose one of R3D, R2Plus1D, C3D"):
         convert_vcop(checkpoint("s3d_g"), NETS["s3d_g"])
-    with pytest.raises(VsslError, match="choose one of HaraResNet"):
+    with pytest.raises(VsslError, match="choose one of ResNet3D"):
         convert_rspnet(checkpoint("r3d"), NETS["r3d"])
 
 

@@ -8,7 +8,7 @@ import yaml
 from torch import nn
 from torchvision.models.video.resnet import BasicBlock, BasicStem, Conv3DSimple, VideoResNet
 
-from vssl.backbone.hara import HaraResNet
+from vssl.backbone.hara import ResNet3D
 from vssl.backbone.r2plus1d import FactoredConv, R2Plus1D, middle_width
 from vssl.backbone.resnet3d import R3D
 from vssl.backbone.s3d_g import S3DG, Gate
@@ -191,7 +191,7 @@ def test_gradients_reach_every_parameter():
     ("net", "weight", "std"),
     [
         (lambda: R3D([1, 1, 1, 1]), "stem.conv.weight", 0.0275),  # PyTorch's: 1 / sqrt(3 fan_in)
-        (lambda: HaraResNet([1, 1, 1, 1]), "stem.conv.weight", 0.0096),  # sqrt(2 / fan_out)
+        (lambda: ResNet3D([1, 1, 1, 1]), "stem.conv.weight", 0.0096),  # sqrt(2 / fan_out)
         (lambda: VideoResNet18("r3d_18"), "stem.0.weight", 0.0145),  # sqrt(2 / fan_out)
     ],
     ids=["r3d", "hara", "torchvision"],

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import functional as pil
 
-from benchmarks.made_up import batch_of, runtime, seconds_per_step, stages
+from benchmarks.fake_clips import batch_of, runtime, seconds_per_step, stages
 from benchmarks.measuring import (
     Options,
     Table,

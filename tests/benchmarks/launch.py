@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks.made_up import stages
+from benchmarks.fake_clips import stages
 from benchmarks.measuring import Options, Table, execute, in_turns, median, spread
 from vssl.stage.store import StageStore, describe
 

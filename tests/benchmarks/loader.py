@@ -32,7 +32,7 @@ from vssl.data.decode import Decoder, read_frames
 from vssl.data.decoders import torchcodec
 from vssl.data.exactness import exact
 from vssl.data.lists import video_files
-from vssl.data.prepare import Look, transcode
+from vssl.data.prepare import PreparedFormat, transcode
 from vssl.data.probe import BadVideo, probe
 from vssl.data.synthetic import SyntheticVideos
 from vssl.errors import VsslError
@@ -175,8 +175,8 @@ def decoders() -> list[Decoder]:
     return ["decord", "pyav", "torchcodec"]
 
 
-def look() -> Look:
-    return Look(
+def look() -> PreparedFormat:
+    return PreparedFormat(
         SIZE,
         **{n: yaml.safe_load((ROOT / "conf/config.yaml").read_text())["prepare"][n] for n in ("crf", "gop")},
     )

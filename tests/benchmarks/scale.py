@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.made_up import LENGTH, runtime, seconds_per_step, stages
+from benchmarks.fake_clips import LENGTH, runtime, seconds_per_step, stages
 from benchmarks.measuring import Options, Table, in_turns, median, processor, spread
 from conftest import planted_index
-from together import run_together
+from multiprocess import run_together
 from vssl.data.augmentation import Augmentation
 from vssl.data.dataset import ClipDataset
 from vssl.data.decode import read_frames
@@ -84,14 +84,14 @@ def run(options: Options) -> Table:
 
 def planted(size: int, folder: Path) -> ClipDataset:
     """A training set of so many videos."""
-    drawn = SyntheticVideos(str(folder), "train", 1, 0, 128, 172, LENGTH, LENGTH, 25, 4.0, 23, "pyav")
-    drawn.prepare()
+    synthetic = SyntheticVideos(str(folder), "train", 1, 0, 128, 172, LENGTH, LENGTH, 25, 4.0, 23, "pyav")
+    synthetic.prepare()
     path = folder / f"{size}.npz"
     write(planted_index(size, [f"playing_a_game/{n:011}_000001_000011.mp4" for n in range(size)]), path)
     index = load(path)
     rows = select(index, "train", 1, 0.0, None)
     mark = fingerprint(index, rows)
-    file = str(drawn.folder / drawn.videos[0].name)
+    file = str(synthetic.folder / synthetic.videos[0].name)
     source = OneFile("planted", "/", str(path), "train", 1, 0.0, None, size, mark, file)
     spec = stages("auxiliary=none", "pretext=vspp", "backbone=r2plus1d_10")["pretext"]
     augmentation: Augmentation = build(spec.recipe["augmentation"], "augmentation")

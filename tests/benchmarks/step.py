@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.made_up import batch_of, runtime, seconds_per_step, stages
+from benchmarks.fake_clips import batch_of, runtime, seconds_per_step, stages
 from benchmarks.measuring import FOLDER, Options, Table, cores, device, median, spread, wall
-from vssl.engine.device import over_videos, place
+from vssl.engine.device import predict, to_device
 from vssl.engine.precision import Precision
 from vssl.engine.runtime import Runtime
 from vssl.protocol.finetune import Classifier
@@ -156,10 +156,10 @@ def seconds_per_test(spec: StageSpec, way: Way, blocks: int, block: int) -> list
     classifier = build_task(spec).objective(build_backbone(spec))
     assert isinstance(classifier, Classifier)
     where = way.runtime()
-    logits = place(classifier, where).eval().logits
+    logits = to_device(classifier, where).eval().logits
 
     def classify() -> None:
-        over_videos(logits, [host] * block, augmentation.apply, where, way.precision, lambda clips: None)
+        predict(logits, [host] * block, augmentation.apply, where, way.precision, lambda clips: None)
 
     return [wall(classify) / block for _ in range(blocks + 1)][1:]
 

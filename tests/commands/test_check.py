@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from conftest import EXTRA, ROOT, command, environment, needs_extra
-from drawn import write
+from fake_videos import write
 from vssl.data.index import load
 
 pytestmark = pytest.mark.slow  # whole pipelines in processes of their own: `make test-slow`

@@ -18,7 +18,7 @@ def launch(*points, common=()):
         ("runtime.device=cpu", "runtime.device=cuda", "runtime.device"),
         ("tracking=jsonl", "tracking=mlflow", "tracking"),
         ("dispatch=local", "dispatch=slurm", "dispatch"),
-        ("dispatch.slots=1", "dispatch.slots=2", "dispatch.slots"),
+        ("dispatch.max_parallel_stages=1", "dispatch.max_parallel_stages=2", "dispatch.max_parallel_stages"),
         ("mode=report", "mode=plan", "mode"),
     ],
 )
@@ -36,7 +36,7 @@ def test_points_may_differ_in_everything_else(monkeypatch, tmp_path):
     seen = []
     monkeypatch.setattr(report, "execute", lambda points, cfg: seen.extend(point.label for point in points))
     points = [["backbone=tiny", "seed=0"], ["backbone=r3d_10", "seed=0"]]  # with monitors of their own
-    launch(*points, common=["mode=report", f"outputs={tmp_path}", "dispatch.slots=2"])
+    launch(*points, common=["mode=report", f"outputs={tmp_path}", "dispatch.max_parallel_stages=2"])
     assert seen == ["backbone=tiny", "backbone=r3d_10"]
 
 

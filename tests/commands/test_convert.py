@@ -27,7 +27,8 @@ def test_a_published_checkpoint_becomes_init_weights(launch, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "pretext=videopace" in done.stdout
     assert "encoder_q.linear.weight" in done.stdout
-    converted = torch.load(tmp_path / "converted" / "aux.pt")
+    [target] = (tmp_path / "converted").glob("aux-videopace-*.pt")
+    converted = torch.load(target)
     assert converted.keys() == own.keys()
     own["layers.conv1.weight"] = own["layers.conv1.weight"].flip(1)  # to RGB
     assert all(torch.equal(converted[name], own[name]) for name in own)

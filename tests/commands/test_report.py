@@ -9,7 +9,7 @@ from textwrap import dedent
 import pytest
 from PIL import Image
 
-import planted
+import fake_store
 from vssl.commands import report
 from vssl.errors import VsslError
 
@@ -19,7 +19,7 @@ TWO = r"2 \<i>segments\</i> \| \$x\_2\$"
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """Points, config, and a report that was written over an older one."""
-    points, config = planted.segments_sweep(tmp_path_factory.mktemp("store"))
+    points, config = fake_store.segments_sweep(tmp_path_factory.mktemp("store"))
     old = written(config) / "figures" / "curve-of-old.png"
     old.parent.mkdir(parents=True)
     old.touch()
@@ -113,7 +113,7 @@ def test_figures_are_written_and_those_of_an_earlier_report_are_gone(made):
 
 
 def test_made_up_videos_have_no_difference_and_the_report_says_so(tmp_path, capsys):
-    points, config = planted.segments_sweep(tmp_path, "synthetic", "synthetic")
+    points, config = fake_store.segments_sweep(tmp_path, "synthetic", "synthetic")
     report.execute(points, config)
     words = "Not the published data: synthetic videos."
     assert words in capsys.readouterr().out
@@ -128,25 +128,25 @@ def test_made_up_videos_have_no_difference_and_the_report_says_so(tmp_path, caps
 
 
 def test_a_single_point_without_a_sweep_reports_the_whole_store(tmp_path, capsys):
-    points, _ = planted.segments_sweep(tmp_path)
-    report.execute(points[:1], planted.config(tmp_path))
+    points, _ = fake_store.segments_sweep(tmp_path)
+    report.execute(points[:1], fake_store.config(tmp_path))
     assert "3 of 3 runs done" in capsys.readouterr().out
-    text = (written(planted.config(tmp_path), "all") / "table.md").read_text()
+    text = (written(fake_store.config(tmp_path), "all") / "table.md").read_text()
     assert "segments=1 | 52.0 ± 2.8 | 2 |" in text
     assert "published" not in text.split("## Missing")[0].lower()
 
 
 def test_points_without_a_file_are_their_own_report(tmp_path):
-    points, _ = planted.segments_sweep(tmp_path)
-    report.execute(points, planted.config(tmp_path))
+    points, _ = fake_store.segments_sweep(tmp_path)
+    report.execute(points, fake_store.config(tmp_path))
     assert "| 1 segment | 52.0 ± 2.8 | 2 |" in (tmp_path / "report" / "sweep" / "table.md").read_text()
 
 
 def test_two_points_in_one_place_are_an_error(tmp_path):
-    points = [planted.point("VSPP", 0, planted.chain(segments, 0)) for segments in (3, 4)]
+    points = [fake_store.point("VSPP", 0, fake_store.chain(segments, 0)) for segments in (3, 4)]
     with pytest.raises(VsslError, match="both called 'VSPP'"):
-        report.execute(points, planted.config(tmp_path))
-    report.execute(points[:1] * 2, planted.config(tmp_path))  # the same point twice is one
+        report.execute(points, fake_store.config(tmp_path))
+    report.execute(points[:1] * 2, fake_store.config(tmp_path))  # the same point twice is one
 
 
 def test_needs_neither_torch_nor_mlflow():

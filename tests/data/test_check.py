@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from drawn import write
+from fake_videos import write
 from vssl.data import lists
 from vssl.data.check import Check, _examine
 from vssl.data.pool import Lost

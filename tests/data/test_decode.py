@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from conftest import EXTRA, needs_extra
-from drawn import BITS, BLOCK, cut, numbers, write
+from fake_videos import BITS, BLOCK, cut, numbers, write
 from vssl.data import exactness
 from vssl.data.decode import read_frames
 from vssl.data.decoders import torchcodec

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from conftest import EXTRA, needs_extra
-from drawn import audio, cut, half, scratched, write
+from fake_videos import audio, cut, half, scratched, write
 from vssl.data.exactness import examine
 from vssl.data.health import SEGMENT, Finding, examine_file
 from vssl.data.index import VERDICTS

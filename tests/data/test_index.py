@@ -64,7 +64,7 @@ import os, sys, pathlib
 import numpy as np
 from vssl.data.dataset import ClipDataset
 from vssl.data.listed import ListedVideos
-from vssl.protocol.finetune import NaturalPace
+from vssl.protocol.finetune import RandomClip
 from vssl.data.index import fingerprint, load, select
 def megabytes():
     return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
@@ -73,7 +73,7 @@ index = load(pathlib.Path(sys.argv[1]))
 rows = select(index, "train", 1, 0.0, None)
 source = ListedVideos("k", "/", sys.argv[1], "train", 1, 0.0, None, len(rows), fingerprint(index, rows))
 source.prepare()
-data = ClipDataset(source, NaturalPace(16, "wrap"), None, seed=0, repeat=1, replace_bad=True)
+data = ClipDataset(source, RandomClip(16, "loop"), None, seed=0, repeat=1, replace_bad=True)
 assert len(data.videos) == len(rows)
 assert data.videos[len(rows) - 1].num_frames == 300
 print(len(rows), megabytes() - before)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from conftest import planted_index
-from drawn import numbers, write
+from fake_videos import numbers, write
 from vssl.data import index as stored
 from vssl.data.index import fingerprint, select
 from vssl.data.listed import ListedVideos

@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from drawn import ask_to_turn, cut, numbers, write
+from fake_videos import ask_to_turn, cut, numbers, write
 from vssl.data.decode import read_frames
 from vssl.data.decoders import mp4, pyav
 from vssl.data.exactness import exact

@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 
 from conftest import ROOT, composed, environment
-from drawn import cut, numbers, write
+from fake_videos import cut, numbers, write
 from vssl.commands.prepare import execute
 from vssl.data.augmentation import resize
 from vssl.data.decode import read_frames
 from vssl.data.exactness import exact
 from vssl.data.lists import video_files
-from vssl.data.prepare import Look, claimed, copy_lists, transcode
+from vssl.data.prepare import PreparedFormat, claimed, copy_lists, transcode
 from vssl.data.probe import BadVideo, probe
 from vssl.errors import VsslError
 
-LOOK = Look([32, 171], 20, 8)
+LOOK = PreparedFormat([32, 171], 20, 8)
 FRAMES = 70
 
 
@@ -74,7 +74,7 @@ def test_the_pictures_are_those_that_training_would_have_made(tmp_path):
         for frame_HWC in frames_THWC:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame_HWC, format="rgb24")))
         container.mux(stream.encode())
-    transcode(tmp_path / "in.mp4", tmp_path / "out.mp4", Look([65, 81], 5, 8))
+    transcode(tmp_path / "in.mp4", tmp_path / "out.mp4", PreparedFormat([65, 81], 5, 8))
     expected_TCHW = resize(read_frames(tmp_path / "in.mp4", np.arange(3), "pyav"), [65, 81]).numpy()
     given_THWC = read_frames(tmp_path / "out.mp4", np.arange(3), "pyav")
     assert given_THWC.shape == (3, 66, 82, 3)
@@ -93,13 +93,13 @@ def test_the_pictures_are_those_that_training_would_have_made(tmp_path):
     ],
 )
 def test_sides(size, before, after):
-    assert Look(size, 20, 8).sides(*before) == after
+    assert PreparedFormat(size, 20, 8).sides(*before) == after
 
 
 @pytest.mark.parametrize("size", [[128], [1, 2, 3], "128", [0, 5], 0])
 def test_a_size_that_is_none_is_refused(size):
     with pytest.raises(VsslError, match=r"prepare.size=.*: give \[height,width\]"):
-        Look(size, 20, 8)
+        PreparedFormat(size, 20, 8)
 
 
 def test_a_bad_file_leaves_nothing_behind(tmp_path):
@@ -188,7 +188,10 @@ def test_no_file_stops_the_others(tmp_path, capsys, monkeypatch):
 def test_one_folder_holds_one_look(tmp_path):
     with claimed(tmp_path, LOOK):
         pass
-    with pytest.raises(VsslError, match=r"choose another prepare\.out"), claimed(tmp_path, Look(128, 20, 8)):
+    with (
+        pytest.raises(VsslError, match=r"choose another prepare\.out"),
+        claimed(tmp_path, PreparedFormat(128, 20, 8)),
+    ):
         pass
 
 

@@ -5,7 +5,7 @@ import av
 import numpy as np
 import pytest
 
-from drawn import audio, cut, half, numbers, scratched, write
+from fake_videos import audio, cut, half, numbers, scratched, write
 from vssl.data.probe import BadVideo, probe
 
 

@@ -42,6 +42,6 @@ def test_it_saves_says_so_and_the_same_command_ends_in_the_same_weights(launch, 
 
 
 def test_zero_slots_are_a_mistake(launch):
-    done = launch("dispatch.slots=0")
+    done = launch("dispatch.max_parallel_stages=0")
     assert done.returncode == 1
-    assert "dispatch.slots=0" in done.stderr
+    assert "dispatch.max_parallel_stages=0" in done.stderr

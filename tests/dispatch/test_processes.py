@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from conftest import start
-from together import pretrain, weights
+from multiprocess import pretrain, weights
 
 pytestmark = pytest.mark.slow  # every process imports torch: `make test-slow`
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from conftest import ROOT, command, environment
-from together import pretrain, weights
+from multiprocess import pretrain, weights
 
 pytestmark = pytest.mark.slurm
 
@@ -191,9 +191,9 @@ ON_TWO_NODES = [*SHARED, "dispatch.pretext.nodes=2", "dispatch.pretext.processes
 
 
 @pytest.fixture(scope="module")
-def undisturbed(data, tmp_path_factory):
+def without_randomness(data, tmp_path_factory):
     """The weights that two processes train without Slurm."""
-    outputs = tmp_path_factory.mktemp("undisturbed")
+    outputs = tmp_path_factory.mktemp("without_randomness")
     pretrain(outputs, 2, *data, *SHARED)
     return weights(outputs)["pretext"]
 
@@ -204,7 +204,7 @@ def pretext(slurm):
     return weights(slurm.outputs)["pretext"]
 
 
-def test_two_nodes_that_are_signalled_and_requeued_train_the_same_weights(slurm, undisturbed):
+def test_two_nodes_that_are_signalled_and_requeued_train_the_same_weights(slurm, without_randomness):
     slurm.launch(*ON_TWO_NODES)
     slurm.more_steps()
     [job] = slurm.job("pretext")
@@ -214,7 +214,7 @@ def test_two_nodes_that_are_signalled_and_requeued_train_the_same_weights(slurm,
     slurm.more_steps()
     slurm.run("scontrol", "requeue", job)
     slurm.until(lambda: "stopped by SIGTERM; Slurm ends the job" in slurm.logs(), "the stage to save")
-    assert same(pretext(slurm), undisturbed)
+    assert same(pretext(slurm), without_randomness)
     [log] = slurm.outputs.glob("stages/pretext/*/log.txt")
     assert log.read_text().count(": start") == 3
 
@@ -235,7 +235,7 @@ def worker(outputs, rank):
     raise AssertionError(f"no process of rank {rank}")
 
 
-def test_a_lost_process_fails_the_stage_a_lost_node_does_not(slurm, undisturbed):
+def test_a_lost_process_fails_the_stage_a_lost_node_does_not(slurm, without_randomness):
     slurm.launch(*ON_TWO_NODES)
     slurm.more_steps()
     os.kill(worker(str(slurm.outputs), 1), signal.SIGKILL)
@@ -252,7 +252,7 @@ def test_a_lost_process_fails_the_stage_a_lost_node_does_not(slurm, undisturbed)
         assert "queued" in slurm.launch(*ON_TWO_NODES)
     finally:
         slurm.set_node("127.0.0.2", "resume")
-    assert same(pretext(slurm), undisturbed)
+    assert same(pretext(slurm), without_randomness)
 
 
 def test_the_number_of_requeues_is_bounded(slurm):

@@ -59,7 +59,7 @@ def test_one_process_of_several_requeues(slurm, monkeypatch):
 
 
 def test_jobs_of_others_are_left_alone(slurm, monkeypatch):
-    assert "same command continues" in requeue.after(USR2, None)  # an interactive job, dispatch.slots=2
+    assert "same command continues" in requeue.after(USR2, None)  # an interactive job
     monkeypatch.delenv("SLURM_JOB_ID")
     assert "same command continues" in requeue.after(USR2, 20)
     assert slurm.requeued == []

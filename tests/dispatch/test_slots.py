@@ -141,7 +141,7 @@ def start_slots(outputs, data, *overrides):
     def has_saved():
         return list(Path(outputs).glob("stages/*/*/checkpoint.pt"))
 
-    return start(has_saved, outputs, data, "auxiliary=none", "dispatch.slots=2", *overrides)
+    return start(has_saved, outputs, data, "auxiliary=none", "dispatch.max_parallel_stages=2", *overrides)
 
 
 LONG = ["pretext.training.epochs=300", "runtime.save_every_s=0"]

@@ -81,7 +81,7 @@ def chains(count):
 def context(tmp_path):
     store = StageStore(tmp_path / "my outputs")
     plain = {"outputs": str(tmp_path / "my outputs"), "runtime": {}, "tracking": {}, "launch": {}}
-    return Context(store=store, runtime=None, observe=None, say=print, plain=plain)
+    return Context(store=store, runtime=None, make_callback=None, say=print, plain=plain)
 
 
 @pytest.fixture

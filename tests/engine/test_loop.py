@@ -116,7 +116,7 @@ def test_a_training_that_stops_at_any_step_continues_bit_for_bit(tmp_path):
         assert second.step == stop
         second.run(make_batches(second.steps, second.step))
         assert_same(second.objective.state_dict(), whole.objective.state_dict())
-        assert recorder.lines == whole.observer.lines
+        assert recorder.lines == whole.callback.lines
         assert recorder.began == [(0, 0.0), (stop, stop / whole.steps.total)]
 
 
@@ -146,8 +146,8 @@ def test_accumulated_micro_batches_give_the_gradient_of_the_whole_batch(tmp_path
         loops.append(loop)
     one, two = (loop.objective.backbone.weight for loop in loops)
     torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-7)
-    for step, line in loops[0].observer.lines.items():
-        assert loops[1].observer.lines[step] == pytest.approx(line, rel=1e-5)
+    for step, line in loops[0].callback.lines.items():
+        assert loops[1].callback.lines[step] == pytest.approx(line, rel=1e-5)
 
 
 def whole_batches(steps):
@@ -164,7 +164,7 @@ def whole_batches(steps):
 def test_the_learning_rate_follows_the_schedule_and_is_logged(tmp_path):
     loop = make_loop(tmp_path, log_every=3)
     loop.run(make_batches(loop.steps, 0))
-    assert {step: line["lr"] for step, line in loop.observer.lines.items()} == pytest.approx(
+    assert {step: line["lr"] for step, line in loop.callback.lines.items()} == pytest.approx(
         {3: 1e-4, 6: 1e-4, 9: 1e-5, 12: 1e-5}
     )
 
@@ -176,8 +176,8 @@ def test_metrics_are_means_over_the_steps_since_the_last_line(tmp_path):
     each, pairs = make_loop(folders[0], log_every=1), make_loop(folders[1], log_every=2)
     for loop in (each, pairs):
         loop.run(make_batches(loop.steps, 0))
-    single = each.observer.lines
-    assert pairs.observer.lines[2]["loss"] == pytest.approx((single[1]["loss"] + single[2]["loss"]) / 2)
+    single = each.callback.lines
+    assert pairs.callback.lines[2]["loss"] == pytest.approx((single[1]["loss"] + single[2]["loss"]) / 2)
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_weights_change(tmp_path):
@@ -195,7 +195,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change(tmp_path):
 def test_progress_counts_clips(tmp_path):
     loop = make_loop(tmp_path)
     loop.run(make_batches(loop.steps, 0))
-    assert loop.observer.clips == 4 * 10
+    assert loop.callback.clips == 4 * 10
 
 
 def test_a_checkpoint_of_a_newer_version_is_refused(tmp_path):

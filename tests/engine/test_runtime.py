@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks.made_up import batch_of, stages
+from benchmarks.fake_clips import batch_of, stages
 from conftest import RUNTIME
 from vssl.data import augmentation
 from vssl.engine.loader import Steps

@@ -14,11 +14,11 @@ import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.made_up import batch_of, stages
+from benchmarks.fake_clips import batch_of, stages
 from conftest import ROOT, RUNTIME
 from vssl.engine import loop
 from vssl.engine.cost import CostMeter
-from vssl.engine.device import over_videos, place
+from vssl.engine.device import predict, to_device
 from vssl.engine.loader import Steps
 from vssl.engine.meter import FiniteCheck
 from vssl.engine.runtime import Runtime
@@ -124,10 +124,10 @@ def test_an_evaluation_waits_once_at_its_end(channels_last):
     batch, augmentation = batch_of(spec, SIZE)
     classifier = build_task(spec).objective(build_backbone(spec))
     with NO_VALUES() as mode:
-        logits = place(classifier, runtime).eval().logits
+        logits = to_device(classifier, runtime).eval().logits
         two = [{name: mode.from_tensor(value) for name, value in batch.items()}] * 2
         with Waits() as waits:
-            found, _ = over_videos(logits, two, augmentation.apply, runtime, "bfloat16", lambda clips: None)
+            found, _ = predict(logits, two, augmentation.apply, runtime, "bfloat16", lambda clips: None)
     assert found.dtype == torch.float32
     assert waits.seen == [("cpu", (2 * SIZE, batch["clips"].shape[1], 8))]
 

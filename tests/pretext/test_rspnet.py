@@ -25,7 +25,7 @@ from vssl.types import Backbone
 
 def sampler(**changes):
     return RSPNetSampler(
-        **{"num_frames": 16, "num_clips": 2, "relative_speed": 2, "short": "wrap", **changes}
+        **{"num_frames": 16, "num_clips": 2, "relative_speed": 2, "out_of_bounds": "loop", **changes}
     )
 
 
@@ -56,8 +56,8 @@ def test_two_independent_windows_of_successive_frames(num_frames):
     ],
 )
 def test_windows_of_short_videos(num_frames, wrap, clamp):
-    for short, expected in {"wrap": wrap, "clamp": clamp}.items():
-        assert (plans(sampler(short=short), num_frames, count=20) == expected).all()
+    for out_of_bounds, expected in {"loop": wrap, "repeat_last": clamp}.items():
+        assert (plans(sampler(out_of_bounds=out_of_bounds), num_frames, count=20) == expected).all()
 
 
 def test_windows_are_as_long_as_the_fast_clip_needs():

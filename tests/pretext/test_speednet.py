@@ -12,8 +12,8 @@ from vssl.errors import VsslError
 from vssl.pretext.speednet import SpeedNet, SpeedNetSampler
 
 
-def sampler(num_frames=4, speedup=2, short="wrap"):
-    return SpeedNetSampler(num_frames, speedup, short)
+def sampler(num_frames=4, speedup=2, out_of_bounds="loop"):
+    return SpeedNetSampler(num_frames, speedup, out_of_bounds)
 
 
 def clips(one, num_frames, draws=400):
@@ -51,19 +51,19 @@ def test_a_longer_video():
 
 
 @pytest.mark.parametrize(
-    ("num_frames", "short", "natural", "fast"),
+    ("num_frames", "out_of_bounds", "natural", "fast"),
     [
-        (6, "wrap", {(0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5)}, {(0, 2, 4, 0)}),
-        (6, "clamp", {(0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5)}, {(0, 2, 4, 5)}),
-        (4, "wrap", {(0, 1, 2, 3)}, {(0, 2, 0, 2)}),
-        (3, "wrap", {(0, 1, 2, 0)}, {(0, 2, 1, 0)}),
-        (3, "clamp", {(0, 1, 2, 2)}, {(0, 2, 2, 2)}),
-        (1, "wrap", {(0, 0, 0, 0)}, {(0, 0, 0, 0)}),
-        (1, "clamp", {(0, 0, 0, 0)}, {(0, 0, 0, 0)}),
+        (6, "loop", {(0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5)}, {(0, 2, 4, 0)}),
+        (6, "repeat_last", {(0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5)}, {(0, 2, 4, 5)}),
+        (4, "loop", {(0, 1, 2, 3)}, {(0, 2, 0, 2)}),
+        (3, "loop", {(0, 1, 2, 0)}, {(0, 2, 1, 0)}),
+        (3, "repeat_last", {(0, 1, 2, 2)}, {(0, 2, 2, 2)}),
+        (1, "loop", {(0, 0, 0, 0)}, {(0, 0, 0, 0)}),
+        (1, "repeat_last", {(0, 0, 0, 0)}, {(0, 0, 0, 0)}),
     ],
 )
-def test_short_videos(num_frames, short, natural, fast):
-    assert clips(sampler(short=short), num_frames) == {0: natural, 1: fast}
+def test_short_videos(num_frames, out_of_bounds, natural, fast):
+    assert clips(sampler(out_of_bounds=out_of_bounds), num_frames) == {0: natural, 1: fast}
 
 
 def test_another_speed():

@@ -18,7 +18,7 @@ def sampler(**changes):
         "num_clips": 1,
         "max_pace": 4,
         "start": "anywhere",
-        "short": "wrap",
+        "out_of_bounds": "loop",
         "pair_start": "inside",
         "pair_distinct": False,
     }
@@ -41,12 +41,12 @@ LONG = {
 }
 
 
-@pytest.mark.parametrize("short", ["wrap", "clamp"])
+@pytest.mark.parametrize("out_of_bounds", ["loop", "repeat_last"])
 @pytest.mark.parametrize("pace", LONG)
-def test_frames_of_a_long_video_and_of_one_that_just_fits(pace, short):
+def test_frames_of_a_long_video_and_of_one_that_just_fits(pace, out_of_bounds):
     expected = numbers(LONG[pace])
     for num_frames in (300, expected[-1]):
-        assert frames_from_1(sampler(short=short), num_frames, 1, pace) == expected
+        assert frames_from_1(sampler(out_of_bounds=out_of_bounds), num_frames, 1, pace) == expected
 
 
 @pytest.mark.parametrize(
@@ -62,9 +62,9 @@ def test_frames_of_a_long_video_and_of_one_that_just_fits(pace, short):
     ],
 )
 def test_the_end_of_a_video(num_frames, start, pace, wrap, clamp):
-    assert frames_from_1(sampler(short="wrap"), num_frames, start, pace) == numbers(wrap)
+    assert frames_from_1(sampler(out_of_bounds="loop"), num_frames, start, pace) == numbers(wrap)
     if clamp:
-        assert frames_from_1(sampler(short="clamp"), num_frames, start, pace) == numbers(clamp)
+        assert frames_from_1(sampler(out_of_bounds="repeat_last"), num_frames, start, pace) == numbers(clamp)
 
 
 @pytest.mark.parametrize(

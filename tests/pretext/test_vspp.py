@@ -55,7 +55,7 @@ def sampler(**changes):
         "max_speed": 4,
         "variant": "released",
         "start": "inside",
-        "short": "wrap",
+        "out_of_bounds": "loop",
         "wrap_lookahead": 1,
     }
     return VSPPSampler(**{**settings, **changes})
@@ -71,9 +71,9 @@ def numbers(text):
 
 
 @pytest.mark.parametrize(("variant", "speed", "zeta", "expected"), LISTS)
-@pytest.mark.parametrize("short", ["wrap", "clamp"])
-def test_frames_of_a_long_video(variant, speed, zeta, expected, short):
-    clip = frames_from_1(sampler(variant=variant, short=short), 300, 1, speed, zeta)
+@pytest.mark.parametrize("out_of_bounds", ["loop", "repeat_last"])
+def test_frames_of_a_long_video(variant, speed, zeta, expected, out_of_bounds):
+    clip = frames_from_1(sampler(variant=variant, out_of_bounds=out_of_bounds), 300, 1, speed, zeta)
     assert clip == numbers(expected)
 
 
@@ -97,11 +97,14 @@ def test_other_numbers_of_segments(num_segments, speed, zeta, expected):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"short": "wrap"}, "24 25 26 27 31 35 39 1 5 6 7 8 9 10 11 12"),
-        ({"short": "wrap", "wrap_lookahead": 3}, "24 25 26 27 31 1 5 9 13 14 15 16 17 18 19 20"),
-        ({"short": "clamp"}, "24 25 26 27 31 35 39 40 40 40 40 40 40 40 40 40"),
-        ({"short": "wrap", "variant": "eq4"}, "24 25 26 27 31 35 39 3 4 5 6 7 8 9 10 11"),
-        ({"short": "clamp", "variant": "eq4"}, "24 25 26 27 31 35 39 40 40 40 40 40 40 40 40 40"),
+        ({"out_of_bounds": "loop"}, "24 25 26 27 31 35 39 1 5 6 7 8 9 10 11 12"),
+        ({"out_of_bounds": "loop", "wrap_lookahead": 3}, "24 25 26 27 31 1 5 9 13 14 15 16 17 18 19 20"),
+        ({"out_of_bounds": "repeat_last"}, "24 25 26 27 31 35 39 40 40 40 40 40 40 40 40 40"),
+        ({"out_of_bounds": "loop", "variant": "eq4"}, "24 25 26 27 31 35 39 3 4 5 6 7 8 9 10 11"),
+        (
+            {"out_of_bounds": "repeat_last", "variant": "eq4"},
+            "24 25 26 27 31 35 39 40 40 40 40 40 40 40 40 40",
+        ),
     ],
 )
 def test_the_end_of_a_video_of_40_frames(changes, expected):
@@ -125,11 +128,11 @@ def test_after_the_segment_its_pace_decides_although_the_next_frame_exists():
 
 
 @pytest.mark.parametrize("variant", ["released", "eq4"])
-@pytest.mark.parametrize("short", ["wrap", "clamp"])
+@pytest.mark.parametrize("out_of_bounds", ["loop", "repeat_last"])
 @pytest.mark.parametrize("start", ["inside", "anywhere"])
-def test_no_frame_outside_the_video(variant, short, start):
+def test_no_frame_outside_the_video(variant, out_of_bounds, start):
     """Every draw, in the shortest and longest videos of the data sets and in shorter ones still."""
-    one = sampler(variant=variant, short=short, start=start, max_speed=9)
+    one = sampler(variant=variant, out_of_bounds=out_of_bounds, start=start, max_speed=9)
     for num_frames in (1, 2, 7, 16, 17, 29, 33, 60, 300):
         room = num_frames - 16 if start == "inside" else num_frames
         starts = range(room) if num_frames > 16 else [0]
@@ -141,9 +144,9 @@ def test_no_frame_outside_the_video(variant, short, start):
 
 
 def test_short_videos():
-    assert sampler(short="clamp").frames(3, 0, 2, 0).tolist() == [0, 2, *[2] * 14]
-    assert sampler(short="wrap").frames(3, 0, 1, 0).tolist() == [0, 1, 2] * 5 + [0]
-    assert sampler(short="wrap").frames(1, 0, 4, 1).tolist() == [0] * 16
+    assert sampler(out_of_bounds="repeat_last").frames(3, 0, 2, 0).tolist() == [0, 2, *[2] * 14]
+    assert sampler(out_of_bounds="loop").frames(3, 0, 1, 0).tolist() == [0, 1, 2] * 5 + [0]
+    assert sampler(out_of_bounds="loop").frames(1, 0, 4, 1).tolist() == [0] * 16
 
 
 @pytest.mark.parametrize(("start", "expected"), [("inside", range(4)), ("anywhere", range(20))])

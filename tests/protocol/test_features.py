@@ -12,7 +12,7 @@ from vssl.protocol.features import VideoFeatures
 from vssl.protocol.finetune import UniformClips
 from vssl.types import Backbone
 
-SAMPLER = UniformClips(16, 10, "wrap")
+SAMPLER = UniformClips(16, 10, "loop")
 
 
 def tiny():

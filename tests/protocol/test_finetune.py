@@ -6,29 +6,29 @@ import torch
 
 from vssl.backbone.tiny import Tiny
 from vssl.errors import VsslError
-from vssl.protocol.finetune import Classification, NaturalPace, UniformClips
+from vssl.protocol.finetune import Classification, RandomClip, UniformClips
 
 
 def test_natural_pace_starts_anywhere_a_clip_fits():
     rng = np.random.default_rng(0)
-    clips = [NaturalPace(16, "wrap").plan(20, rng).frames_KT for _ in range(300)]
+    clips = [RandomClip(16, "loop").plan(20, rng).frames_KT for _ in range(300)]
     assert {tuple(clip[0]) for clip in clips} == {tuple(range(s, s + 16)) for s in range(5)}
     assert {clip.shape for clip in clips} == {(1, 16)}
 
 
 @pytest.mark.parametrize(
-    ("num_frames", "short", "expected"),
+    ("num_frames", "out_of_bounds", "expected"),
     [
-        (4, "wrap", [0, 1, 2, 3, 0, 1]),
-        (4, "clamp", [0, 1, 2, 3, 3, 3]),
-        (1, "wrap", [0] * 6),
-        (6, "wrap", [0, 1, 2, 3, 4, 5]),
+        (4, "loop", [0, 1, 2, 3, 0, 1]),
+        (4, "repeat_last", [0, 1, 2, 3, 3, 3]),
+        (1, "loop", [0] * 6),
+        (6, "loop", [0, 1, 2, 3, 4, 5]),
     ],
 )
-def test_short_videos(num_frames, short, expected):
+def test_short_videos(num_frames, out_of_bounds, expected):
     rng = np.random.default_rng(0)
-    assert NaturalPace(6, short).plan(num_frames, rng).frames_KT.tolist() == [expected]
-    assert UniformClips(6, 2, short).plan(num_frames, rng).frames_KT.tolist() == [expected] * 2
+    assert RandomClip(6, out_of_bounds).plan(num_frames, rng).frames_KT.tolist() == [expected]
+    assert UniformClips(6, 2, out_of_bounds).plan(num_frames, rng).frames_KT.tolist() == [expected] * 2
 
 
 @pytest.mark.parametrize(
@@ -42,21 +42,21 @@ def test_short_videos(num_frames, short, expected):
     ],
 )
 def test_uniform_clips_reach_from_the_first_frame_to_the_last(num_frames, num_clips, starts):
-    frames_KT = UniformClips(16, num_clips, "wrap").plan(num_frames, np.random.default_rng(0)).frames_KT
+    frames_KT = UniformClips(16, num_clips, "loop").plan(num_frames, np.random.default_rng(0)).frames_KT
     assert frames_KT.tolist() == [list(range(start, start + 16)) for start in starts]
 
 
 def test_starts_are_those_of_the_released_vcop_test():
     """floor(linspace(T/2, n - T/2, 10)) - T/2."""
     for num_frames in range(16, 400):
-        frames_KT = UniformClips(16, 10, "wrap").plan(num_frames, np.random.default_rng(0)).frames_KT
+        frames_KT = UniformClips(16, 10, "loop").plan(num_frames, np.random.default_rng(0)).frames_KT
         centres = np.floor(np.linspace(8, num_frames - 8, 10)).astype(int)
         assert frames_KT[:, 0].tolist() == (centres - 8).tolist()
 
 
 def classifier(num_classes=5):
     torch.manual_seed(0)
-    task = Classification(NaturalPace(16, "wrap"), num_classes)
+    task = Classification(RandomClip(16, "loop"), num_classes)
     return task.objective(Tiny([4, 6])).double()
 
 
@@ -87,6 +87,6 @@ def test_logits_of_several_clips_are_those_of_each():
 
 def test_sizes_that_make_no_sense():
     with pytest.raises(VsslError, match="num_clips=0"):
-        UniformClips(16, 0, "wrap")
+        UniformClips(16, 0, "loop")
     with pytest.raises(VsslError, match="num_classes=0"):
-        Classification(NaturalPace(16, "wrap"), 0)
+        Classification(RandomClip(16, "loop"), 0)

@@ -7,7 +7,7 @@ import torch
 
 from vssl.errors import VsslError
 from vssl.protocol import neighbours
-from vssl.protocol.neighbours import Described, NearestNeighbours, Retrieval, nearest
+from vssl.protocol.neighbours import FeatureSet, NearestNeighbours, Retrieval, nearest
 
 
 def at(*degrees):
@@ -16,8 +16,8 @@ def at(*degrees):
     return torch.stack([radians.cos(), radians.sin()], dim=1) * torch.arange(1, len(degrees) + 1)[:, None]
 
 
-GALLERY = Described(at(0, 10, 25, 90, 100), torch.tensor([0, 1, 1, 2, 0]))
-QUERIES = Described(at(1, 92), torch.tensor([1, 0]))
+GALLERY = FeatureSet(at(0, 10, 25, 90, 100), torch.tensor([0, 1, 1, 2, 0]))
+QUERIES = FeatureSet(at(1, 92), torch.tensor([1, 0]))
 # The first query's neighbours: rows 0 (1 degree away), 1 (9), 2 (24), 3 (89), 4 (99);
 # the second's: 3 (2), 4 (8), 2 (67), 1 (82), 0 (92).
 
@@ -30,7 +30,7 @@ def test_the_nearest_come_first_whatever_their_length():
 
 
 def test_recall():
-    metrics, arrays = Retrieval([1, 2, 50]).judge(QUERIES, GALLERY, 3)
+    metrics, arrays = Retrieval([1, 2, 50]).evaluate(QUERIES, GALLERY, 3)
     assert metrics["recall_at_1"] == 0  # classes 0 and 2, where 1 and 0 are asked for
     assert metrics["recall_at_2"] == 1  # rows 1 and 4
     assert metrics["recall_at_50"] == 1
@@ -41,7 +41,7 @@ def test_recall():
 
 def test_votes():
     temperature = 0.5
-    metrics, arrays = NearestNeighbours(3, temperature).judge(QUERIES, GALLERY, 4)
+    metrics, arrays = NearestNeighbours(3, temperature).evaluate(QUERIES, GALLERY, 4)
     one, two = (
         [math.exp(math.cos(math.radians(degrees)) / temperature) for degrees in row]
         for row in ([1, 9, 24], [2, 8, 67])
@@ -58,15 +58,15 @@ def test_votes():
 
 def test_a_low_temperature_leaves_the_nearest_alone():
     warm, cold = (
-        NearestNeighbours(3, t).judge(QUERIES, GALLERY, 3).arrays["scores_VN"] for t in (10.0, 1e-3)
+        NearestNeighbours(3, t).evaluate(QUERIES, GALLERY, 3).arrays["scores_VN"] for t in (10.0, 1e-3)
     )
     assert warm.argmax(dim=1).tolist() == [1, 2]  # class 1 has two of three votes
     assert cold.argmax(dim=1).tolist() == [0, 2]
 
 
 def test_classes_without_a_vote_are_no_hit():
-    queries = Described(at(0), torch.tensor([7]))
-    metrics, _ = NearestNeighbours(1, 0.07).judge(queries, GALLERY, 8)
+    queries = FeatureSet(at(0), torch.tensor([7]))
+    metrics, _ = NearestNeighbours(1, 0.07).evaluate(queries, GALLERY, 8)
     assert metrics["video_top5"] == 0
 
 

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 import chromium
-import planted
+import fake_store
 from vssl.commands import report
 
 pytestmark = [
@@ -16,7 +16,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("store")
-    report.execute(*planted.segments_sweep(folder))
+    report.execute(*fake_store.segments_sweep(folder))
     return folder / "report" / "segments" / "index.html"
 
 

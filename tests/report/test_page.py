@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import planted
+import fake_store
 from vssl.commands.report import of_points
 from vssl.report.page import to_html
 from vssl.report.plots import GRID, INK, Picture, draw
@@ -41,9 +41,9 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    points, config = planted.segments_sweep(tmp_path_factory.mktemp("store"))
+    points, config = fake_store.segments_sweep(tmp_path_factory.mktemp("store"))
     config.sweep.title = EVIL
-    report = of_points(points, config.sweep, planted.store_in(Path(config.outputs)))
+    report = of_points(points, config.sweep, fake_store.store_in(Path(config.outputs)))
     pictures = [*draw(report), Picture("retrieval-01-1", "Neighbours.", 0, b"png", None, True)]
     return report, to_html(report, pictures)
 
@@ -97,8 +97,8 @@ def test_drawings_follow_the_ground_of_the_page(made):
 
 
 def test_a_rehearsal_is_marked_in_every_row(tmp_path):
-    points, config = planted.segments_sweep(tmp_path, "synthetic", "synthetic")
-    report = of_points(points, config.sweep, planted.store_in(tmp_path))
+    points, config = fake_store.segments_sweep(tmp_path, "synthetic", "synthetic")
+    report = of_points(points, config.sweep, fake_store.store_in(tmp_path))
     html = to_html(report, [])
     assert "<strong>Rehearsal.</strong> Not the published data" in html
     results = html.split('id="results"')[1].split("</table>")[0]

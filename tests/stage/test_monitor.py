@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from conftest import SMALL, composed, described
-from vssl import ranks
+from vssl import distributed
 from vssl.dispatch.job import open_context
 from vssl.engine.checkpoint import load
 from vssl.errors import VsslError
@@ -41,13 +41,13 @@ def context_of(outputs, *overrides):
     return open_context(json.loads(json.dumps(plain)))[0]
 
 
-def run(outputs, *overrides, watched=lambda observer: observer):
+def run(outputs, *overrides, watched=lambda callback: callback):
     """Run the first stage; its folder."""
     spec = plan(composed(*SMALL, *overrides))[0]
     context = context_of(outputs, *overrides)
     folder = context.store.folder(spec)
     folder.mkdir(parents=True, exist_ok=True)
-    run_stage(spec, replace(context, observe=lambda spec: watched(context.observe(spec))))
+    run_stage(spec, replace(context, make_callback=lambda spec: watched(context.make_callback(spec))))
     return folder
 
 
@@ -100,16 +100,16 @@ def test_of_the_auxiliary_stage_the_queue_is_looked_at_too(data, tmp_path):
 
 
 def dies_at(step, name):
-    """An observer that dies when a line of `step` with a metric `name` has been written."""
+    """An callback that dies when a line of `step` with a metric `name` has been written."""
 
-    def watched(observer):
+    def watched(callback):
         def log(metrics, at):
-            type(observer).log(observer, metrics, at)
+            type(callback).log(callback, metrics, at)
             if at == step and name in metrics:
                 raise Killed
 
-        observer.log = log
-        return observer
+        callback.log = log
+        return callback
 
     return watched
 
@@ -161,7 +161,7 @@ def test_one_process_of_several_looks(data, tmp_path, monkeypatch):
     [pretext, *_] = plan(composed(*SMALL, *data, *PRETEXT))
     context = context_of(tmp_path, *data, *LOOK)
     assert monitor_for(pretext, context.monitoring, context.runtime)
-    monkeypatch.setattr(ranks, "rank", lambda: 1)
+    monkeypatch.setattr(distributed, "rank", lambda: 1)
     assert monitor_for(pretext, context.monitoring, context.runtime) is None
 
 

@@ -35,7 +35,7 @@ def run(spec, outputs, runtime=RUNTIME):
     store = StageStore(outputs)
     folder = store.folder(spec)
     folder.mkdir(parents=True)
-    context = Context(store=store, runtime=runtime, observe=lambda spec: Silent(), say=print, plain={})
+    context = Context(store=store, runtime=runtime, make_callback=lambda spec: Silent(), say=print, plain={})
     return run_stage(spec, context), folder
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from vssl.backbone.c3d import C3D
-from vssl.backbone.hara import HaraResNet
+from vssl.backbone.hara import ResNet3D
 from vssl.backbone.r2plus1d import R2Plus1D
 from vssl.backbone.resnet3d import R3D
 from vssl.backbone.s3d_g import S3DG
@@ -62,7 +62,7 @@ RSPNET_S3DG: Renames = [
 
 VCOP: dict[type[Backbone], Renames] = {R3D: VCOP_RESIDUAL, R2Plus1D: VCOP_RESIDUAL, C3D: VCOP_C3D}
 RSPNET: dict[type[Backbone], Renames] = {
-    HaraResNet: RSPNET_RESIDUAL,
+    ResNet3D: RSPNET_RESIDUAL,
     R2Plus1D: VCOP_RESIDUAL,
     C3D: VCOP_C3D,
     S3DG: RSPNET_S3DG,

@@ -7,7 +7,7 @@ from torch import nn
 from vssl.backbone.resnet3d import ResidualNet, conv3d
 
 
-class HaraResNet(ResidualNet):
+class ResNet3D(ResidualNet):
     """3D ResNet (Hara et al. 2018) as in RSPNet: stem 7x7x7 and a max-pool; Kaiming initialisation.
 
     Deviation: features are a global average, where Hara's code pools a window of fixed size; RSPNet's

@@ -20,7 +20,7 @@ from vssl.data.decode import read_frames
 from vssl.data.index import absolute, root_of
 from vssl.data.lists import printable, video_files
 from vssl.data.pool import Lost, each
-from vssl.data.prepare import Look, claimed, copy_lists, transcode_file
+from vssl.data.prepare import PreparedFormat, claimed, copy_lists, transcode_file
 from vssl.data.probe import probe
 from vssl.errors import VsslError
 from vssl.files import write_atomically
@@ -36,7 +36,7 @@ def execute(cfg: DictConfig) -> None:
     """Prepare what is not there yet; raise `VsslError` if too many files fail."""
     root, out = _folders(cfg)
     node: dict[str, Any] = OmegaConf.to_container(cfg.prepare)  # type: ignore[assignment]
-    look = Look(node["size"], node["crf"], node["gop"])
+    look = PreparedFormat(node["size"], node["crf"], node["gop"])
     names = video_files(root)
     if not names:
         raise VsslError(f"source.root={root}: no videos below it; say source.root=DIR of the videos")
@@ -65,7 +65,9 @@ def _folders(cfg: DictConfig) -> tuple[Path, Path]:
     return root, out
 
 
-def _transcode(names: Sequence[str], root: Path, out: Path, look: Look, cfg: DictConfig) -> dict[str, str]:
+def _transcode(
+    names: Sequence[str], root: Path, out: Path, look: PreparedFormat, cfg: DictConfig
+) -> dict[str, str]:
     """Why files failed, by name."""
     left = [name for name in names if not (out / name).exists()]
     workers = cfg.runtime.workers or len(os.sched_getaffinity(0))

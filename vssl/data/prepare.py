@@ -31,7 +31,7 @@ WHOLE = 0.95
 
 
 @dataclass(frozen=True)
-class Look:
+class PreparedFormat:
     """What prepared videos are like.
 
     size: height and width in pixels; or the short side, if it is longer than that. H.264 needs even sides:
@@ -56,7 +56,7 @@ class Look:
         return [2 * max(1, round(side * scale / 2)) for side in (height, width)]
 
 
-def transcode(source: Path, target: Path, look: Look) -> None:
+def transcode(source: Path, target: Path, look: PreparedFormat) -> None:
     """Write `source` as H.264 in mp4, whatever its name, so that frame i stays frame i.
 
     All frames that a viewer is shown are kept, turned upright, and come at the mean of the source's rate.
@@ -79,7 +79,7 @@ def transcode(source: Path, target: Path, look: Look) -> None:
 class _Writer:
     """Encodes frames into a new file, from the first one's size on."""
 
-    def __init__(self, source: Path, path: Path, look: Look) -> None:
+    def __init__(self, source: Path, path: Path, look: PreparedFormat) -> None:
         self.source, self.look = source, look
         self.container = av.open(str(path), "w", format="mp4", options={"movflags": "faststart"})
         self.stream: av.VideoStream | None = None
@@ -135,7 +135,7 @@ def _rate(path: Path) -> Fraction:
     return max(Fraction(1), rate.limit_denominator(1001))
 
 
-def transcode_file(name: str, root: Path, out: Path, look: Look) -> str | None:
+def transcode_file(name: str, root: Path, out: Path, look: PreparedFormat) -> str | None:
     """Transcode one file of a folder into another, in a process of its own; return why it failed, if so."""
     torch.set_num_threads(1)
     try:
@@ -161,7 +161,7 @@ def copy_lists(root: Path, out: Path) -> dict[str, str]:
 
 
 @contextmanager
-def claimed(out: Path, look: Look) -> Iterator[None]:
+def claimed(out: Path, look: PreparedFormat) -> Iterator[None]:
     """Own the folder of prepared videos while the block runs, without what a killed process left there.
 
     Raises `VsslError` if another process owns it, or if what it holds was prepared to look otherwise.
@@ -178,7 +178,7 @@ def claimed(out: Path, look: Look) -> Iterator[None]:
         yield
 
 
-def _check_look(path: Path, look: Look) -> None:
+def _check_look(path: Path, look: PreparedFormat) -> None:
     wanted = json.loads(json.dumps(asdict(look)))
     found = json.loads(path.read_text()) if path.exists() else wanted
     if found != wanted:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import vssl
-from vssl import ranks
-from vssl.dispatch.watch import StageWatch
+from vssl import distributed
+from vssl.dispatch.watch import StageLogger
 from vssl.files import write_atomically
 from vssl.pipeline import describe
 from vssl.stage.build import build
@@ -34,20 +34,20 @@ def open_context(plain: Mapping[str, Any]) -> tuple[Context, Tracker]:
     context = Context(
         store=store,
         runtime=build(plain["runtime"], "runtime"),
-        observe=lambda spec: watch(spec, store, tracker),
+        make_callback=lambda spec: watch(spec, store, tracker),
         say=print,
         plain=plain,
         monitoring=build(plain["monitor"], "monitor") if plain.get("monitor") else None,
     )
-    if ranks.rank() == 0:  # last: after a mistake in the config, nobody would end the launch
+    if distributed.rank() == 0:  # last: after a mistake in the config, nobody would end the launch
         tracker.begin(Launch(**plain["launch"]))
     return context, tracker
 
 
-def watch(spec: StageSpec, store: StageStore, tracker: Tracker) -> StageWatch:
-    """The observer of a stage."""
+def watch(spec: StageSpec, store: StageStore, tracker: Tracker) -> StageLogger:
+    """The callback of a stage."""
     tags = {"git_commit": git_commit(), "host": socket.gethostname(), "what": describe(spec)}
-    return StageWatch(spec, store.folder(spec), tracker, tags)
+    return StageLogger(spec, store.folder(spec), tracker, tags)
 
 
 def write_job(spec: StageSpec, plain: Mapping[str, Any]) -> Path:

@@ -18,20 +18,21 @@ POLL_S = 1.0
 class LocalDispatcher:
     """Stages in order; a failed one stops only its descendants; what others are running is waited for.
 
-    `slots`: independent stages that run at once. One runs in this process; several run in a process each, so
-    that a crash fails one stage. `gpus_per_stage`: GPUs that each slot has for itself (0: all slots see all);
-    it does not matter where there is no GPU. `processes_per_stage` that train a stage together (None: one for
-    each of its GPUs).
+    `max_parallel_stages`: independent stages that run at once. One runs in this process; several run in a
+    process each, so that a crash fails one stage. `gpus_per_stage`: GPUs that each slot has for itself (0:
+    all slots see all); without a GPU it does not matter. `processes_per_stage` that train a stage together
+    (None: one for each of its GPUs).
     """
 
-    slots: int
+    max_parallel_stages: int
     gpus_per_stage: int
     processes_per_stage: int | None
 
     def __post_init__(self) -> None:
-        if self.slots < 1 or self.gpus_per_stage < 0 or (self.processes_per_stage or 1) < 1:
+        if self.max_parallel_stages < 1 or self.gpus_per_stage < 0 or (self.processes_per_stage or 1) < 1:
             raise VsslError(
-                f"dispatch.slots={self.slots}, dispatch.gpus_per_stage={self.gpus_per_stage}, "
+                f"dispatch.max_parallel_stages={self.max_parallel_stages}, "
+                f"dispatch.gpus_per_stage={self.gpus_per_stage}, "
                 f"dispatch.processes_per_stage={self.processes_per_stage}: at least 1, 0 and 1"
             )
 
@@ -41,10 +42,10 @@ class LocalDispatcher:
         todo = [spec for spec in forest if spec not in ended]
         on_gpus = context.runtime.torch_device().type == "cuda"
         processes = self.processes_per_stage or (max(1, self.gpus_per_stage) if on_gpus else 1)
-        if self.slots == processes == 1:
+        if self.max_parallel_stages == processes == 1:
             _one_by_one(todo, ended, context)
         elif todo:
-            Slots(self.slots, self.gpus_per_stage, processes, context).run(todo, ended)
+            Slots(self.max_parallel_stages, self.gpus_per_stage, processes, context).run(todo, ended)
         return [ended[spec] for spec in forest]
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from vssl import ranks, stop
+from vssl import distributed, stop
 from vssl.dispatch.job import python_path, worker_command, write_job
 from vssl.errors import VsslError
 from vssl.stage.run import Context, Outcome
@@ -169,8 +169,8 @@ def shares(gpus: list[str], slots: int, gpus_per_stage: int, processes: int) -> 
     needed = slots * gpus_per_stage
     if needed > len(gpus):
         raise VsslError(
-            f"dispatch.slots={slots} with dispatch.gpus_per_stage={gpus_per_stage} needs {needed} GPUs, "
-            f"{len(gpus)} are visible; lower one of them (gpus_per_stage=0: all slots share all GPUs)"
+            f"dispatch.max_parallel_stages={slots} with dispatch.gpus_per_stage={gpus_per_stage} needs "
+            f"{needed} GPUs, {len(gpus)} are visible; lower one of them (gpus_per_stage=0 shares all)"
         )
     own = [gpus[slot * gpus_per_stage : (slot + 1) * gpus_per_stage] for slot in range(slots)]
     return [{**common, "CUDA_VISIBLE_DEVICES": ",".join(names)} for names in own]
@@ -183,7 +183,7 @@ def rank_variables(processes: int) -> list[dict[str, str]]:
         port = free.getsockname()[1]
     count = str(processes)
     values = [(str(rank), count, str(rank), count, "127.0.0.1", str(port)) for rank in range(processes)]
-    return [dict(zip(ranks.VARIABLES, own, strict=True)) for own in values]
+    return [dict(zip(distributed.VARIABLES, own, strict=True)) for own in values]
 
 
 def cause_of_death(returncode: int) -> str:

@@ -19,8 +19,8 @@ MIRROR_EVERY_S = 10.0
 NOTE_EVERY_S = 5.0
 
 
-class StageWatch:
-    """Observer of one stage: writes `metrics.jsonl`, mirrors it to the tracker, shows progress.
+class StageLogger:
+    """Callback of one stage: writes `metrics.jsonl`, mirrors it to the tracker, shows progress.
 
     `progress.json` says how far the stage is: the last `step` with metrics, clips `done` of `total`, clips
     per second (`rate`), and the `time` of that.

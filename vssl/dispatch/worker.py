@@ -1,8 +1,8 @@
 """Run one stage in this process: `python -m vssl.dispatch.worker JOB.json [MAX_REQUEUES]`.
 
-Several processes run a stage together if each has the variables of `vssl.ranks.VARIABLES`. Exits with 0 if
-the stage is done (now, or before), with 1 if it failed, and with 128 + the signal if it was asked to stop;
-then only rank 0 does, as srun would end it over another one's code before it has said what it has to say.
+Several processes run a stage together if each has the variables of `vssl.distributed.VARIABLES`. Exits with
+0 if the stage is done (now, or before), with 1 if it failed, and with 128 + the signal if it was asked to
+stop; then only rank 0 does, as srun would end it over another one's code before it has said its word.
 With MAX_REQUEUES it is a Slurm job, which then goes back into the queue (see `requeue`).
 """
 
@@ -41,15 +41,15 @@ def main(path: Path, max_requeues: int | None) -> None:
 
 
 def _run_job(path: Path) -> None:
-    from vssl import ranks
+    from vssl import distributed
     from vssl.dispatch.job import open_context, read_job
 
     spec, plain = read_job(path)
     waiting = False
-    with ranks.joined(os.environ, MEETING_S):
+    with distributed.init_distributed(os.environ, MEETING_S):
         context, _ = open_context(plain)
         while not _done(spec, context):
-            if not waiting and ranks.rank() == 0:
+            if not waiting and distributed.rank() == 0:
                 print(f"{spec}: {context.store.owner(spec)} is running it; waiting", flush=True)
             waiting = True
             time.sleep(POLL_S)
@@ -57,19 +57,19 @@ def _run_job(path: Path) -> None:
 
 def _done(spec: StageSpec, context: Context) -> bool:
     """Run the stage unless it is done; False if another launch owns it. Rank 0 claims it for all."""
-    from vssl import ranks
+    from vssl import distributed
 
-    if ranks.rank() > 0:
-        mine, to_do = ranks.from_rank_0((False, False))
+    if distributed.rank() > 0:
+        mine, to_do = distributed.broadcast_object((False, False))
         return _run(spec, context) if to_do else mine
     with context.store.claim(spec) as mine:
         to_do = mine and context.store.result(spec) is None
-        ranks.from_rank_0((mine, to_do))
+        distributed.broadcast_object((mine, to_do))
         return _run(spec, context) if to_do else mine
 
 
 def _run(spec: StageSpec, context: Context) -> bool:
-    from vssl import ranks
+    from vssl import distributed
     from vssl.stage.run import one_line, run_stage
 
     try:
@@ -82,9 +82,9 @@ def _run(spec: StageSpec, context: Context) -> bool:
         reason: str = note["reason"]  # it had failed before: srun asks all to stop when one process ends so
     except Exception as error:  # the stage's log has the traceback
         reason = one_line(error)
-    if ranks.world_size() == 1:
+    if distributed.world_size() == 1:
         sys.exit(f"{spec}: {reason}")
-    print(f"{spec}, process {ranks.rank()}: {reason}", file=sys.stderr, flush=True)
+    print(f"{spec}, process {distributed.rank()}: {reason}", file=sys.stderr, flush=True)
     os._exit(1)  # at once: an orderly end would wait for processes that are gone
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from vssl import ranks
+from vssl import distributed
 from vssl.engine.loader import Steps
 from vssl.errors import VsslError
 from vssl.files import write_atomically
@@ -43,9 +43,9 @@ class BadVideos:
         """
         for step, micro_batches in enumerate(batches, self.start):
             found = [at for batch in micro_batches for at in self._bad(batch, step)]
-            if ranks.any_rank(bool(found))[0]:
-                self.found += [at for others in ranks.gather(found) for at in others]
-                if ranks.rank() == 0:
+            if distributed.any_rank(bool(found))[0]:
+                self.found += [at for others in distributed.all_gather_object(found) for at in others]
+                if distributed.rank() == 0:
                     write_atomically(self.path, json.dumps(self.found, indent=1))
                 self._check(self._epoch(step))
             yield micro_batches

@@ -17,7 +17,7 @@ Augment = Callable[[Batch], Tensor]
 """Makes float clips [B,K,C,T,H,W] of the uint8 clips of a batch, and of the numbers drawn for them."""
 
 
-def place(module: Module, runtime: Runtime) -> Module:
+def to_device(module: Module, runtime: Runtime) -> Module:
     """The module on the device, in the memory layout that the runtime asks for."""
     layout = torch.channels_last_3d if runtime.channels_last else torch.preserve_format
     module.to(runtime.torch_device(), memory_format=layout)  # type: ignore[call-overload]  # it takes both
@@ -35,7 +35,7 @@ def deliver(host_batch: Batch, augment: Augment, runtime: Runtime) -> Batch:
 
 
 @torch.inference_mode()
-def over_videos(
+def predict(
     compute: Callable[[Tensor], Tensor],
     batches: Iterable[Batch],
     augment: Augment,

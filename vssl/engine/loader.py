@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch._C import _error_if_any_worker_fails
 from torch.utils.data import DataLoader, default_collate
 
-from vssl import ranks, stop
+from vssl import distributed, stop
 from vssl.engine.cost import CostMeter
 from vssl.engine.training import Training
 from vssl.errors import VsslError
@@ -84,7 +84,7 @@ class Steps:
                 "lower training.batch_size"
             )
         self.total = self.per_epoch * training.epochs
-        training.check_ranks(ranks.world_size(), len(self.micro_batches(0)))
+        training.check_ranks(distributed.world_size(), len(self.micro_batches(0)))
 
     @property
     def samples(self) -> int:
@@ -104,14 +104,14 @@ class Steps:
     def mine(self, step: int) -> list[list[SampleAt]]:
         """What this rank sees of a step: some of the micro-batches; with synchronised batch norm, its part
         of each of them. Ranks one after the other are the order of `micro_batches`."""
-        whole, rank, world = self.micro_batches(step), ranks.rank(), ranks.world_size()
+        whole, rank, world = self.micro_batches(step), distributed.rank(), distributed.world_size()
         if self.training.sync_bn:
             return [_part(micro_batch, rank, world) for micro_batch in whole]
         return _part(whole, rank, world)
 
     def seeds(self, step: int) -> list[int]:
         """A seed for what is drawn in the forward of each micro-batch in `mine`, whichever rank sees it."""
-        count, rank, world = len(self.micro_batches(step)), ranks.rank(), ranks.world_size()
+        count, rank, world = len(self.micro_batches(step)), distributed.rank(), distributed.world_size()
         if self.training.sync_bn:
             numbers = [number * world + rank for number in range(count)]
         else:
@@ -136,7 +136,7 @@ def _part(items: list[Item], rank: int, world: int) -> list[Item]:
     return items[begin:end]
 
 
-class _MicroBatches:
+class MicroBatchSampler:
     """This rank's part of all steps from `start` on, as micro-batches; one loader serves all epochs."""
 
     def __init__(self, steps: Steps, start: int) -> None:
@@ -151,7 +151,7 @@ def training_batches(
     dataset: Samples, steps: Steps, start: int, loading: Loading, cost: CostMeter
 ) -> Iterator[list[Batch]]:
     """Yield this rank's micro-batches of each step from `start` to the end; add to `cost` what they take."""
-    batches = _load(dataset, _MicroBatches(steps, start), loading, cost)
+    batches = _load(dataset, MicroBatchSampler(steps, start), loading, cost)
     for step in range(start, steps.total):
         yield [next(batches) for _ in steps.mine(step)]
 
@@ -166,7 +166,7 @@ def evaluation_batches(
 
 
 def _load(
-    dataset: Samples, batches_at: _MicroBatches | list[list[SampleAt]], loading: Loading, cost: CostMeter
+    dataset: Samples, batches_at: MicroBatchSampler | list[list[SampleAt]], loading: Loading, cost: CostMeter
 ) -> Iterator[Batch]:
     loader: DataLoader[Batch] = DataLoader(
         _Batched(dataset),  # type: ignore[arg-type]  # it is all that torch asks of a Dataset

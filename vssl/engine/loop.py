@@ -10,10 +10,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from vssl import ranks, stop
+from vssl import distributed, stop
 from vssl.engine.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from vssl.engine.cost import CostMeter, together
-from vssl.engine.device import Augment, deliver, place
+from vssl.engine.device import Augment, deliver, to_device
 from vssl.engine.loader import Steps
 from vssl.engine.meter import FiniteCheck, Meter
 from vssl.engine.precision import Precision, arithmetic, autocast
@@ -23,7 +23,7 @@ from vssl.nn.batch_norm import SyncedBatchNorm, average_statistics, synchronise
 from vssl.types import Backbone, Batch, Objective
 
 
-class Observer(Protocol):
+class Callback(Protocol):
     """Who is told how training goes."""
 
     def advance(self, clips: int, **shown: float) -> None:
@@ -54,14 +54,14 @@ class Loop:
         augment: Augment,
         folder: Path,
         runtime: Runtime,
-        observer: Observer,
+        callback: Callback,
         after_epoch: Callable[[int], Mapping[str, float]] | None = None,
     ) -> None:
         """`after_epoch` may look at the objective: on rank 0 it is told how many epochs are over, and returns
         metrics, or none. It leaves weights, buffers and modes as they are."""
         self.device = runtime.torch_device()
         _check_device(objective, steps.training.precision, runtime)
-        self.steps, self.runtime, self.observer = steps, runtime, observer
+        self.steps, self.runtime, self.callback = steps, runtime, callback
         # On a GPU some 200 operations become a few; a CPU does them clip by clip within its cache.
         compiles = runtime.compile and self.device.type == "cuda"
         self.augment = torch.compile(augment, dynamic=False) if compiles else augment
@@ -77,9 +77,9 @@ class Loop:
         self.step = 0
         if self.path.exists():
             self._resume()
-        if len(set(ranks.gather(self.step))) > 1:
+        if len(set(distributed.all_gather_object(self.step))) > 1:
             raise VsslError(f"{self.path}: not all nodes see the same file yet; run again in a minute")
-        observer.begin(self.step, self.step / steps.total, steps.samples * clips_per_sample)
+        callback.begin(self.step, self.step / steps.total, steps.samples * clips_per_sample)
 
     def run(self, batches: Iterator[list[Batch]]) -> None:
         """Train on this rank's `batches`, which must start at `self.step`; save at intervals and at the end.
@@ -93,7 +93,7 @@ class Loop:
                 if self.step % self.steps.per_epoch == 0:
                     self._end_epoch(self.step // self.steps.per_epoch)
                 is_due = time.monotonic() - saved >= self.runtime.save_every_s
-                stopping, saving = ranks.any_rank(stop.requested(), is_due and ranks.rank() == 0)
+                stopping, saving = distributed.any_rank(stop.requested(), is_due and distributed.rank() == 0)
                 if stopping or saving or self.step == self.steps.total:
                     self._save()
                     saved = time.monotonic()
@@ -148,12 +148,12 @@ class Loop:
 
     def _add_up_gradients(self) -> None:
         """Sum the gradients of all ranks, in one exchange. What no rank has used keeps None."""
-        if ranks.world_size() == 1:
+        if distributed.world_size() == 1:
             return
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        used = ranks.any_rank(*(p.grad is not None for p in parameters))
+        used = distributed.any_rank(*(p.grad is not None for p in parameters))
         whole = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
-        parts = torch.split(ranks.sum_over_ranks(whole), [p.numel() for p in parameters])
+        parts = torch.split(distributed.all_reduce(whole), [p.numel() for p in parameters])
         for parameter, part, is_used in zip(parameters, parts, used, strict=True):
             # in the layout of the parameter, which a fused optimiser asks for
             layout = torch.empty_like(parameter)
@@ -164,25 +164,25 @@ class Loop:
         if self.step % self.runtime.log_every_steps == 0 or self.step == self.steps.total:
             line = {**self.meter.read(), "lr": lr, "epoch": float(epoch + 1)}
             self.shown = {"loss": line["loss"], "lr": lr, "waits": self.cost.waiting_share()}
-            self.observer.log(line, self.step)
-        self.observer.advance(self.steps.samples_in(self.step - 1) * self.clips_per_sample, **self.shown)
+            self.callback.log(line, self.step)
+        self.callback.advance(self.steps.samples_in(self.step - 1) * self.clips_per_sample, **self.shown)
 
     def _end_epoch(self, epochs: int) -> None:
         """Look at the objective. This comes before saving, so that a resumed run has the same metrics; other
         ranks wait."""
-        if self.after_epoch is not None and ranks.rank() == 0:
+        if self.after_epoch is not None and distributed.rank() == 0:
             began = time.monotonic()
             if metrics := self.after_epoch(epochs):
-                self.observer.log({**metrics, "epoch": float(epochs)}, self.step)
+                self.callback.log({**metrics, "epoch": float(epochs)}, self.step)
             self.monitor_seconds += time.monotonic() - began
-        ranks.wait_for_rank_0()
+        distributed.wait_for_rank_0()
 
     def costs(self) -> dict[str, Any]:
         """What the stage has cost so far, all ranks and earlier runs included. Of its seconds,
         `monitor_seconds` went into `after_epoch`, and `inherited_seconds` are those of the shorter training
         that this one continues."""
         own = {"monitor_seconds": self.monitor_seconds, "inherited_seconds": self.inherited_seconds}
-        return {**together(ranks.gather(self.cost.read())), **own}
+        return {**together(distributed.all_gather_object(self.cost.read())), **own}
 
     def _save(self) -> None:
         self._check_finite()
@@ -193,9 +193,9 @@ class Loop:
             "optimizer": self.optimizer.state_dict(),
             "meter": self.meter.state(),
         }
-        if ranks.rank() == 0:
+        if distributed.rank() == 0:
             save_checkpoint(self.path, state)
-        ranks.wait_for_all()
+        distributed.barrier()
 
     def _resume(self) -> None:
         saved: dict[str, Any] = load_checkpoint(self.path, self.device)
@@ -203,7 +203,7 @@ class Loop:
         _restore(self.optimizer, saved["optimizer"])
         self.step = saved["step"]
         self.meter.load(saved["meter"])
-        if ranks.rank() == 0:
+        if distributed.rank() == 0:
             self.cost.before = saved["cost"]
             self.monitor_seconds = saved["cost"]["monitor_seconds"]
             self.inherited_seconds = saved["cost"]["inherited_seconds"]
@@ -228,7 +228,7 @@ def _placed(objective: Objective, runtime: Runtime, sync_bn: bool) -> Objective:
     """The objective on the device, as runtime and recipe want it to be computed."""
     if sync_bn:
         synchronise(objective)
-    objective = place(objective, runtime).train()
+    objective = to_device(objective, runtime).train()
     if runtime.compile:
         _compile(objective)
     return objective

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vssl import ranks
+from vssl import distributed
 
 
 class Meter:
@@ -37,7 +37,7 @@ class Meter:
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint; rank 0 keeps the sums of all."""
-        mine = ranks.rank() == 0
+        mine = distributed.rank() == 0
         self.sums = {
             name: total if mine else torch.zeros_like(total) for name, total in state["sums"].items()
         }
@@ -45,11 +45,11 @@ class Meter:
 
     def _totals(self) -> dict[str, Tensor]:
         """The sums over all ranks; one that had no sample since the last reading does not know the names."""
-        names = sorted(set().union(*ranks.gather(list(self.sums))))
+        names = sorted(set().union(*distributed.all_gather_object(list(self.sums))))
         mine = torch.zeros(len(names), dtype=torch.float64)
         if self.sums:
             mine = torch.stack([self.sums[name] for name in names]).cpu()
-        return dict(zip(names, ranks.sum_over_ranks(mine), strict=True))
+        return dict(zip(names, distributed.all_reduce(mine), strict=True))
 
 
 class FiniteCheck:

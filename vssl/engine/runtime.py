@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from vssl import ranks
+from vssl import distributed
 from vssl.engine.loader import Loading
 from vssl.errors import VsslError
 from vssl.nn.checks import check_at_least
@@ -61,7 +61,7 @@ class Runtime:
             raise VsslError("runtime.device=cuda: no GPU is visible to torch; use runtime.device=cpu")
         if not has_gpu or self.device == "cpu":
             return torch.device("cpu")
-        return torch.device("cuda", ranks.local_rank() % torch.cuda.device_count())
+        return torch.device("cuda", distributed.local_rank() % torch.cuda.device_count())
 
     def num_workers(self) -> int:
         """Loader processes to start."""
@@ -79,4 +79,4 @@ class Runtime:
 
     def _cores(self) -> int:
         """Cores for this process: its share of those that it may use."""
-        return max(1, len(os.sched_getaffinity(0)) // ranks.local_world_size())
+        return max(1, len(os.sched_getaffinity(0)) // distributed.local_world_size())

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from vssl import ranks
+from vssl import distributed
 from vssl.errors import VsslError
 
 
@@ -23,7 +23,7 @@ class SyncedBatchNorm(_BatchNorm):
         """Any number of dimensions from two on."""
 
     def forward(self, input: Tensor) -> Tensor:
-        if not self.training or ranks.world_size() == 1:
+        if not self.training or distributed.world_size() == 1:
             return super().forward(input)
         axes = [axis for axis in range(input.dim()) if axis != 1]
         # 16 bits cannot even count the pixels.
@@ -54,11 +54,11 @@ class _SumOverRanks(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:
-        return ranks.sum_over_ranks(tensor.clone())
+        return distributed.all_reduce(tensor.clone())
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return ranks.sum_over_ranks(gradients[0].clone())
+        return distributed.all_reduce(gradients[0].clone())
 
 
 def synchronise(module: nn.Module) -> None:
@@ -70,7 +70,7 @@ def synchronise(module: nn.Module) -> None:
 
 def average_statistics(module: nn.Module) -> None:
     """Give the running statistics of every batch norm inside `module` the mean of all ranks' values."""
-    if ranks.world_size() == 1:
+    if distributed.world_size() == 1:
         return
     buffers = [
         buffer
@@ -81,7 +81,9 @@ def average_statistics(module: nn.Module) -> None:
     ]
     if not buffers:
         return
-    means = ranks.sum_over_ranks(torch.cat([buffer.flatten() for buffer in buffers])) / ranks.world_size()
+    means = (
+        distributed.all_reduce(torch.cat([buffer.flatten() for buffer in buffers])) / distributed.world_size()
+    )
     for buffer, mean in zip(buffers, torch.split(means, [buffer.numel() for buffer in buffers]), strict=True):
         buffer.copy_(mean)
 
@@ -93,12 +95,14 @@ def in_shuffled_order(encode: Callable[[Tensor], Tensor], clips: Tensor) -> Tens
     The clips of all ranks are shuffled, dealt out again, encoded, and their embeddings [B,...] sent back. B
     is the same on all ranks. Raises `VsslError` if there is one rank only.
     """
-    if ranks.world_size() == 1:
+    if distributed.world_size() == 1:
         raise VsslError(
             "shuffle_bn=true takes several processes (dispatch.gpus_per_stage=2); else say shuffle_bn=false"
         )
-    batch, mine = len(clips), ranks.rank() * len(clips)
-    order = ranks.from_rank_0(torch.randperm(batch * ranks.world_size())).to(clips.device, non_blocking=True)
-    shuffled = ranks.gather_rows(clips)[order][mine : mine + batch]
-    embeddings = ranks.gather_rows(encode(shuffled))
+    batch, mine = len(clips), distributed.rank() * len(clips)
+    order = distributed.broadcast_object(torch.randperm(batch * distributed.world_size())).to(
+        clips.device, non_blocking=True
+    )
+    shuffled = distributed.all_gather_rows(clips)[order][mine : mine + batch]
+    embeddings = distributed.all_gather_rows(encode(shuffled))
     return embeddings[order.argsort()][mine : mine + batch]

@@ -7,13 +7,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Short = Literal["wrap", "clamp"]
+OutOfBounds = Literal["loop", "repeat_last"]
 """How a clip goes on when its video ends: from the first frame again, or with the last frame repeated."""
 
 
-def keep_inside(frames: NDArray[np.int64], num_frames: int, short: Short) -> NDArray[np.int64]:
+def keep_inside(frames: NDArray[np.int64], num_frames: int, out_of_bounds: OutOfBounds) -> NDArray[np.int64]:
     """Bring frame numbers (0-based, any shape) into a video of `num_frames` frames.
 
-    `wrap` takes them modulo `num_frames`; `clamp` puts the last frame in place of every later one.
+    `loop` takes them modulo `num_frames`; `repeat_last` puts the last frame in place of every later one.
     """
-    return frames % num_frames if short == "wrap" else np.minimum(frames, num_frames - 1)
+    return frames % num_frames if out_of_bounds == "loop" else np.minimum(frames, num_frames - 1)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vssl import ranks
+from vssl import distributed
 from vssl.errors import VsslError
 
 QueueInit = Literal["rows", "columns"]
@@ -46,5 +46,5 @@ class KeyQueue(nn.Module):
     def enqueue_all(self, pending: list[Tensor]) -> None:
         """Enqueue the keys [B,dim] of one step's forwards, those of all ranks in order, and forget them."""
         none = self.keys.new_zeros(0, self.keys.shape[1])
-        self.enqueue(ranks.gather_rows(torch.cat([none, *pending])))
+        self.enqueue(distributed.all_gather_rows(torch.cat([none, *pending])))
         pending.clear()

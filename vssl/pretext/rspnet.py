@@ -20,7 +20,7 @@ from vssl.errors import VsslError
 from vssl.nn.batch_norm import in_shuffled_order
 from vssl.nn.checks import check_above_0, check_at_least, check_share
 from vssl.nn.ema import update_ema
-from vssl.nn.frames import Short, keep_inside
+from vssl.nn.frames import OutOfBounds, keep_inside
 from vssl.nn.queue import KeyQueue
 from vssl.nn.similarity import dot_products
 from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, References, StepOutput, Task
@@ -35,13 +35,13 @@ class RSPNetSampler(ClipSampler):
 
     num_frames, relative_speed: T, and how much faster the fast clips are.
     num_clips: the two windows.
-    short: how a window goes on at the end of a shorter video (released: wrap).
+    out_of_bounds: how a window goes on at the end of a shorter video (released: loop).
     """
 
     num_frames: int
     num_clips: Literal[2]
     relative_speed: int
-    short: Short
+    out_of_bounds: OutOfBounds
 
     def __post_init__(self) -> None:
         check_at_least("relative_speed", self.relative_speed, 2)
@@ -54,7 +54,7 @@ class RSPNetSampler(ClipSampler):
         window = self.num_frames * self.relative_speed
         starts_K = rng.integers(max(0, num_frames - window) + 1, size=self.num_clips)
         frames_KT = starts_K[:, None] + np.arange(window)
-        return ClipPlan(keep_inside(frames_KT, num_frames, self.short), {})
+        return ClipPlan(keep_inside(frames_KT, num_frames, self.out_of_bounds), {})
 
     def pair(self, num_frames: int, rng: np.random.Generator, distinct: bool) -> ClipPlan:
         """Choose two windows, and a clip of either speed from each, independently.

@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from vssl.nn.checks import check_at_least
-from vssl.nn.frames import Short, keep_inside
+from vssl.nn.frames import OutOfBounds, keep_inside
 from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, References, StepOutput, Task
 
 
@@ -31,13 +31,13 @@ class SpeedNetSampler(ClipSampler):
     clip anywhere in the window: where a clip lies tells little about its speed (the paper cuts both from
     a segment of three clip lengths).
 
-    short: how a clip goes on at the end of its video. In videos shorter than the window this betrays the
-        speed, as the faster clip gets there first.
+    out_of_bounds: how a clip goes on at the end of its video. In videos shorter than the window this betrays
+        the speed, as the faster clip gets there first.
     """
 
     num_frames: int
     speedup: int
-    short: Short
+    out_of_bounds: OutOfBounds
 
     def __post_init__(self) -> None:
         check_at_least("num_frames", self.num_frames, 2)
@@ -54,7 +54,7 @@ class SpeedNetSampler(ClipSampler):
         start = rng.integers(num_frames - window + 1)
         start += rng.integers(max(0, window - self._length(pace)) + 1)
         frames_KT = start + pace * np.arange(self.num_frames)[None]
-        return ClipPlan(keep_inside(frames_KT, num_frames, self.short), {"speed": speed})
+        return ClipPlan(keep_inside(frames_KT, num_frames, self.out_of_bounds), {"speed": speed})
 
     def _length(self, pace: int) -> int:
         """Frames of the video from the first to the last one of a clip."""

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from vssl.errors import VsslError
 from vssl.nn.checks import check_above_0, check_at_least
-from vssl.nn.frames import Short, keep_inside
+from vssl.nn.frames import OutOfBounds, keep_inside
 from vssl.nn.similarity import dot_products
 from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, References, StepOutput, Task
 
@@ -40,8 +40,8 @@ class VideoPaceSampler(ClipSampler):
     num_clips: 1, or 2 for the contrastive losses.
     start: where a clip may begin: `anywhere` is any frame (released: 1..n, counted from 1); `inside` leaves
         T frames behind the first one (1..n-T), and videos of T or fewer frames begin at their first one.
-    short: how a clip goes on at the end of the video. `wrap` (released) goes back to the first frame as soon
-        as the next one would lie outside; the more often the faster the clip. `clamp` repeats the last frame.
+    out_of_bounds: how a clip goes on at the end of the video. `loop` (released) goes back to the first frame
+        as soon as the next one would lie outside; the more often the faster the clip.
     pair_start, pair_distinct: the same choice of start for the two clips of auxSKD, and whether their paces
         differ if auxSKD asks for it. The best evidence for `inside` and false is compiled code that the
         auxSKD authors left behind; no source of this combination is released.
@@ -51,7 +51,7 @@ class VideoPaceSampler(ClipSampler):
     num_clips: int
     max_pace: int
     start: Start
-    short: Short
+    out_of_bounds: OutOfBounds
     pair_start: Start
     pair_distinct: bool
 
@@ -77,8 +77,8 @@ class VideoPaceSampler(ClipSampler):
 
     def frames(self, num_frames: int, start: int, pace: int) -> NDArray[np.int64]:
         """Return the frames [T] of the clip that begins at `start`; frames count from 0."""
-        if self.short == "clamp":
-            return keep_inside(start + pace * np.arange(self.num_frames), num_frames, "clamp")
+        if self.out_of_bounds == "repeat_last":
+            return keep_inside(start + pace * np.arange(self.num_frames), num_frames, "repeat_last")
         frames = [start]
         while len(frames) < self.num_frames:
             following = frames[-1] + pace

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from vssl.errors import VsslError
 from vssl.nn.checks import check_at_least
-from vssl.nn.frames import Short, keep_inside
+from vssl.nn.frames import OutOfBounds, keep_inside
 from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, References, StepOutput, Task
 
 
@@ -37,10 +37,9 @@ class VSPPSampler(ClipSampler):
     start: where the clip may begin: `inside` leaves K frames behind its first one (released:
         1 <= f_r <= n-K, counted from 1), `anywhere` is any frame. Videos of K or fewer frames begin at
         their first one.
-    short: how the clip goes on at the end of the video. `clamp` repeats the last frame. `wrap` goes back to
-        the first frame: in `eq4` modulo the number of frames; in `released` as the authors do, before the
-        end is reached, namely as soon as the video has no frame `wrap_lookahead` steps (at the pace just
-        played) further on.
+    out_of_bounds: how the clip goes on at the end of the video. `loop` goes back to the first frame: in
+        `eq4` modulo the number of frames; in `released` as the authors do, before the end is reached, namely
+        as soon as the video has no frame `wrap_lookahead` steps (at the pace just played) further on.
     wrap_lookahead: 1 in the released code of VSPP, 3 in that of auxSKD.
     """
 
@@ -49,7 +48,7 @@ class VSPPSampler(ClipSampler):
     max_speed: int
     variant: Literal["released", "eq4"]
     start: Literal["inside", "anywhere"]
-    short: Short
+    out_of_bounds: OutOfBounds
     wrap_lookahead: int
 
     def __post_init__(self) -> None:
@@ -82,12 +81,12 @@ class VSPPSampler(ClipSampler):
     def frames(self, num_frames: int, start: int, speed: int, segment: int) -> NDArray[np.int64]:
         """Return the frames [T] of the clip that begins at `start`; frames and `segment` count from 0."""
         pace_T = np.where(self._is_fast(segment), speed, 1)
-        if self.variant == "released" and self.short == "wrap":
+        if self.variant == "released" and self.out_of_bounds == "loop":
             return self._play(num_frames, start, pace_T)
         frames_T = start + np.cumsum(pace_T) - pace_T[0]
         if self.variant == "eq4" and segment == 0:
             frames_T += speed - 1
-        return keep_inside(frames_T, num_frames, self.short)
+        return keep_inside(frames_T, num_frames, self.out_of_bounds)
 
     def _is_fast(self, segment: int) -> NDArray[np.bool_]:
         positions_T = np.arange(self.num_frames)

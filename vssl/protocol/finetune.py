@@ -10,19 +10,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vssl.nn.checks import check_at_least
-from vssl.nn.frames import Short, keep_inside
+from vssl.nn.frames import OutOfBounds, keep_inside
 from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, StepOutput, Task
 
 
 @dataclass(frozen=True)
-class NaturalPace(ClipSampler):
+class RandomClip(ClipSampler):
     """One clip of `num_frames` successive frames; every start that fits is as likely.
 
-    short: how the clip goes on at the end of a shorter video.
+    out_of_bounds: how the clip goes on at the end of a shorter video.
     """
 
     num_frames: int
-    short: Short
+    out_of_bounds: OutOfBounds
 
     @property
     def classes(self) -> Mapping[str, int]:
@@ -32,7 +32,7 @@ class NaturalPace(ClipSampler):
         last_start = max(0, num_frames - self.num_frames)
         start = int(rng.integers(last_start + 1))
         frames_KT = start + np.arange(self.num_frames)[None]
-        return ClipPlan(keep_inside(frames_KT, num_frames, self.short), {})
+        return ClipPlan(keep_inside(frames_KT, num_frames, self.out_of_bounds), {})
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ class UniformClips(ClipSampler):
 
     Starts are floor(k (n - T) / (num_clips - 1)); one clip alone starts at the first frame.
 
-    short: how the clips go on at the end of a video that is shorter than a clip.
+    out_of_bounds: how the clips go on at the end of a video that is shorter than a clip.
     """
 
     num_frames: int
     num_clips: int
-    short: Short
+    out_of_bounds: OutOfBounds
 
     def __post_init__(self) -> None:
         check_at_least("num_clips", self.num_clips, 1)
@@ -59,7 +59,7 @@ class UniformClips(ClipSampler):
         last_start = max(0, num_frames - self.num_frames)
         starts_K = np.arange(self.num_clips) * last_start // max(1, self.num_clips - 1)
         frames_KT = starts_K[:, None] + np.arange(self.num_frames)
-        return ClipPlan(keep_inside(frames_KT, num_frames, self.short), {})
+        return ClipPlan(keep_inside(frames_KT, num_frames, self.out_of_bounds), {})
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,14 @@ CHUNK = 128
 """Queries at once: their similarities to 240,000 videos of a gallery take 123 MB."""
 
 
-class Described(NamedTuple):
+class FeatureSet(NamedTuple):
     """Videos as features [V,D] (float32) and labels [V] (int64)."""
 
     features_VD: Tensor
     labels_V: Tensor
 
 
-class Judgement(NamedTuple):
+class EvalResult(NamedTuple):
     """Metrics of the queries, and the arrays that they rest on, by the name that tells their shape."""
 
     metrics: dict[str, float]
@@ -36,7 +36,7 @@ class Neighbours(ABC):
     """A way to judge features by the nearest gallery videos of each query. A frozen dataclass."""
 
     @abstractmethod
-    def judge(self, queries: Described, gallery: Described, num_classes: int) -> Judgement:
+    def evaluate(self, queries: FeatureSet, gallery: FeatureSet, num_classes: int) -> EvalResult:
         """Compare all queries with the whole gallery. Numbers of neighbours are cut at its size."""
 
 
@@ -52,13 +52,13 @@ class Retrieval(Neighbours):
     def __post_init__(self) -> None:
         check_at_least("ranks", min(self.ranks, default=0), 1)
 
-    def judge(self, queries: Described, gallery: Described, num_classes: int) -> Judgement:
+    def evaluate(self, queries: FeatureSet, gallery: FeatureSet, num_classes: int) -> EvalResult:
         _, neighbours_VK = nearest(queries.features_VD, gallery.features_VD, max(self.ranks))
         hits_VK = gallery.labels_V[neighbours_VK] == queries.labels_V[:, None]
         recalls = {f"recall_at_{k}": _share(hits_VK[:, :k].any(dim=1)) for k in self.ranks}
         shares_N = torch.bincount(gallery.labels_V, minlength=num_classes) / len(gallery.labels_V)
         chance = float(shares_N[queries.labels_V].double().mean())
-        return Judgement({**recalls, "chance": chance}, {"neighbours_VK": neighbours_VK})
+        return EvalResult({**recalls, "chance": chance}, {"neighbours_VK": neighbours_VK})
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class NearestNeighbours(Neighbours):
         check_at_least("k", self.k, 1)
         check_above_0("temperature", self.temperature)
 
-    def judge(self, queries: Described, gallery: Described, num_classes: int) -> Judgement:
+    def evaluate(self, queries: FeatureSet, gallery: FeatureSet, num_classes: int) -> EvalResult:
         cosine_VK, neighbours_VK = nearest(queries.features_VD, gallery.features_VD, self.k)
         votes_VK = (cosine_VK / self.temperature).softmax(dim=1)
         scores_VN = torch.zeros(len(votes_VK), num_classes)
@@ -86,7 +86,7 @@ class NearestNeighbours(Neighbours):
             "mean_class_top1": mean_class_accuracy(scores_VN, queries.labels_V),
             "chance": most_frequent(queries.labels_V),
         }
-        return Judgement(metrics, {"scores_VN": scores_VN})
+        return EvalResult(metrics, {"scores_VN": scores_VN})
 
 
 def nearest(queries_VD: Tensor, gallery_GD: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vssl.data.dataset import ClipDataset
 from vssl.files import write_atomically
-from vssl.protocol.neighbours import Described, Neighbours
+from vssl.protocol.neighbours import FeatureSet, Neighbours
 from vssl.report.neighbours import Picture, draw_neighbours
 from vssl.stage.features import FILE_NAME, build_features
 from vssl.stage.parts import build_dataset, check_labels, read_arrays, write_arrays
@@ -30,7 +30,7 @@ def compare(spec: StageSpec, store: StageStore, task: Neighbours) -> dict[str, A
     gallery_stage, queries_stage, _ = spec.chain[-3:]
     queries, class_names = _read(queries_stage, store)
     gallery, _ = _read(gallery_stage, store)
-    metrics, arrays = task.judge(queries, gallery, len(class_names))
+    metrics, arrays = task.evaluate(queries, gallery, len(class_names))
     shared = {"labels_V": queries.labels_V, "class_names": class_names}
     if "neighbours_VK" in arrays:
         written = {**arrays, **shared, "gallery_labels_G": gallery.labels_V}
@@ -45,10 +45,10 @@ def compare(spec: StageSpec, store: StageStore, task: Neighbours) -> dict[str, A
     }
 
 
-def _read(spec: StageSpec, store: StageStore) -> tuple[Described, list[str]]:
+def _read(spec: StageSpec, store: StageStore) -> tuple[FeatureSet, list[str]]:
     """Features and labels of a stage, and the names of the classes."""
     arrays = read_arrays(store.folder(spec) / FILE_NAME)
-    described = Described(torch.from_numpy(arrays["features_VD"]), torch.from_numpy(arrays["labels_V"]))
+    described = FeatureSet(torch.from_numpy(arrays["features_VD"]), torch.from_numpy(arrays["labels_V"]))
     names: list[str] = arrays["class_names"].tolist()
     check_labels(described.labels_V, len(names), spec)
     return described, names

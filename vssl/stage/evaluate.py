@@ -9,9 +9,9 @@ from torch import Tensor
 
 from vssl.engine.checkpoint import CHECKPOINT, load_checkpoint
 from vssl.engine.cost import CostMeter
-from vssl.engine.device import over_videos, place
+from vssl.engine.device import predict, to_device
 from vssl.engine.loader import evaluation_batches
-from vssl.engine.loop import Observer
+from vssl.engine.loop import Callback
 from vssl.engine.runtime import Runtime
 from vssl.errors import VsslError
 from vssl.protocol.accuracy import accuracies, video_scores
@@ -25,16 +25,16 @@ from vssl.stage.store import StageStore
 from vssl.types import Task
 
 
-def evaluate(spec: StageSpec, store: StageStore, runtime: Runtime, observer: Observer) -> dict[str, Any]:
+def evaluate(spec: StageSpec, store: StageStore, runtime: Runtime, callback: Callback) -> dict[str, Any]:
     """Test the classifier before it, or compare the features of gallery and queries; return the result."""
     meter = CostMeter(runtime.torch_device())
-    observer.begin(0, 0.0, spec.clips)
+    callback.begin(0, 0.0, spec.clips)
     task = build_task(spec)
     if isinstance(task, Neighbours):
         result = compare(spec, store, task)
     else:
-        result = classify(spec, store, task, runtime, observer, meter)
-    observer.log(result["metrics"], 0)
+        result = classify(spec, store, task, runtime, callback, meter)
+    callback.log(result["metrics"], 0)
     return {
         "metrics": result["metrics"],
         "protocol": result["protocol"],
@@ -44,7 +44,7 @@ def evaluate(spec: StageSpec, store: StageStore, runtime: Runtime, observer: Obs
 
 
 def classify(
-    spec: StageSpec, store: StageStore, task: Task, runtime: Runtime, observer: Observer, cost: CostMeter
+    spec: StageSpec, store: StageStore, task: Task, runtime: Runtime, callback: Callback, cost: CostMeter
 ) -> dict[str, Any]:
     """Show several clips of every test video to the parent's classifier, and average what it says.
 
@@ -59,13 +59,13 @@ def classify(
     assert isinstance(classifier, Classifier)
     checkpoint = load_checkpoint(store.folder(spec.parent) / CHECKPOINT)
     classifier.load_state_dict(checkpoint["objective"])
-    logits_VKN, labels_V = over_videos(
-        place(classifier, runtime).eval().logits,
+    logits_VKN, labels_V = predict(
+        to_device(classifier, runtime).eval().logits,
         evaluation_batches(dataset, spec.recipe["batch_size"], runtime.loading(), cost),
         dataset.augmentation.apply,
         runtime,
         spec.parent.recipe["training"]["precision"],
-        observer.advance,
+        callback.advance,
     )
     scores_VN = video_scores(logits_VKN, spec.recipe["average"])
     predictions = {"scores_VN": scores_VN, "labels_V": labels_V, "logits_VKN": logits_VKN}

@@ -10,13 +10,13 @@ from typing import Any
 from vssl.data.augmentation import Augmentation
 from vssl.data.dataset import ClipDataset
 from vssl.engine.cost import CostMeter
-from vssl.engine.device import over_videos, place
+from vssl.engine.device import predict, to_device
 from vssl.engine.loader import evaluation_batches
-from vssl.engine.loop import Observer
+from vssl.engine.loop import Callback
 from vssl.engine.runtime import Runtime
 from vssl.errors import VsslError
 from vssl.protocol.features import VideoFeatures
-from vssl.protocol.neighbours import Described
+from vssl.protocol.neighbours import FeatureSet
 from vssl.stage.build import build
 from vssl.stage.parts import (
     build_backbone,
@@ -36,18 +36,18 @@ FILE_NAME = "features.npz"
 
 
 def describe_videos(
-    spec: StageSpec, store: StageStore, runtime: Runtime, observer: Observer
+    spec: StageSpec, store: StageStore, runtime: Runtime, callback: Callback
 ) -> dict[str, Any]:
     """Write the features of all videos of the stage, in their order, and return the result."""
     meter = CostMeter(runtime.torch_device())
-    observer.begin(0, 0.0, spec.clips)
+    callback.begin(0, 0.0, spec.clips)
     features = build_features(spec)
     dataset = build_dataset(spec, features)
     backbone = build_backbone(spec)
     if weights := starting_weights(spec, store):
         load_backbone(backbone, weights)
     batches = evaluation_batches(dataset, spec.recipe["batch_size"], runtime.loading(), meter)
-    described = describe(batches, dataset.augmentation, features, backbone, runtime, observer.advance)
+    described = describe(batches, dataset.augmentation, features, backbone, runtime, callback.advance)
     if not described.features_VD.isfinite().all():
         raise VsslError(f"{spec.name}: features are not finite numbers; look at the weights they come from")
     write_arrays(store.folder(spec) / FILE_NAME, to_arrays(described, dataset))
@@ -72,13 +72,13 @@ def describe(
     backbone: Backbone,
     runtime: Runtime,
     advance: Callable[[int], None],
-) -> Described:
+) -> FeatureSet:
     """Features and labels of all videos, in order, computed in float32. `advance` is told of clips."""
-    extract = partial(features.extract, place(backbone, runtime).eval())
-    return Described(*over_videos(extract, batches, augmentation.apply, runtime, "float32", advance))
+    extract = partial(features.extract, to_device(backbone, runtime).eval())
+    return FeatureSet(*predict(extract, batches, augmentation.apply, runtime, "float32", advance))
 
 
-def to_arrays(described: Described, dataset: ClipDataset) -> dict[str, object]:
+def to_arrays(described: FeatureSet, dataset: ClipDataset) -> dict[str, object]:
     """What is written: features_VD, labels_V (-1: none), names [V], class_names [N]."""
     return {
         **{name: tensor.numpy() for name, tensor in described._asdict().items()},
@@ -87,7 +87,7 @@ def to_arrays(described: Described, dataset: ClipDataset) -> dict[str, object]:
     }
 
 
-def protocol(spec: StageSpec, described: Described, backbone: Backbone) -> dict[str, Any]:
+def protocol(spec: StageSpec, described: FeatureSet, backbone: Backbone) -> dict[str, Any]:
     """What a reader has to know beside these features."""
     recipe = spec.recipe
     videos, dimension = described.features_VD.shape

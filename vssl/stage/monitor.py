@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from vssl import ranks
+from vssl import distributed
 from vssl.data.augmentation import Augmentation
 from vssl.data.dataset import ClipDataset
 from vssl.engine.cost import CostMeter
@@ -29,7 +29,7 @@ from vssl.protocol.accuracy import most_frequent
 from vssl.protocol.collapse import effective_rank, feature_std, mean_cosine
 from vssl.protocol.features import VideoFeatures
 from vssl.protocol.finetune import UniformClips
-from vssl.protocol.neighbours import Described, NearestNeighbours
+from vssl.protocol.neighbours import FeatureSet, NearestNeighbours
 from vssl.stage.build import build
 from vssl.stage.features import describe
 from vssl.stage.saved import expected_input
@@ -67,7 +67,7 @@ class Monitoring:
 
 def monitor_for(spec: StageSpec, monitoring: Monitoring | None, runtime: Runtime) -> Monitor | None:
     """The monitor of a stage; None where nothing is asked for, or another process looks."""
-    if monitoring is None or spec.name not in PRETRAINING or ranks.rank() > 0:
+    if monitoring is None or spec.name not in PRETRAINING or distributed.rank() > 0:
         return None
     return Monitor(monitoring, spec, runtime)
 
@@ -82,8 +82,10 @@ class Monitor:
     def __init__(self, monitoring: Monitoring, spec: StageSpec, runtime: Runtime) -> None:
         self.monitoring, self.runtime, self.seed = monitoring, runtime, spec.recipe["seed"]
         num_frames = expected_input(spec.recipe)["num_frames"]
-        self.features = VideoFeatures(UniformClips(num_frames, monitoring.clips, "wrap"), "pooled")
-        self.augmentation = undisturbed(build(spec.recipe["augmentation"], f"{spec.name}.augmentation"))
+        self.features = VideoFeatures(UniformClips(num_frames, monitoring.clips, "loop"), "pooled")
+        self.augmentation = without_randomness(
+            build(spec.recipe["augmentation"], f"{spec.name}.augmentation")
+        )
         self.gallery, self.queries = two_sets(monitoring.labelled, monitoring.videos)
 
     def look(self, objective: Objective, epochs: int) -> dict[str, float]:
@@ -100,9 +102,9 @@ class Monitor:
                 found["queue_effective_rank"] = effective_rank(module.keys.cpu())
         return {f"{PREFIX}{name}": value for name, value in found.items()}
 
-    def _of_features(self, gallery: Described, queries: Described) -> dict[str, float]:
+    def _of_features(self, gallery: FeatureSet, queries: FeatureSet) -> dict[str, float]:
         neighbours = NearestNeighbours(self.monitoring.k, self.monitoring.temperature)
-        votes = neighbours.judge(queries, gallery, len(self.gallery.class_names))
+        votes = neighbours.evaluate(queries, gallery, len(self.gallery.class_names))
         features_VD = torch.cat([gallery.features_VD, queries.features_VD])
         return {
             "knn_top1": votes.metrics["video_top1"],
@@ -111,7 +113,7 @@ class Monitor:
             "effective_rank": effective_rank(features_VD),
         }
 
-    def _describe(self, backbone: Backbone) -> list[Described]:
+    def _describe(self, backbone: Backbone) -> list[FeatureSet]:
         """Features of gallery and queries."""
         # A few clips, in another mode and number than those of training, are not worth compiling for.
         eager = torch.compiler.set_stance("force_eager") if self.runtime.compile else nullcontext()
@@ -178,7 +180,7 @@ def spread(videos: Iterable[Video], count: int) -> list[Video]:
     return [video for _, _, video in sorted(turns, key=lambda turn: turn[:2])[:count]]
 
 
-def undisturbed(augmentation: Augmentation) -> Augmentation:
+def without_randomness(augmentation: Augmentation) -> Augmentation:
     """The same frame size and range of pixels, and nothing random."""
     return replace(
         augmentation, random_crop=False, crop_area=None, flip=0.0, jitter_probability=0.0, grey=0.0

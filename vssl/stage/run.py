@@ -14,8 +14,8 @@ from typing import Any, Literal, Protocol
 
 import torch
 
-from vssl import ranks, stop
-from vssl.engine.loop import Observer
+from vssl import distributed, stop
+from vssl.engine.loop import Callback
 from vssl.engine.runtime import Runtime
 from vssl.errors import VsslError
 from vssl.protocol.accuracy import check_average
@@ -35,15 +35,15 @@ BODIES = {"gallery": describe_videos, "queries": describe_videos, "test": evalua
 """What stages do; all others train."""
 
 
-class StageObserver(Observer, Protocol):
-    """An observer that is also told how the stage ended."""
+class StageCallback(Callback, Protocol):
+    """An callback that is also told how the stage ended."""
 
     def close(self, status: Literal["finished", "failed", "interrupted"]) -> None:
         """The stage has ended, or is left for later; nothing follows."""
 
 
 class Silent:
-    """Observer of the processes that keep no record."""
+    """Callback of the processes that keep no record."""
 
     def begin(self, step: int, share: float, clips: int) -> None:
         """Nothing to open."""
@@ -64,7 +64,7 @@ class Context:
 
     store: StageStore
     runtime: Runtime
-    observe: Callable[[StageSpec], StageObserver]
+    make_callback: Callable[[StageSpec], StageCallback]
     say: Callable[[str], None]
     plain: Mapping[str, Any]
     """The same as JSON can hold it, for a worker in another process."""
@@ -104,30 +104,30 @@ def run_stage(spec: StageSpec, context: Context) -> dict[str, Any]:
     store, runtime = context.store, context.runtime
     torch.set_num_threads(runtime.num_threads())
     body = BODIES.get(spec.name) or partial(train, monitoring=context.monitoring)
-    is_first = ranks.rank() == 0
-    observer: StageObserver = context.observe(spec) if is_first else Silent()
+    is_first = distributed.rank() == 0
+    callback: StageCallback = context.make_callback(spec) if is_first else Silent()
     with _logging_to(store.folder(spec) / "log.txt", logging.INFO if is_first else logging.WARNING):
         log.info("%s: start", spec)
         try:
-            result = body(spec, store, runtime, observer)
+            result = body(spec, store, runtime, callback)
             result = store.finish(spec, result) if is_first else result
         except Exception as error:
             with stop.deferred():  # when one process fails, the others are asked to stop
                 _note(error, spec, store)
-                observer.close("failed")
+                callback.close("failed")
             raise
         except (KeyboardInterrupt, Stopped) as interruption:
             log.info("%s: interrupted (%s)", spec, one_line(interruption))
-            observer.close("interrupted")
+            callback.close("interrupted")
             raise
         log.info("%s: done, %s", spec, _short(result["metrics"]))
-    observer.close("finished")
+    callback.close("finished")
     return result
 
 
 def _note(error: Exception, spec: StageSpec, store: StageStore) -> None:
     """Leave the traceback in the log, and the reason unless another process was the first to leave one."""
-    who = f"{spec}, process {ranks.rank()}" if ranks.world_size() > 1 else str(spec)
+    who = f"{spec}, process {distributed.rank()}" if distributed.world_size() > 1 else str(spec)
     log.error("%s: %s\n%s", who, error, traceback.format_exc())
     with suppress(OSError):  # the disk may be what failed
         if store.note(spec, "failed.json") is None:

@@ -6,12 +6,12 @@ import logging
 from functools import partial
 from typing import Any
 
-from vssl import ranks
+from vssl import distributed
 from vssl.data.dataset import ClipDataset
 from vssl.engine.bad_videos import BadVideos
 from vssl.engine.checkpoint import CHECKPOINT, WEIGHTS, load_checkpoint, save
 from vssl.engine.loader import Steps, training_batches
-from vssl.engine.loop import Loop, Observer
+from vssl.engine.loop import Callback, Loop
 from vssl.engine.runtime import Runtime
 from vssl.engine.training import Training
 from vssl.errors import VsslError
@@ -43,7 +43,7 @@ def train(
     spec: StageSpec,
     store: StageStore,
     runtime: Runtime,
-    observer: Observer,
+    callback: Callback,
     monitoring: Monitoring | None = None,
 ) -> dict[str, Any]:
     """Train from the parent's backbone, or from scratch, and write `weights.pt`; return the result.
@@ -55,23 +55,23 @@ def train(
     training: Training = build(spec.recipe["training"], f"{spec.name}.training")
     dataset = build_dataset(spec, task)
     _check(spec, training, dataset)
-    if ranks.rank() == 0:
+    if distributed.rank() == 0:
         _warn_of_excluded(spec, dataset, task.sampler.min_frames)
         leave_preview(spec, dataset, folder)
         _continue_shorter(spec, store, training)
     monitor = monitor_for(spec, monitoring, runtime)
-    ranks.wait_for_all()
+    distributed.barrier()
     objective = _begin(spec, store, task)
     steps = Steps(len(dataset), training, spec.recipe["seed"])
-    step = training.shared_out(ranks.world_size())
+    step = training.shared_out(distributed.world_size())
     log.info("%s: %d samples per step: %s", spec, training.batch_size, step)
     look = partial(monitor.look, objective) if monitor else None
     clips, show = clips_per_video(task, dataset), dataset.augmentation.apply
-    loop = Loop(objective, steps, clips, show, folder, runtime, observer, look)
+    loop = Loop(objective, steps, clips, show, folder, runtime, callback, look)
     bad_videos = BadVideos(folder, dataset.videos, steps, loop.step, runtime.max_bad_share)
     batches = training_batches(dataset, steps, loop.step, runtime.loading(), loop.cost)
     loop.run(bad_videos.watch(batches))
-    if ranks.rank() == 0:
+    if distributed.rank() == 0:
         weights = objective.backbone.state_dict()
         save(folder / WEIGHTS, {name: value.cpu().contiguous() for name, value in weights.items()})
     seen = {"steps": steps.total, "videos": steps.samples, "clips": steps.samples * clips}

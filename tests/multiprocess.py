@@ -9,7 +9,7 @@ from dataclasses import asdict
 import torch
 
 from conftest import SMALL, composed
-from vssl import ranks
+from vssl import distributed
 from vssl.dispatch.job import open_context
 from vssl.dispatch.local import LocalDispatcher
 from vssl.dispatch.slots import rank_variables
@@ -43,8 +43,8 @@ def _run(variables, results, patience_s, function, args):
     os.environ.update(variables)
     torch.set_num_threads(1)
     try:
-        with ranks.joined(os.environ, patience_s):
-            answer = (ranks.rank(), function(*args))
+        with distributed.init_distributed(os.environ, patience_s):
+            answer = (distributed.rank(), function(*args))
     except Exception:
         answer = (int(variables["RANK"]), traceback.format_exc())
     content = io.BytesIO()

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from conftest import RUNTIME, training
-from together import pretrain, run_together, weights
-from vssl import ranks
+from multiprocess import pretrain, run_together, weights
+from vssl import distributed
 from vssl.engine.checkpoint import load_checkpoint
 from vssl.engine.loader import Steps
 from vssl.engine.loop import Loop
@@ -26,13 +26,13 @@ PARTS = [torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), torch.tensor([[7.0,
 
 
 def exchanges():
-    mine = PARTS[ranks.rank()]
+    mine = PARTS[distributed.rank()]
     return {
-        "rows": ranks.gather_rows(mine).tolist(),
-        "any": ranks.any_rank(ranks.rank() == 1, False),
-        "first": ranks.from_rank_0(f"from {ranks.rank()}"),
-        "all": ranks.gather(ranks.rank() * 10),
-        "sum": ranks.sum_over_ranks(torch.tensor([1.0, ranks.rank()])).tolist(),
+        "rows": distributed.all_gather_rows(mine).tolist(),
+        "any": distributed.any_rank(distributed.rank() == 1, False),
+        "first": distributed.broadcast_object(f"from {distributed.rank()}"),
+        "all": distributed.all_gather_object(distributed.rank() * 10),
+        "sum": distributed.all_reduce(torch.tensor([1.0, distributed.rank()])).tolist(),
     }
 
 
@@ -49,9 +49,14 @@ def test_what_ranks_exchange_is_the_same_on_all():
 
 
 def test_one_process_alone_exchanges_with_itself():
-    assert ranks.gather_rows(PARTS[0]) is PARTS[0]
-    assert (ranks.rank(), ranks.world_size(), ranks.from_rank_0(3), ranks.gather(4)) == (0, 1, 3, [4])
-    assert ranks.any_rank(True, False) == [True, False]
+    assert distributed.all_gather_rows(PARTS[0]) is PARTS[0]
+    assert (
+        distributed.rank(),
+        distributed.world_size(),
+        distributed.broadcast_object(3),
+        distributed.all_gather_object(4),
+    ) == (0, 1, 3, [4])
+    assert distributed.any_rank(True, False) == [True, False]
 
 
 class Net(Backbone):
@@ -237,7 +242,7 @@ def test_momentum_of_another_layout_is_laid_out_anew(tmp_path):
 def normalised_in_16_bits():
     norm = nn.Sequential(nn.BatchNorm3d(1))
     synchronise(norm)
-    generator = torch.Generator().manual_seed(ranks.rank())
+    generator = torch.Generator().manual_seed(distributed.rank())
     clips = 10 + torch.randn(4, 1, 7, 7, 7, generator=generator)  # 1372 numbers: more than 8 bits can count
     output = norm(clips.bfloat16())
     return clips, output.dtype, output.detach().float(), norm[0].running_mean
@@ -253,7 +258,7 @@ def test_synchronised_batch_norm_counts_in_32_bits():
 
 
 def seeing_another_checkpoint(folder):
-    if ranks.rank() == 1:  # a network file system that does not show what rank 0 has written
+    if distributed.rank() == 1:  # a network file system that does not show what rank 0 has written
         folder = folder / "empty"
         folder.mkdir()
     try:
@@ -270,8 +275,8 @@ def test_ranks_that_see_different_checkpoints_refuse_to_train(tmp_path):
 
 
 def shuffled():
-    mine = torch.arange(4.0)[:, None] + 4 * ranks.rank()
-    torch.manual_seed(ranks.rank())
+    mine = torch.arange(4.0)[:, None] + 4 * distributed.rank()
+    torch.manual_seed(distributed.rank())
     seen = []
 
     def encode(rows):
@@ -318,27 +323,27 @@ def test_ranks_share_micro_batches_or_say_how_they_could():
 
 def test_ranks_that_end_at_once_do_not_cut_one_another_off():
     for _ in range(5):
-        assert run_together(ranks.rank, processes=3) == [0, 1, 2]
+        assert run_together(distributed.rank, processes=3) == [0, 1, 2]
 
 
 def lost(rank, wait):
-    if ranks.rank() == rank:
+    if distributed.rank() == rank:
         os._exit(0)
     try:
         wait()
-    except ranks.LostRank as error:
+    except distributed.LostRank as error:
         return str(error)
     return "nothing happened"
 
 
-@pytest.mark.parametrize(("rank", "wait"), [(1, ranks.wait_for_all), (0, ranks.wait_for_rank_0)])
+@pytest.mark.parametrize(("rank", "wait"), [(1, distributed.barrier), (0, distributed.wait_for_rank_0)])
 def test_a_rank_that_is_gone_is_an_error_on_the_others(rank, wait):
     [answer] = run_together(lost, rank, wait, gone=1)
     assert answer.startswith("another process of this stage is gone or does not answer")
 
 
 def slow_look(folder):
-    if ranks.rank() > 0:
+    if distributed.rank() > 0:
         return train(folder, {"epochs": 1}, looks=lambda epochs: {})
     return train(folder, {"epochs": 1}, looks=lambda epochs: time.sleep(4) or {"seen": 1.0})
 

@@ -26,7 +26,7 @@ VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADD
 
 
 @contextmanager
-def joined(environment: Mapping[str, str], timeout_s: float) -> Iterator[None]:
+def init_distributed(environment: Mapping[str, str], timeout_s: float) -> Iterator[None]:
     """Be one of WORLD_SIZE processes while the block runs; alone if that is 1 or unset.
 
     A rank that waits longer than `timeout_s` for the others raises `VsslError`.
@@ -46,7 +46,7 @@ def joined(environment: Mapping[str, str], timeout_s: float) -> Iterator[None]:
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank() % torch.cuda.device_count())
     _Patient.group = dist.new_group(backend="gloo", timeout=timedelta(days=365))
-    wait_for_all()  # a rank that ended at once would cut off one that is still connecting
+    barrier()  # a rank that ended at once would cut off one that is still connecting
     yield
     # Not after an error: that would wait for ranks that may be gone.
     dist.destroy_process_group()
@@ -72,7 +72,7 @@ def local_world_size() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if _together() else 1
 
 
-def sum_over_ranks(tensor: Tensor) -> Tensor:
+def all_reduce(tensor: Tensor) -> Tensor:
     """Add up a tensor of the same shape on all ranks, in place; no gradient."""
     if _together():
         _exchange(lambda: dist.all_reduce(tensor))
@@ -83,11 +83,11 @@ def any_rank(*flags: bool) -> list[bool]:
     """Of each flag, whether it is set on any rank."""
     if not _together():
         return list(flags)
-    counts: list[int] = sum_over_ranks(torch.tensor(flags, dtype=torch.int32)).tolist()
+    counts: list[int] = all_reduce(torch.tensor(flags, dtype=torch.int32)).tolist()
     return [count > 0 for count in counts]
 
 
-def from_rank_0(value: Value) -> Value:
+def broadcast_object(value: Value) -> Value:
     """Rank 0's value, everywhere."""
     box = [value]
     if _together():
@@ -95,7 +95,7 @@ def from_rank_0(value: Value) -> Value:
     return box[0]
 
 
-def gather(value: Value) -> list[Value]:
+def all_gather_object(value: Value) -> list[Value]:
     """The values of all ranks, in order."""
     values: list[Any] = [value] * world_size()
     if _together():
@@ -104,13 +104,13 @@ def gather(value: Value) -> list[Value]:
 
 
 @torch.no_grad()
-def gather_rows(rows: Tensor) -> Tensor:
+def all_gather_rows(rows: Tensor) -> Tensor:
     """The rows [n,...] of all ranks, one rank after the other; n may differ. No gradient."""
     if not _together():
         return rows
     counts = torch.zeros(world_size(), dtype=torch.int64)
     counts[rank()] = len(rows)
-    numbers: list[int] = sum_over_ranks(counts).tolist()
+    numbers: list[int] = all_reduce(counts).tolist()
     padded = rows.new_zeros(max(numbers), *rows.shape[1:])
     padded[: len(rows)] = rows
     parts = [torch.empty_like(padded) for _ in numbers]
@@ -118,7 +118,7 @@ def gather_rows(rows: Tensor) -> Tensor:
     return torch.cat([part[:number] for part, number in zip(parts, numbers, strict=True)])
 
 
-def wait_for_all() -> None:
+def barrier() -> None:
     """Go on when all ranks have come this far."""
     any_rank(False)
 
