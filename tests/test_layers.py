@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-BASE = {"vssl", "errors", "files", "ranks", "stop"}
+BASE = {"vssl", "checks", "errors", "files", "distributed", "stop"}
 SIBLINGS = {"backbone", "pretext", "auxiliary", "protocol", "data", "engine", "tracking", "report"}
 ALLOWED = {
     "errors": set(),
+    "checks": BASE,
     "files": BASE,
     "stop": BASE,
-    "ranks": BASE,
+    "distributed": BASE,
     "types": BASE,
     "nn": BASE | {"types"},
     **{name: BASE | {"types", "nn"} for name in SIBLINGS},

@@ -235,9 +235,9 @@ def test_outputs_that_can_be_no_folder(kind, tmp_path):
         ("seed=abc", "seed=abc: choose a whole number from 0 on"),
         ("seed=-1", "seed=-1: choose a whole number"),
         ("seed=null", "seed=None: choose a whole number"),
-        ("source.num_videos=0", r"num_videos=0 is too small: choose 1 or more"),
-        ("source.repeat=-1", r"repeat=-1 is too small"),
-        ("protocol.test.batch_size=0", r"protocol\.test\.batch_size=0 is too small"),
+        ("source.num_videos=0", r"num_videos=0: too small; choose 1 or more"),
+        ("source.repeat=-1", r"repeat=-1: too small"),
+        ("protocol.test.batch_size=0", r"protocol\.test\.batch_size=0: too small"),
     ],
 )
 def test_numbers_that_would_fail_after_hours_fail_in_the_plan(override, message):

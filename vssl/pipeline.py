@@ -199,7 +199,7 @@ def _integer(node: Node, key: str, where: str, default: int | None = None) -> in
     if not isinstance(value, int):
         raise VsslError(f"{where}.{key}={value}: expected int, got {type(value).__name__}")
     if value < 1:
-        raise VsslError(f"{where}.{key}={value} is too small: choose 1 or more")
+        raise VsslError(f"{where}.{key}={value}: too small; choose 1 or more")
     return value
 
 

@@ -230,7 +230,7 @@ def test_pairs_need_videos_as_long_as_the_pretext_does():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"queue_size": 1}, "queue_size=1 is too small"),
+        ({"queue_size": 1}, "queue_size=1: too small"),
         ({"momentum": 1.5}, "momentum=1.5"),
         ({"teacher_temperature": 0.0}, "teacher_temperature=0.0"),
         ({"student_temperature": -0.1}, "student_temperature=-0.1"),

@@ -24,7 +24,7 @@ TOO_SMALL = {"workers": -1, "threads": 0, "save_every_s": -1.0, "log_every_steps
 
 @pytest.mark.parametrize(("name", "value"), TOO_SMALL.items())
 def test_values_that_would_fail_in_the_middle(name, value):
-    with pytest.raises(VsslError, match=rf"^runtime\.{name}={value} is too small: choose "):
+    with pytest.raises(VsslError, match=rf"^{name}={value}: too small; choose "):
         replace(RUNTIME, **{name: value})
 
 

@@ -32,10 +32,10 @@ def test_at_least_one_epoch():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SGD(-0.1, 0.9, 0.0), "lr=-0.1 is too small"),
-        (lambda: SGD(0.1, -0.9, 0.0), "momentum=-0.9 is too small"),
-        (lambda: StepDecay(0, 0.1), "every_epochs=0 is too small"),
-        (lambda: StepDecay(1, 0.0), "factor=0.0 is not possible"),
+        (lambda: SGD(-0.1, 0.9, 0.0), "lr=-0.1: too small"),
+        (lambda: SGD(0.1, -0.9, 0.0), "momentum=-0.9: too small"),
+        (lambda: StepDecay(0, 0.1), "every_epochs=0: too small"),
+        (lambda: StepDecay(1, 0.0), "factor=0.0: too small"),
     ],
 )
 def test_numbers_that_train_nothing(make, message):

@@ -94,7 +94,7 @@ def test_plan_and_target_agree_in_type():
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"num_frames": 1}, "num_frames=1 is too small"), ({"speedup": 1}, "speedup=1 is too small")],
+    [({"num_frames": 1}, "num_frames=1: too small"), ({"speedup": 1}, "speedup=1: too small")],
 )
 def test_what_cannot_be_told_apart(changes, message):
     with pytest.raises(VsslError, match=message):

@@ -190,10 +190,10 @@ def test_a_pair_differs_in_both_targets_only_if_asked_to(monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_segments": 0}, "num_segments=0 is too small"),
+        ({"num_segments": 0}, "num_segments=0: too small"),
         ({"num_segments": 17}, "num_segments=17 is too large for clips of 16 frames"),
-        ({"max_speed": 0}, "max_speed=0 is too small"),
-        ({"wrap_lookahead": 0}, "wrap_lookahead=0 is too small"),
+        ({"max_speed": 0}, "max_speed=0: too small"),
+        ({"wrap_lookahead": 0}, "wrap_lookahead=0: too small"),
         ({"num_segments": 3, "variant": "eq4"}, "choose variant=released"),
     ],
 )

@@ -5,6 +5,7 @@ from typing import Literal
 
 import pytest
 
+from vssl.checks import check_at_least
 from vssl.errors import VsslError
 from vssl.stage.build import build
 
@@ -12,6 +13,9 @@ from vssl.stage.build import build
 @dataclass(frozen=True)
 class Inner:
     size: int
+
+    def __post_init__(self):
+        check_at_least("size", self.size, 0)
 
 
 @dataclass(frozen=True)
@@ -23,8 +27,7 @@ class Outer:
     limit: int | None
 
     def __post_init__(self):
-        if self.rate < 0:
-            raise VsslError("rate must not be negative")
+        check_at_least("rate", self.rate, 0)
 
 
 def node(**changes):
@@ -46,19 +49,29 @@ def test_nested_objects():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"varaint": 1}, r"x\.varaint: no such option; did you mean 'variant'\?"),
-        ({"variant": "relased"}, r"x\.variant=relased: no such value; did you mean 'released'\?"),
-        ({"rate": "fast"}, r"x\.rate=fast: expected float, got str"),
-        ({"rate": True}, r"x\.rate=True: expected float, got bool"),
-        ({"sizes": [1, 2.5]}, r"x\.sizes=\[1, 2\.5\]: expected list\[int\]"),
-        ({"limit": "ten"}, r"x\.limit=ten: expected int \| None"),
-        ({"inner": {"_target_": f"{__name__}.Inner", "size": 1.5}}, r"x\.inner\.size=1\.5: expected int"),
-        ({"inner": {"_target_": f"{__name__}.Inner"}}, r"x\.inner: needs a value for size"),
-        ({"rate": "absent"}, r"x: needs a value for rate"),
-        ({"rate": -1.0}, r"x: rate must not be negative"),
+        ({"varaint": 1}, "x.varaint=1: no such option; did you mean 'variant'?"),
+        ({"variant": "relased"}, "x.variant=relased: no such value; did you mean 'released'?"),
+        ({"rate": "fast"}, "x.rate=fast: not a number; give a number"),
+        ({"rate": True}, "x.rate=true: not a number; give a number"),
+        ({"rate": float("nan")}, "x.rate=nan: not a number; give a number"),
+        (
+            {"sizes": [1, 2.5]},
+            "x.sizes=[1,2.5]: not a list of whole numbers in brackets; give",
+        ),
+        ({"limit": "ten"}, "x.limit=ten: not a whole number or null; give a whole number or null"),
+        ({"inner": 3}, "x.inner=3: not a Inner (a node with a _target_); give"),
+        ({"inner": {"_target_": f"{__name__}.Inner", "size": 1.5}}, "x.inner.size=1.5: not a whole number; "),
+        (
+            {"inner": {"_target_": f"{__name__}.Inner", "size": -1}},
+            "x.inner.size=-1: too small",
+        ),
+        ({"inner": {"_target_": f"{__name__}.Inner"}}, "x.inner.size: needs a value"),
+        ({"rate": "absent"}, "x.rate: needs a value"),
+        ({"rate": -1.0}, "x.rate=-1.0: too small; choose 0 or more"),
     ],
 )
 def test_one_line_for_each_mistake(changes, message):
-    with pytest.raises(VsslError, match=message) as caught:
+    with pytest.raises(VsslError) as caught:
         build(node(**changes), "x")
+    assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)

@@ -227,9 +227,9 @@ def test_modes_are_put_back_as_they_were():
 def test_it_is_off_by_default_and_wrong_values_are_named(data):
     assert monitored(composed(*data)) is None
     for override, message in {
-        "monitor.k=0": "monitor: k=0 is too small",
-        "monitor.videos=1": "monitor: videos=1 is too small",
-        "monitor.every_epochs=-1": "monitor: every_epochs=-1 is too small",
+        "monitor.k=0": "monitor: k=0: too small",
+        "monitor.videos=1": "monitor: videos=1: too small",
+        "monitor.every_epochs=-1": "monitor: every_epochs=-1: too small",
         "monitor.clips=many": "monitor.clips=many: expected int",
     }.items():
         with pytest.raises(VsslError, match=message):

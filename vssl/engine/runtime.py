@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 
 from vssl import distributed
+from vssl.checks import check_at_least
 from vssl.engine.loader import Loading
 from vssl.errors import VsslError
-from vssl.nn.checks import check_at_least
 
 LEAST = {
     "workers": 0,
@@ -52,7 +52,7 @@ class Runtime:
     def __post_init__(self) -> None:
         for name, least in LEAST.items():
             if (value := getattr(self, name)) is not None:
-                check_at_least(f"runtime.{name}", value, least)
+                check_at_least(name, value, least)
 
     def torch_device(self) -> torch.device:
         """The device to train on; asking for a GPU that is not there raises `VsslError`."""

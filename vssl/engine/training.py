@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from vssl.checks import check_above_0, check_at_least
 from vssl.engine.precision import Precision
 from vssl.errors import VsslError
-from vssl.nn.checks import check_above_0, check_at_least
 
 
 @dataclass(frozen=True)

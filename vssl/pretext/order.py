@@ -14,7 +14,7 @@ from itertools import permutations
 
 from torch import nn
 
-from vssl.nn.checks import check_at_least
+from vssl.checks import check_at_least
 from vssl.pretext.vcop import VCOP, Order, OrderObjective, VCOPSampler, order_references
 from vssl.types import Backbone, Objective, References, Task
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vssl.checks import check_above_0, check_at_least, check_share
 from vssl.errors import VsslError
 from vssl.nn.batch_norm import in_shuffled_order
-from vssl.nn.checks import check_above_0, check_at_least, check_share
 from vssl.nn.ema import update_ema
 from vssl.nn.frames import OutOfBounds, keep_inside
 from vssl.nn.queue import KeyQueue

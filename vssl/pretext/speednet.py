@@ -18,7 +18,7 @@ import numpy as np
 from torch import nn
 from torch.nn import functional as F
 
-from vssl.nn.checks import check_at_least
+from vssl.checks import check_at_least
 from vssl.nn.frames import OutOfBounds, keep_inside
 from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, References, StepOutput, Task
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vssl.checks import check_above_0, check_at_least
 from vssl.errors import VsslError
-from vssl.nn.checks import check_above_0, check_at_least
 from vssl.nn.frames import OutOfBounds, keep_inside
 from vssl.nn.similarity import dot_products
 from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, References, StepOutput, Task

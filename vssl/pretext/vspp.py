@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vssl.checks import check_at_least
 from vssl.errors import VsslError
-from vssl.nn.checks import check_at_least
 from vssl.nn.frames import OutOfBounds, keep_inside
 from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, References, StepOutput, Task
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vssl.nn.checks import check_above_0, check_at_least
+from vssl.checks import check_above_0, check_at_least
 from vssl.protocol.accuracy import mean_class_accuracy, most_frequent, topk_accuracy
 
 CHUNK = 128

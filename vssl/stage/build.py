@@ -1,74 +1,102 @@
-"""From the plain data of a recipe to objects, with errors that a user can act on."""
+"""From plain data to objects, with errors that name the option as it is typed."""
 
 from __future__ import annotations
 
+import inspect
+import math
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin
 
-from hydra.errors import InstantiationException
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_class
 
-from vssl.errors import VsslError, nearest
+from vssl.errors import OptionError, VsslError, nearest
+
+WANTED = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    type(None): "null",
+}
+"""What to give for an option of each type."""
 
 
 def build(node: Mapping[str, Any], where: str) -> Any:
-    """Construct the object that `node["_target_"]` names; `where` is its place in the config.
+    """Construct the object that `node["_target_"]` names, those inside it first.
 
-    Raises `VsslError` for an unknown or missing argument or a value of the wrong type, with the
-    nearest valid one.
+    `where` is the node's path in the config. Raises `OptionError` for an argument that is unknown, missing,
+    of the wrong type or, as the constructor says, out of range.
     """
-    _check_node(node, where)
-    try:
-        return instantiate(dict(node), _convert_="all")
-    except InstantiationException as error:
-        if isinstance(error.__cause__, VsslError):
-            raise VsslError(f"{where}: {error.__cause__}") from error
-        raise
-
-
-def _check_node(node: Mapping[str, Any], where: str) -> None:
-    hints = _arguments(get_class(node["_target_"]))
+    target = get_class(node["_target_"])
+    hints, others = _arguments(target)
     given = {name: value for name, value in node.items() if name != "_target_"}
     for name, value in given.items():
-        if name not in hints:
-            raise VsslError(f"{where}.{name}: no such option; {nearest(name, hints)}")
-        _check_value(value, hints[name], f"{where}.{name}")
-    missing = sorted(set(hints) - set(given))
-    if missing:
-        raise VsslError(f"{where}: needs a value for {', '.join(missing)}")
+        if name not in hints and others is None:
+            raise OptionError(f"{where}.{name}", value, "no such option", nearest(name, hints))
+    if missing := sorted(set(hints) - set(given)):
+        raise VsslError(f"{where}.{missing[0]}: needs a value; {where}.{missing[0]}=...")
+    arguments = {name: _made(one, hints.get(name, others), f"{where}.{name}") for name, one in given.items()}
+    try:
+        return target(**arguments)
+    except OptionError as error:
+        raise error.below(where) from error
 
 
-def _arguments(cls: type) -> dict[str, Any]:
-    """Names and types of the constructor's arguments."""
-    hints = typing.get_type_hints(cls.__init__)  # type: ignore[misc]  # dataclass or inherited: both have one
+def _arguments(target: type) -> tuple[dict[str, Any], Any]:
+    """Types of the constructor's arguments by name, and that of further ones (`**`) or None."""
+    hints = typing.get_type_hints(target.__init__)  # type: ignore[misc]  # each class has or inherits one
     hints.pop("return", None)
-    return hints
+    parameters = inspect.signature(target).parameters.values()
+    others = next((one.name for one in parameters if one.kind is one.VAR_KEYWORD), None)
+    return hints, hints.pop(others, None) if others else None
 
 
-def _check_value(value: Any, hint: Any, where: str) -> None:
+def _made(value: Any, hint: Any, where: str) -> Any:
+    """The value of an argument; an object where it is the node of one."""
     if isinstance(value, Mapping) and "_target_" in value:
-        _check_node(value, where)
-    elif get_origin(hint) is Literal:
+        made = build(value, where)
+        if not _fits(made, hint):
+            name = type(made).__name__
+            raise OptionError(
+                f"{where}._target_", value["_target_"], f"{name} is no {_name(hint)}", "give one"
+            )
+        return made
+    if get_origin(hint) is Literal:
         if value not in get_args(hint):
-            options = [str(option) for option in get_args(hint)]
-            raise VsslError(f"{where}={value}: no such value; {nearest(str(value), options)}")
+            remedy = nearest(str(value), map(str, get_args(hint)))
+            raise OptionError(where, value, "no such value", remedy)
     elif not _fits(value, hint):
-        name = hint.__name__ if isinstance(hint, type) else str(hint)
-        raise VsslError(f"{where}={value}: expected {name}, got {type(value).__name__}")
+        raise OptionError(where, value, f"not {_wanted(hint)}", f"give {_wanted(hint)}")
+    return value
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    origin = get_origin(hint)
-    if origin in (Union, types.UnionType):
-        return any(_fits(value, option) for option in get_args(hint))
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType, Literal):
+        return any(value == option if origin is Literal else _fits(value, option) for option in inner)
     if origin is list:
-        return isinstance(value, list) and all(_fits(item, get_args(hint)[0]) for item in value)
+        return isinstance(value, list) and all(_fits(item, inner[0]) for item in value)
     if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    if hint is bool or hint is str:
-        return isinstance(value, hint)
-    return True if hint is Any else isinstance(value, hint)
+    if hint is Any or getattr(hint, "_is_protocol", False):
+        return True
+    return isinstance(value, origin or hint)
+
+
+def _wanted(hint: Any) -> str:
+    """What a value of this type is, in words."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(map(_wanted, get_args(hint)))
+    if get_origin(hint) is Literal:
+        return " or ".join(map(str, get_args(hint)))
+    if get_origin(hint) is list:
+        return f"a list of {_wanted(get_args(hint)[0]).removeprefix('a ')}s in brackets"
+    return WANTED.get(hint, f"a {_name(hint)} (a node with a _target_)")
+
+
+def _name(hint: Any) -> str:
+    return getattr(hint, "__name__", str(hint))

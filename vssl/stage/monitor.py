@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vssl import distributed
+from vssl.checks import check_at_least
 from vssl.data.augmentation import Augmentation
 from vssl.data.dataset import ClipDataset
 from vssl.engine.cost import CostMeter
 from vssl.engine.loader import evaluation_batches
 from vssl.engine.runtime import Runtime
 from vssl.errors import VsslError
-from vssl.nn.checks import check_at_least
 from vssl.nn.queue import KeyQueue
 from vssl.protocol.accuracy import most_frequent
 from vssl.protocol.collapse import effective_rank, feature_std, mean_cosine
