@@ -14,7 +14,7 @@ def test_at_least_takes_the_bound_itself():
 
 def test_above_0():
     check_above_0("temperature", 1e-9)
-    with pytest.raises(VsslError, match=r"^temperature=0 : too small; choose a number above 0$"):
+    with pytest.raises(VsslError, match=r"^temperature=0: too small; choose a number above 0$"):
         check_above_0("temperature", 0)
 
 
