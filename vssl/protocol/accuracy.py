@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import torch
 from torch import Tensor
 
-from vssl.errors import VsslError, nearest
+from vssl.result import Metric
 
-Average = Literal["softmax", "logits"]
-
-
-def video_scores(logits_VKN: Tensor, average: Average) -> Tensor:
-    """Average the clips of each video: softmax probabilities (auxSKD paper, 4.2) or logits (VCOP, RSPNet).
-
-    Returns [V, N]; V videos, K clips, N classes.
-    """
-    check_average(average)
-    return (logits_VKN.softmax(dim=-1) if average == "softmax" else logits_VKN).mean(dim=1)
-
-
-def check_average(average: str) -> None:
-    """Raise `VsslError` if there is no such way to average clips."""
-    if average not in get_args(Average):
-        raise VsslError(f"test.average={average}: no such way; {nearest(average, get_args(Average))}")
+CLIP_TOP1 = Metric("clip_top1", "clip top-1")
+VIDEO_TOP1 = Metric("video_top1", "video top-1", headline=True)
+VIDEO_TOP5 = Metric("video_top5", "video top-5")
+MEAN_CLASS = Metric("mean_class_top1", "mean class top-1")
+CHANCE = Metric("chance", "chance")
 
 
 def topk_accuracy(scores_VN: Tensor, labels_V: Tensor, k: int) -> float:
@@ -44,12 +31,15 @@ def mean_class_accuracy(scores_VN: Tensor, labels_V: Tensor) -> float:
     return sum(topk_accuracy(scores_VN[row_V], labels_V[row_V], 1) for row_V in rows) / len(rows)
 
 
-def accuracies(logits_VKN: Tensor, scores_VN: Tensor, labels_V: Tensor) -> dict[str, float]:
-    """Top-1 and top-5 at clip and at video level (by `scores_VN`), and what guessing would give."""
+def clip_metrics(logits_VKN: Tensor, labels_V: Tensor) -> dict[str, float]:
+    """Top-1 and top-5 of single clips."""
     clip_logits, clip_labels = logits_VKN.flatten(0, 1), labels_V.repeat_interleave(logits_VKN.shape[1])
+    return {f"clip_top{k}": topk_accuracy(clip_logits, clip_labels, k) for k in (1, 5)}
+
+
+def video_metrics(scores_VN: Tensor, labels_V: Tensor) -> dict[str, float]:
+    """Top-1 and top-5 of videos, and what guessing would give."""
     return {
-        "clip_top1": topk_accuracy(clip_logits, clip_labels, 1),
-        "clip_top5": topk_accuracy(clip_logits, clip_labels, 5),
         "video_top1": topk_accuracy(scores_VN, labels_V, 1),
         "video_top5": topk_accuracy(scores_VN, labels_V, 5),
         "mean_class_top1": mean_class_accuracy(scores_VN, labels_V),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor, nn
@@ -11,6 +12,17 @@ from torch.nn import functional as F
 
 from vssl.checks import check_at_least
 from vssl.nn.frames import OutOfBounds, keep_inside
+from vssl.protocol.accuracy import (
+    CHANCE,
+    CLIP_TOP1,
+    MEAN_CLASS,
+    VIDEO_TOP1,
+    VIDEO_TOP5,
+    clip_metrics,
+    video_metrics,
+)
+from vssl.protocol.evaluation import EvalResult, Evaluation
+from vssl.result import Metric
 from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, StepOutput, Task
 
 
@@ -98,3 +110,28 @@ class Classifier(Objective):
         """Return what the head sees of each clip [B,D]."""
         features_BD: Tensor = self.backbone(clips_BCTHW)
         return features_BD
+
+
+@dataclass(frozen=True)
+class ClipTest(Evaluation):
+    """Show a classifier several clips of each test video, and average what it says of them.
+
+    average: softmax probabilities (auxSKD paper, 4.2) or logits (VCOP, RSPNet).
+    """
+
+    sampler: ClipSampler
+    average: Literal["softmax", "logits"]
+
+    @property
+    def metrics(self) -> Sequence[Metric]:
+        return [CLIP_TOP1, VIDEO_TOP1, VIDEO_TOP5, MEAN_CLASS, CHANCE]
+
+    def evaluate(self, logits_VKN: Tensor, labels_V: Tensor) -> EvalResult:
+        """Judge the scores [V,N] of the videos, and the logits of their clips alone."""
+        scores_VN = (logits_VKN.softmax(dim=-1) if self.average == "softmax" else logits_VKN).mean(dim=1)
+        metrics = {**clip_metrics(logits_VKN, labels_V), **video_metrics(scores_VN, labels_V)}
+        return EvalResult(metrics, {"scores_VN": scores_VN, "logits_VKN": logits_VKN})
+
+    def facts(self) -> dict[str, Any]:
+        """The average. Clips and classes are counted from what was tested."""
+        return {"average": self.average}

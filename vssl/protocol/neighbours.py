@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from vssl.checks import check_above_0, check_at_least
-from vssl.protocol.accuracy import mean_class_accuracy, most_frequent, topk_accuracy
+from vssl.errors import OptionError
+from vssl.protocol.accuracy import CHANCE, MEAN_CLASS, VIDEO_TOP1, VIDEO_TOP5, video_metrics
+from vssl.protocol.evaluation import EvalResult, Evaluation
+from vssl.result import Metric
 
 CHUNK = 128
 """Queries at once: their similarities to 240,000 videos of a gallery take 123 MB."""
@@ -25,19 +28,16 @@ class FeatureSet(NamedTuple):
     labels_V: Tensor
 
 
-class EvalResult(NamedTuple):
-    """Metrics of the queries, and the arrays that they rest on, by the name that tells their shape."""
-
-    metrics: dict[str, float]
-    arrays: Mapping[str, Tensor]
-
-
-class Neighbours(ABC):
-    """A way to judge features by the nearest gallery videos of each query. A frozen dataclass."""
+class Neighbours(Evaluation):
+    """Evaluates features by the nearest gallery videos of each query."""
 
     @abstractmethod
     def evaluate(self, queries: FeatureSet, gallery: FeatureSet, num_classes: int) -> EvalResult:
         """Compare all queries with the whole gallery. Numbers of neighbours are cut at its size."""
+
+    def facts(self) -> dict[str, Any]:
+        """The values, and what makes a neighbour near."""
+        return {**super().facts(), "similarity": "cosine"}
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,13 @@ class Retrieval(Neighbours):
     ranks: list[int]
 
     def __post_init__(self) -> None:
-        check_at_least("ranks", min(self.ranks, default=0), 1)
+        if min(self.ranks, default=0) < 1:
+            raise OptionError("ranks", self.ranks, "no number of neighbours", "give some from 1 on, as [1,5,10]")
+
+    @property
+    def metrics(self) -> Sequence[Metric]:
+        labels = [Metric(f"recall_at_{k}", f"recall at {k}", headline=k == self.ranks[0]) for k in self.ranks]
+        return [*labels, CHANCE]
 
     def evaluate(self, queries: FeatureSet, gallery: FeatureSet, num_classes: int) -> EvalResult:
         _, neighbours_VK = nearest(queries.features_VD, gallery.features_VD, max(self.ranks))
@@ -75,17 +81,16 @@ class NearestNeighbours(Neighbours):
         check_at_least("k", self.k, 1)
         check_above_0("temperature", self.temperature)
 
+    @property
+    def metrics(self) -> Sequence[Metric]:
+        return [VIDEO_TOP1, VIDEO_TOP5, MEAN_CLASS, CHANCE]
+
     def evaluate(self, queries: FeatureSet, gallery: FeatureSet, num_classes: int) -> EvalResult:
         cosine_VK, neighbours_VK = nearest(queries.features_VD, gallery.features_VD, self.k)
         votes_VK = (cosine_VK / self.temperature).softmax(dim=1)
         scores_VN = torch.zeros(len(votes_VK), num_classes)
         scores_VN.scatter_add_(1, gallery.labels_V[neighbours_VK], votes_VK)
-        metrics = {
-            "video_top1": topk_accuracy(scores_VN, queries.labels_V, 1),
-            "video_top5": topk_accuracy(scores_VN, queries.labels_V, 5),
-            "mean_class_top1": mean_class_accuracy(scores_VN, queries.labels_V),
-            "chance": most_frequent(queries.labels_V),
-        }
+        metrics = video_metrics(scores_VN, queries.labels_V)
         return EvalResult(metrics, {"scores_VN": scores_VN})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,56 +12,50 @@ from vssl.data.dataset import ClipDataset
 from vssl.engine.cost import CostMeter
 from vssl.engine.device import predict, to_device
 from vssl.engine.loader import evaluation_batches
-from vssl.engine.loop import Callback
 from vssl.engine.runtime import Runtime
 from vssl.errors import VsslError
 from vssl.protocol.features import VideoFeatures
 from vssl.protocol.neighbours import FeatureSet
-from vssl.stage.build import build
-from vssl.stage.parts import (
-    build_backbone,
-    build_dataset,
-    load_backbone,
-    num_parameters,
-    start_in_words,
-    starting_weights,
-    write_arrays,
-)
+from vssl.result import StageResult
+from vssl.stage.callback import StageCallback
+from vssl.stage.construct import Stage
 from vssl.stage.provenance import provenance
-from vssl.stage.spec import StageSpec, class_name
-from vssl.stage.store import StageStore
+from vssl.stage.run import Context
+from vssl.stage.spec import class_name
+from vssl.stage.weights import load_backbone, num_parameters, start_in_words, starting_weights, write_arrays
 from vssl.types import Backbone, Batch
 
 FILE_NAME = "features.npz"
 
 
-def describe_videos(
-    spec: StageSpec, store: StageStore, runtime: Runtime, callback: Callback
-) -> dict[str, Any]:
+def describe_videos(stage: Stage, context: Context, callback: StageCallback) -> StageResult:
     """Write the features of all videos of the stage, in their order, and return the result."""
-    meter = CostMeter(runtime.torch_device())
-    callback.begin(0, 0.0, spec.clips)
-    features = build_features(spec)
-    dataset = build_dataset(spec, features)
-    backbone = build_backbone(spec)
-    if weights := starting_weights(spec, store):
+    meter = CostMeter(context.runtime.torch_device())
+    callback.begin(0, 0.0, stage.clips)
+    stage.source.prepare()
+    backbone = stage.backbone()
+    if weights := starting_weights(stage.spec, context.store):
         load_backbone(backbone, weights)
-    batches = evaluation_batches(dataset, spec.recipe["batch_size"], runtime.loading(), meter)
-    described = describe(batches, dataset.augmentation, features, backbone, runtime, callback.advance)
-    if not described.features_VD.isfinite().all():
-        raise VsslError(f"{spec.name}: features are not finite numbers; look at the weights they come from")
-    write_arrays(store.folder(spec) / FILE_NAME, to_arrays(described, dataset))
-    return {
-        "metrics": {},
-        "protocol": {**protocol(spec, described, backbone), "start": start_in_words(spec)},
-        "cost": {**asdict(meter.read()), "videos": len(dataset), "clips": spec.clips},
-        "provenance": provenance(str(runtime.torch_device())),
-    }
+    features = describe_stage(stage, backbone, context.runtime, meter, callback.advance)
+    write_arrays(context.store.folder(stage.spec) / FILE_NAME, to_arrays(features, stage.dataset))
+    return StageResult(
+        metrics={},
+        protocol={**protocol(stage, features, backbone), "start": start_in_words(stage.spec)},
+        cost=replace(meter.read(), videos=len(stage.dataset), clips=stage.clips),
+        provenance=provenance(str(context.runtime.torch_device())),
+    )
 
 
-def build_features(spec: StageSpec) -> VideoFeatures:
-    """What the stage makes of a video; checks its options."""
-    features: VideoFeatures = build(spec.recipe["task"], "features")
+def describe_stage(
+    stage: Stage, backbone: Backbone, runtime: Runtime, meter: CostMeter, advance: Callable[[int], None]
+) -> FeatureSet:
+    """Features of all videos of a stage. Raises `VsslError` if a weight has made one that is no number."""
+    dataset = stage.dataset
+    assert stage.recipe.batch_size is not None
+    batches = evaluation_batches(dataset, stage.recipe.batch_size, runtime.loading(), meter)
+    features = describe(batches, dataset.augmentation, stage.task, backbone, runtime, advance)
+    if not features.features_VD.isfinite().all():
+        raise VsslError(f"{stage.spec}: features are not finite numbers; look at the weights they come from")
     return features
 
 
@@ -78,28 +72,26 @@ def describe(
     return FeatureSet(*predict(extract, batches, augmentation.apply, runtime, "float32", advance))
 
 
-def to_arrays(described: FeatureSet, dataset: ClipDataset) -> dict[str, object]:
+def to_arrays(features: FeatureSet, dataset: ClipDataset) -> dict[str, object]:
     """What is written: features_VD, labels_V (-1: none), names [V], class_names [N]."""
     return {
-        **{name: tensor.numpy() for name, tensor in described._asdict().items()},
+        **{name: tensor.numpy() for name, tensor in features._asdict().items()},
         "names": [video.name for video in dataset.videos],
         "class_names": list(dataset.source.class_names),
     }
 
 
-def protocol(spec: StageSpec, described: FeatureSet, backbone: Backbone) -> dict[str, Any]:
+def protocol(stage: Stage, features: FeatureSet, backbone: Backbone) -> dict[str, Any]:
     """What a reader has to know beside these features."""
-    recipe = spec.recipe
-    videos, dimension = described.features_VD.shape
+    videos, dimension = features.features_VD.shape
     return {
-        "backbone": class_name(recipe["backbone"]),
+        "backbone": class_name(stage.recipe.backbone),
         "backbone_parameters": num_parameters(backbone),
         "trained": "nothing",
-        "feature": recipe["task"]["feature"],
+        "feature": stage.task.feature,
         "feature_dim": dimension,
-        "clips_per_video": recipe["task"]["sampler"]["num_clips"],
-        "test_crop": "random" if recipe["augmentation"]["random_crop"] else "centre",
-        "data": dict(recipe["data"]),
+        "clips_per_video": stage.clips_per_sample,
+        "data": dict(stage.recipe.data),
         "videos": videos,
-        "seed": recipe["seed"],
+        "seed": stage.recipe.seed,
     }

@@ -8,54 +8,23 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 
 from vssl import distributed, stop
-from vssl.engine.loop import Callback
 from vssl.engine.runtime import Runtime
 from vssl.errors import VsslError
-from vssl.protocol.accuracy import check_average
-from vssl.stage.build import build
-from vssl.stage.evaluate import evaluate
-from vssl.stage.features import describe_videos
+from vssl.result import StageResult
+from vssl.stage.callback import Silent, StageCallback
+from vssl.stage.construct import Stage
 from vssl.stage.monitor import Monitoring
-from vssl.stage.parts import build_task
 from vssl.stage.spec import StageSpec
 from vssl.stage.store import StageStore
-from vssl.stage.train import train
 from vssl.stop import Stopped
 
 log = logging.getLogger("vssl")
-
-BODIES = {"gallery": describe_videos, "queries": describe_videos, "test": evaluate}
-"""What stages do; all others train."""
-
-
-class StageCallback(Callback, Protocol):
-    """An callback that is also told how the stage ended."""
-
-    def close(self, status: Literal["finished", "failed", "interrupted"]) -> None:
-        """The stage has ended, or is left for later; nothing follows."""
-
-
-class Silent:
-    """Callback of the processes that keep no record."""
-
-    def begin(self, step: int, share: float, clips: int) -> None:
-        """Nothing to open."""
-
-    def advance(self, clips: int, **shown: float) -> None:
-        """Nothing to show."""
-
-    def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Nothing to write."""
-
-    def close(self, status: Literal["finished", "failed", "interrupted"]) -> None:
-        """Nothing to close."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +37,7 @@ class Context:
     say: Callable[[str], None]
     plain: Mapping[str, Any]
     """The same as JSON can hold it, for a worker in another process."""
-    monitoring: Monitoring | None = None
+    monitoring: Monitoring
     """What to look at while stages train without labels."""
 
 
@@ -82,35 +51,22 @@ class Outcome:
     seconds: float = 0.0
 
 
-def check(spec: StageSpec) -> None:
-    """Construct what the recipe names, to find mistakes before anything runs. Reads no data."""
-    build_task(spec)
-    if "augmentation" in spec.recipe:
-        build(spec.recipe["augmentation"], f"{spec.name}.augmentation")
-    with torch.device("meta"):  # no memory, no random weights
-        build(spec.recipe["backbone"], "backbone")
-    if "training" in spec.recipe:
-        build(spec.recipe["training"], f"{spec.name}.training")
-    if "average" in spec.recipe:
-        check_average(spec.recipe["average"])
-
-
-def run_stage(spec: StageSpec, context: Context) -> dict[str, Any]:
+def run_stage(spec: StageSpec, context: Context) -> StageResult:
     """Run a claimed stage to its end and return its result.
 
     Whatever goes wrong is noted in the stage's folder, with the traceback in `log.txt`, and raised again.
     With several processes all of them call this: rank 0 keeps the record, and any of them notes an error.
     """
-    store, runtime = context.store, context.runtime
-    torch.set_num_threads(runtime.num_threads())
-    body = BODIES.get(spec.name) or partial(train, monitoring=context.monitoring)
+    store = context.store
+    torch.set_num_threads(context.runtime.num_threads())
     is_first = distributed.rank() == 0
     callback: StageCallback = context.make_callback(spec) if is_first else Silent()
     with _logging_to(store.folder(spec) / "log.txt", logging.INFO if is_first else logging.WARNING):
         log.info("%s: start", spec)
         try:
-            result = body(spec, store, runtime, callback)
-            result = store.finish(spec, result) if is_first else result
+            result: StageResult = spec.kind.load_body()(Stage(spec), context, callback)
+            if is_first:
+                store.finish(spec, result)
         except Exception as error:
             with stop.deferred():  # when one process fails, the others are asked to stop
                 _note(error, spec, store)
@@ -120,7 +76,7 @@ def run_stage(spec: StageSpec, context: Context) -> dict[str, Any]:
             log.info("%s: interrupted (%s)", spec, one_line(interruption))
             callback.close("interrupted")
             raise
-        log.info("%s: done, %s", spec, _short(result["metrics"]))
+        log.info("%s: done, %s", spec, _short(result.metrics))
     callback.close("finished")
     return result
 

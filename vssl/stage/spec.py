@@ -1,53 +1,141 @@
-"""What a stage is: plain data with a key."""
+"""What a stage is: a recipe of plain data, with a key."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
+from vssl.stage.kind import AUXILIARY, KINDS, StageKind
+
 KEY_LENGTH = 16
 
-PRETRAINING = ("auxiliary", "pretext")
-"""Stages that train without labels, in their order."""
+Node = Mapping[str, Any]
+"""Plain data; with a `_target_`, what one object is built from."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides what a stage gives, as values that YAML and JSON can hold.
+
+    task: what is done with the clips, or with the features; its sampler is part of it.
+    data: the videos, and how often each counts in one epoch (`repeat`). backbone, augmentation, training: as in
+    the config. batch_size: videos at once, where nothing trains. init: digest of a file of weights.
+    revision: raised to retire old results on purpose.
+    """
+
+    task: Node
+    backbone: Node
+    data: Node
+    seed: int
+    revision: int
+    augmentation: Node | None = None
+    training: Node | None = None
+    batch_size: int | None = None
+    init: str | None = None
+
+    def to_plain(self) -> dict[str, Any]:
+        """The parts that the recipe has."""
+        values = {part.name: getattr(self, part.name) for part in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    @property
+    def epochs(self) -> int:
+        """Length of the training."""
+        assert self.training is not None, "the stage trains"
+        return int(self.training["epochs"])
+
+    @property
+    def data_name(self) -> str:
+        """What people call the videos."""
+        return str(self.data.get("name") or ("synthetic" if self.is_synthetic else class_name(self.data)))
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether the videos were made up."""
+        return class_name(self.data) == "SyntheticVideos"
+
+    @property
+    def is_provisional(self) -> bool:
+        """Whether the videos have not been checked: the key changes with the check."""
+        return bool(self.data.get("provisional"))
+
+    @property
+    def words(self) -> str:
+        """What the stage is, in a few words."""
+        videos = f"{self.data_name} x {self.data['num_videos']}"
+        epochs = f", {self.epochs} epochs" if self.training else ""
+        return f"{class_name(self.task)}, {class_name(self.backbone)}, {videos}{epochs}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
 class StageSpec:
-    """One stage of a pipeline: its name, all that decides its weights, and the stage it starts from.
+    """One stage of a pipeline: its name and kind, all that decides its result, and the stage it starts from.
 
-    `recipe` holds plain values only (dicts, lists, numbers, strings). `paths` says where things lie on
-    this machine (`root` and `index` of the videos; `init`: a file of weights); it is no part of the identity.
+    `paths` says where things lie on this machine (`root` and `index` of the videos, their `decoder`; `init`: a
+    file of weights), and `options` where the parts of the recipe stand in the config, for messages. Neither is
+    part of the identity.
     """
 
     name: str
-    recipe: Mapping[str, Any] = field(compare=False)
+    kind: StageKind
+    recipe: Recipe = field(compare=False)
     parent: StageSpec | None = field(compare=False, default=None)
     paths: Mapping[str, str] = field(compare=False, default_factory=dict)
-    clips: int = field(compare=False, default=0)
-    """Clips that the stage decodes in all; for the plan and progress only."""
+    options: Mapping[str, str] = field(compare=False, default_factory=dict)
     continues: StageSpec | None = field(compare=False, default=None)
     """The longest of the shorter trainings with this recipe that the launch asks for. It is worth waiting
     for, as this one can go on where it ends. No part of the identity: the weights are the same without it."""
 
     @cached_property
     def key(self) -> str:
-        """Merkle hash of name, recipe and the parent's key: same key, same weights."""
+        """Merkle hash of name, kind, recipe and the parent's key: same key, same weights."""
         parent = self.parent.key if self.parent else None
-        return content_hash([self.name, self.recipe, parent])
+        return content_hash([self.name, self.kind.name, self.recipe.to_plain(), parent])
 
     @property
     def waits_for(self) -> list[StageSpec]:
         """Stages that have to end before this one can start."""
         return [other for other in (self.parent, self.continues) if other]
 
+    @property
+    def chain(self) -> list[StageSpec]:
+        """This stage and its ancestors, the first one first."""
+        return [*(self.parent.chain if self.parent else []), self]
+
+    @property
+    def is_provisional(self) -> bool:
+        """Whether the key waits for a check: of the stage's own videos, or of those before it."""
+        return any(spec.recipe.is_provisional for spec in self.chain)
+
+    @property
+    def clip_names(self) -> tuple[str, ...]:
+        """What the clips of a sample are called, where not by number."""
+        return ("student clip", "teacher clip") if self.kind is AUXILIARY else ()
+
     def shortened(self, epochs: int) -> StageSpec:
         """The same training with fewer epochs."""
-        training = {**self.recipe["training"], "epochs": epochs}
-        return replace(self, recipe={**self.recipe, "training": training})
+        training = {**(self.recipe.training or {}), "epochs": epochs}
+        return replace(self, recipe=replace(self.recipe, training=training))
+
+    def option(self, part: str) -> str:
+        """Where a part of the recipe stands in the config."""
+        return self.options.get(part, f"{self.name}.{part}")
+
+    def to_plain(self) -> dict[str, Any]:
+        """All that went into the key, for `recipe.yaml`."""
+        parent = f"{self.parent.name}/{self.parent.key}" if self.parent else None
+        about = {"stage": self.name, "kind": self.kind.name, "key": self.key, "parent": parent}
+        return {**about, **self.recipe.to_plain()}
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any], parent: StageSpec | None, **others: Any) -> StageSpec:
+        """The stage that `to_plain` wrote, after its parent."""
+        recipe = Recipe(**{part.name: plain[part.name] for part in fields(Recipe) if part.name in plain})
+        return cls(plain["stage"], KINDS[plain["kind"]], recipe, parent, **others)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, StageSpec) and self.key == other.key
@@ -58,26 +146,6 @@ class StageSpec:
     def __str__(self) -> str:
         return f"{self.name} {self.key[:8]}"
 
-    @property
-    def chain(self) -> list[StageSpec]:
-        """This stage and its ancestors, the first one first."""
-        return [*(self.parent.chain if self.parent else []), self]
-
-
-def to_plain(spec: StageSpec) -> list[dict[str, Any]]:
-    """The stage and its ancestors as JSON can hold them, for another process."""
-    parts = ("name", "recipe", "paths", "clips")
-    return [{part: getattr(one, part) for part in parts} for one in spec.chain]
-
-
-def from_plain(chain: list[dict[str, Any]]) -> StageSpec:
-    """The stage that `to_plain` took apart."""
-    spec = None
-    for parts in chain:
-        spec = StageSpec(**parts, parent=spec)
-    assert spec is not None, "a chain has at least one stage"
-    return spec
-
 
 def content_hash(value: object) -> str:
     """Hash plain data. 1 and 1.0 are the same number; the order of keys does not matter."""
@@ -85,19 +153,18 @@ def content_hash(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
 
 
-def class_name(node: Mapping[str, Any]) -> str:
+def class_name(node: Node) -> str:
     """Name of the class that a config node points at, for words shown to people."""
     return str(node["_target_"]).rsplit(".", 1)[-1]
 
 
-def data_name(data: Mapping[str, Any]) -> str:
-    """What people call the videos of a recipe."""
-    return str(data.get("name") or ("synthetic" if is_synthetic(data) else class_name(data)))
-
-
-def is_synthetic(data: Mapping[str, Any]) -> bool:
-    """Whether the videos of a recipe were made up."""
-    return class_name(data) == "SyntheticVideos"
+def leaves(node: Node, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """All values of nested mappings, by dotted path."""
+    for name, value in node.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _canonical(value: object) -> object:

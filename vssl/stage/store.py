@@ -7,8 +7,10 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +18,46 @@ import yaml
 
 from vssl.errors import VsslError
 from vssl.files import remove_leftovers, write_atomically
+from vssl.result import StageResult
 from vssl.stage.spec import StageSpec
 
-FORMAT = 1
-"""Version of the folder's layout. A folder with a higher one was written by a newer vssl."""
+FORMAT = 2
+"""Version of the layout of the folders."""
+
+Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The parser in C takes a tenth of the time."""
+
+
+@dataclass(frozen=True)
+class StoredStage:
+    """A stage of which nothing is known but its folder."""
+
+    spec: StageSpec
+    folder: Path
+
+    @cached_property
+    def result(self) -> StageResult | None:
+        """What it came to; None if it is not finished."""
+        return read_result(self.folder)
+
+    @property
+    def finished(self) -> StageResult:
+        """What it came to. Raises `VsslError` if it is not finished."""
+        if self.result is None:
+            raise VsslError(f"{self.folder}: not finished; run it to its end first")
+        return self.result
 
 
 class StageStore:
-    """All stages under `<outputs>/stages/<name>/<key>/`."""
+    """All stages under `<outputs>/stages/<name>/<key>/`.
+
+    Raises `VsslError` for a folder that was written with another layout.
+    """
 
     def __init__(self, outputs: Path) -> None:
         self.root = outputs / "stages"
+        if (any_recipe := next(self.root.glob("*/*/recipe.yaml"), None)) is not None:
+            _read_recipe(any_recipe)
 
     def folder(self, spec: StageSpec) -> Path:
         """The stage's folder, whether it exists yet or not."""
@@ -37,8 +68,8 @@ class StageStore:
 
         Raises `VsslError` if there is none, or more than one.
         """
-        if start is None:
-            raise VsslError("which stage? give the beginning of its key: stage=KEY (mode=status shows them)")
+        if not start:
+            raise VsslError("stage=null: needs the beginning of a key; stage=KEY (mode=status shows them)")
         folders = {path.name for path in self.root.glob(f"*/{start}*")}
         keys = folders | {key for key in others if key.startswith(start)}
         if len(keys) != 1:
@@ -46,21 +77,23 @@ class StageStore:
             raise VsslError(f"stage={start}: {found}; give the beginning of a key (mode=status shows them)")
         return keys.pop()
 
-    def result(self, spec: StageSpec) -> dict[str, Any] | None:
-        """The result of a finished stage, or None. A folder of a newer vssl raises `VsslError`."""
-        path = self.folder(spec) / "result.json"
-        try:
-            result: dict[str, Any] = json.loads(path.read_text())
-        except FileNotFoundError:
-            return None
-        except ValueError as error:
-            raise VsslError(f"{path}: not JSON ({error}); delete the file to run the stage again") from error
-        if result.get("format", 0) > FORMAT:
-            raise VsslError(
-                f"{path}: written by a newer vssl (format {result['format']}, this one knows {FORMAT}); "
-                "update vssl or choose another outputs=DIR"
-            )
-        return result
+    def open(self, start: str | None) -> StoredStage:
+        """The stage whose key begins with `start`, with its ancestors, from their folders alone."""
+        [folder] = self.root.glob(f"*/{self.key(start)}")
+        return self._stored(folder)
+
+    def all(self, name: str = "*") -> Iterator[StoredStage]:
+        """Every stage that has a recipe, in order; those of one name alone, if it is given."""
+        for path in sorted(self.root.glob(f"{name}/*/recipe.yaml")):
+            yield self._stored(path.parent)
+
+    def finished(self, name: str = "*") -> Iterator[StoredStage]:
+        """The same, of stages that have a result."""
+        return (stage for stage in self.all(name) if (stage.folder / "result.json").exists())
+
+    def result(self, spec: StageSpec) -> StageResult | None:
+        """The result of a finished stage, or None. A folder of another layout raises `VsslError`."""
+        return read_result(self.folder(spec))
 
     @contextmanager
     def claim(self, spec: StageSpec) -> Iterator[bool]:
@@ -81,8 +114,7 @@ class StageStore:
             remove_leftovers(folder)
             owner = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
             write_atomically(folder / "owner.json", json.dumps(owner))
-            recipe = yaml.safe_dump(describe(spec), sort_keys=False, width=110)
-            write_atomically(folder / "recipe.yaml", recipe)
+            write_atomically(folder / "recipe.yaml", to_yaml({"format": FORMAT, **spec.to_plain()}))
             (folder / "failed.json").unlink(missing_ok=True)
             yield True
 
@@ -109,11 +141,62 @@ class StageStore:
         note = {"reason": reason, "time": time.time()}
         write_atomically(self.folder(spec) / "failed.json", json.dumps(note))
 
-    def finish(self, spec: StageSpec, result: Mapping[str, Any]) -> dict[str, Any]:
+    def finish(self, spec: StageSpec, result: StageResult) -> None:
         """Mark the stage as done; the last file that is written into its folder."""
-        whole = {"format": FORMAT, "stage": spec.name, "key": spec.key, **result}
+        whole = {"format": FORMAT, "stage": spec.name, "key": spec.key, **result.to_plain()}
         write_atomically(self.folder(spec) / "result.json", json.dumps(whole, indent=2) + "\n")
-        return whole
+
+    def _stored(self, folder: Path) -> StoredStage:
+        plain = _read_recipe(folder / "recipe.yaml")
+        parent = self._stored(self.root / plain["parent"]).spec if plain["parent"] else None
+        spec = StageSpec.from_plain(plain, parent)
+        if spec.key != folder.name:
+            raise VsslError(
+                f"{folder / 'recipe.yaml'}: not the recipe of stage {folder.name}; it was changed by hand, "
+                "delete that folder"
+            )
+        return StoredStage(spec, folder)
+
+
+def to_yaml(plain: dict[str, Any]) -> str:
+    """Plain data for people to read."""
+    return yaml.safe_dump(plain, sort_keys=False, width=110)
+
+
+def read_result(folder: Path) -> StageResult | None:
+    """What stands in the `result.json` of a stage's folder; None if there is none."""
+    path = folder / "result.json"
+    try:
+        plain: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise VsslError(f"{path}: not JSON ({error}); delete the file to run the stage again") from error
+    _check_format(plain, path)
+    return StageResult.from_plain({k: v for k, v in plain.items() if k not in ("format", "stage", "key")})
+
+
+def _read_recipe(path: Path) -> dict[str, Any]:
+    try:
+        plain: dict[str, Any] = yaml.load(path.read_text(), Loader)  # noqa: S506  it is a safe one
+    except FileNotFoundError as error:
+        raise VsslError(
+            f"{path}: not there; copy that stage's folder too, or delete what rests on it"
+        ) from error
+    except yaml.YAMLError as error:
+        raise VsslError(f"{path}: damaged; delete that folder and run again") from error
+    _check_format(plain, path)
+    return plain
+
+
+def _check_format(plain: dict[str, Any], path: Path) -> None:
+    found = plain.get("format", 1)
+    if found != FORMAT:
+        age = "a newer" if found > FORMAT else "an older"
+        raise VsslError(
+            f"{path}: written by {age} vssl (format {found}, this one has {FORMAT}); choose another outputs=DIR, "
+            "or read it with that vssl"
+        )
 
 
 def is_claimed(folder: Path) -> bool:
@@ -126,9 +209,3 @@ def is_claimed(folder: Path) -> bool:
     except (BlockingIOError, PermissionError):
         return True
     return False
-
-
-def describe(spec: StageSpec) -> dict[str, Any]:
-    """The stage as plain data for `recipe.yaml`: everything that went into its key."""
-    parent = f"{spec.parent.name}/{spec.parent.key}" if spec.parent else None
-    return {"stage": spec.name, "key": spec.key, "parent": parent, **spec.recipe}

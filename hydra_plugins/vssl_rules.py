@@ -1,0 +1,94 @@
+"""Recipes: experiment files that say with `rules` which values hold with which choices.
+
+    rules:
+      - when: {pretext: vspp, backbone: [r3d_10, r2plus1d_10], auxiliary: not none}   # choices of groups
+        set: {pretext: {training: {epochs: 20}}}                                      # values that hold then
+
+Rules are laid over the config in their order, the command line's values over them. Hydra asks this config source
+before it opens such a file itself, and so composes and prints the values as any others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.object_type import ObjectType
+from hydra.plugins.config_source import ConfigResult, ConfigSource
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf
+
+from vssl.errors import VsslError
+
+GROUPS = ("backbone", "auxiliary", "pretext", "protocol")
+"""What a rule may ask for, in the order in which a path of this source names the choices."""
+
+OmegaConf.register_new_resolver("with", lambda node, changes: OmegaConf.merge(node, changes), replace=True)
+# ${with:${pretext.sampler},{wrap_lookahead:3}} is the same node with another value
+
+
+class RulesSource(ConfigSource):
+    """Serves `experiment/NAME` for files with rules: a choice of `recipe/NAME`, which is empty; and, to be laid
+    over all else, `rules/NAME/CHOICES`, the values that hold with these choices."""
+
+    @staticmethod
+    def scheme() -> str:
+        return "rules"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        folder, _, name = config_path.removesuffix(".yaml").partition("/")
+        config = OmegaConf.create()
+        if folder == "rules":
+            name, *choices = name.split("/")
+            config = applying(self._rules(name), dict(zip(GROUPS, choices, strict=True)))
+        elif folder == "experiment":
+            config = OmegaConf.create({"defaults": [{"override /recipe": name}]})
+        return ConfigResult(self.provider, self.full_path(), config, header={"package": "_global_"})
+
+    def available(self) -> bool:
+        return True
+
+    def is_group(self, config_path: str) -> bool:
+        return config_path in ("recipe", "rules")
+
+    def is_config(self, config_path: str) -> bool:
+        folder, _, name = config_path.removesuffix(".yaml").partition("/")
+        return folder == "rules" or (folder in ("experiment", "recipe") and bool(self._rules(name)))
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        return []
+
+    def _rules(self, name: str) -> Iterable[DictConfig]:
+        path = Path(self.path, "experiment", f"{name}.yaml")
+        content: Any = OmegaConf.load(path) if path.is_file() else {}
+        rules: Iterable[DictConfig] = content.get("rules") or []
+        return rules
+
+
+def applying(rules: Iterable[DictConfig], choices: dict[str, str]) -> DictConfig:
+    """One config of all rules that hold for these choices."""
+    config = OmegaConf.create()
+    for rule in rules:
+        if unknown := set(rule) - {"when", "set"} | set(rule.get("when", {})) - set(GROUPS):
+            raise VsslError(f"experiment: a rule knows no {min(unknown)!r}; it has set, and when ({', '.join(GROUPS)})")
+        if all(_holds(choices[group], wanted) for group, wanted in rule.get("when", {}).items()):
+            config.merge_with(rule.set)
+    return config
+
+
+def _holds(choice: str, wanted: Any) -> bool:
+    """Whether a choice is the one wanted, one of those, or, after "not ", another one."""
+    if isinstance(wanted, str):
+        return choice != wanted.removeprefix("not ") if wanted.startswith("not ") else choice == wanted
+    return choice in wanted
+
+
+class RulesPath(SearchPathPlugin):
+    """Puts the source of rules in front of the folder of config files."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        [conf] = [one.path for one in search_path.get_path() if one.provider == "main"] or [None]
+        if conf is not None:
+            search_path.prepend("vssl", f"rules://{conf.removeprefix('file://')}")

@@ -1,0 +1,75 @@
+"""A rehearsal (`experiment=quick`): any pipeline or sweep, brought down to seconds on a CPU.
+
+It works on the config of a point after everything else has been chosen, the rows of a sweep file included, so
+that nothing escapes it. What differs stays different: stages that are distinct in a sweep are distinct here.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+PLACES = ("root", "index", "lists", "decoder", "published")
+"""Values of a source that do not say which videos it has."""
+
+
+def shrink(cfg: DictConfig) -> None:
+    """Make the config small in place, if `quick` says how; other configs stay as they are."""
+    quick = cfg.get("quick")
+    if not quick or quick.get("is_done"):
+        return
+    with open_dict(cfg):
+        if not str(cfg.backbone._target_).endswith(".Tiny"):
+            cfg.backbone = {**quick.backbone, "widths": _widths(cfg.backbone, quick)}
+        for parent, name in ((cfg, "source"), (cfg.downstream, "train"), (cfg.downstream, "test")):
+            parent[name] = _videos(parent[name], quick.videos, is_test=name == "test")
+        cfg.downstream.num_classes = quick.num_classes
+        for node in _nodes(cfg):
+            _shorten(node, quick)
+        cfg.quick.is_done = True
+
+
+def _widths(backbone: DictConfig, quick: DictConfig) -> list[int]:
+    """Widths of the small backbone that only this backbone has."""
+    return [*quick.backbone.widths[:-1], 16 + _number(backbone) % 48]
+
+
+def _videos(source: DictConfig, videos: DictConfig, is_test: bool) -> DictConfig:
+    """Synthetic videos that only this source has."""
+    chosen = {name: value for name, value in source.items() if name not in PLACES}
+    appearance = "test" if is_test else "train"
+    return OmegaConf.merge(videos, {"seed": _number(chosen) % 10_000, "appearance": appearance})  # type: ignore[return-value]
+
+
+def _number(node: Any) -> int:
+    """A number that only this content has."""
+    return zlib.crc32(repr(OmegaConf.to_container(OmegaConf.create(node), resolve=False)).encode())
+
+
+def _nodes(cfg: DictConfig) -> Iterator[DictConfig]:
+    """All nodes of the config, but for what says how small to make it."""
+    for name in cfg:
+        is_own = not OmegaConf.is_interpolation(cfg, name) and not OmegaConf.is_missing(cfg, name)
+        if name != "quick" and is_own and isinstance(cfg[name], DictConfig):
+            yield cfg[name]
+            yield from _nodes(cfg[name])
+
+
+def _shorten(node: DictConfig, quick: DictConfig) -> None:
+    """Fewer epochs, clips and keys, and smaller batches; what is no whole number is left to the checks."""
+    is_test = str(node.get("_target_")).endswith(".UniformClips")
+    rules: dict[str, Callable[[int], int]] = {
+        "epochs": lambda epochs: math.ceil(epochs / quick.epochs_by),
+        "batch_size": lambda size: min(size, quick.batch_size),
+        "micro_batch": lambda size: size if node.batch_size % size == 0 else node.batch_size,
+        "num_clips": lambda clips: min(clips, quick.num_clips) if is_test else clips,
+        "queue_size": lambda size: max(quick.batch_size, size // quick.queue_by),
+    }
+    for name, rule in rules.items():
+        is_own = name in node and not OmegaConf.is_interpolation(node, name)
+        if is_own and isinstance(node[name], int) and node[name] > 0:
+            node[name] = rule(node[name])

@@ -1,0 +1,191 @@
+"""The objects that a recipe names. What cannot run is found here, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from vssl.checks import check_at_least
+from vssl.data.augmentation import Augmentation
+from vssl.data.dataset import ClipDataset
+from vssl.engine.loader import Steps
+from vssl.engine.training import Training
+from vssl.errors import OptionError, VsslError
+from vssl.stage.build import build
+from vssl.stage.spec import StageSpec, content_hash
+from vssl.types import Backbone, VideoSource
+
+NOMINAL_FRAMES = 300
+"""Length of a video of which nothing is known yet."""
+
+Made = TypeVar("Made")
+
+
+class Stage:
+    """The objects of one stage, made when they are asked for; all errors name the option at fault.
+
+    `shared` keeps what other stages have as well: in a sweep, most of them.
+    """
+
+    def __init__(self, spec: StageSpec, shared: dict[str, Any] | None = None) -> None:
+        self.spec, self.recipe = spec, spec.recipe
+        self._shared = {} if shared is None else shared
+
+    @cached_property
+    def task(self) -> Any:
+        """What is done: a `Task`, `VideoFeatures`, or an `Evaluation`."""
+        return self._built("task")
+
+    @cached_property
+    def training(self) -> Training | None:
+        """How it trains; None if it does not."""
+        training: Training | None = self._built("training") if self.recipe.training else None
+        return training
+
+    @cached_property
+    def source(self) -> VideoSource:
+        """The videos; they are not prepared."""
+        data = {name: value for name, value in self.recipe.data.items() if name != "repeat"}
+        places = {name: path for name, path in self.spec.paths.items() if name != "init"}
+        made: VideoSource = self._once("data", {**data, **places}, lambda node, where: build(node, where))
+        return made
+
+    @cached_property
+    def dataset(self) -> ClipDataset:
+        """The clips: sampler and augmentation on the videos. Only a training replaces bad ones."""
+        augmentation: Augmentation = self._built("augmentation")
+        repeat: int = self.recipe.data["repeat"]
+        _check(self.spec.option("repeat"), lambda name: check_at_least(name, repeat, 1), repeat)
+        return ClipDataset(
+            self.source,
+            self.task.sampler,
+            augmentation,
+            seed=self.recipe.seed,
+            repeat=repeat,
+            replace_bad=self.spec.kind.trains,
+        )
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of one epoch; as published where the videos are not checked."""
+        if self.recipe.is_provisional:
+            return int(self.recipe.data["num_videos"] * self.recipe.data["repeat"])
+        return len(self.dataset)
+
+    @property
+    def steps(self) -> Steps:
+        """The steps of the training."""
+        assert self.training is not None, "the stage trains"
+        try:
+            return Steps(self.num_samples, self.training, self.recipe.seed)
+        except OptionError as error:
+            raise error.below(self.spec.option("training")) from error
+
+    @property
+    def clips_per_sample(self) -> int:
+        """Clips that the sampler cuts from a video: as many from each."""
+        sampler, rng = self.task.sampler, np.random.default_rng(0)
+        return len(sampler.plan(max(NOMINAL_FRAMES, sampler.min_frames), rng).frames_KT)
+
+    @property
+    def clips(self) -> int:
+        """Clips that the stage decodes in all."""
+        if self.recipe.augmentation is None:
+            return 0
+        return self.clips_per_sample * (self.steps.samples if self.training else self.num_samples)
+
+    def backbone(self) -> Backbone:
+        """A backbone with fresh weights, drawn from the recipe's seed."""
+        torch.manual_seed(self.recipe.seed)
+        backbone: Backbone = self._built("backbone")
+        return backbone
+
+    def check(self, processes: int = 1) -> None:
+        """Make everything, on no device and reading no video, to find mistakes before anything runs.
+
+        `processes` will train it together. Raises `OptionError` or `VsslError`.
+        """
+        self._once("meta", self.recipe.backbone, self._on_meta)
+        _ = self.task
+        if self.recipe.augmentation is None:
+            return
+        if not self.recipe.is_provisional:
+            _ = self.dataset
+            if self.spec.kind.labelled and "num_classes" in self.recipe.task:
+                self._check_labels()
+        if self.recipe.batch_size is not None:
+            size = self.recipe.batch_size
+            _check(self.spec.option("batch_size"), lambda name: check_at_least(name, size, 1), size)
+        if self.training:
+            self.training.check_ranks(processes, len(self.steps.micro_batches(0)))
+
+    def _check_labels(self) -> None:
+        classes = self.recipe.task["num_classes"]
+        key = content_hash(["labels", dict(self.recipe.data), classes])
+        if key not in self._shared:
+            check_labels(labels(self.dataset), classes, self.spec)
+            self._shared[key] = True
+
+    def _on_meta(self, node: Any, where: str) -> None:
+        with torch.device("meta"):  # no memory, no random weights
+            build(node, self.spec.option("backbone"))
+
+    def _built(self, part: str) -> Any:
+        node = getattr(self.recipe, part)
+        return build(node, self.spec.option(part))
+
+    def _once(self, part: str, node: Any, make: Callable[[Any, str], Made]) -> Made:
+        """Made by the first stage that asks for it."""
+        key = content_hash([part, dict(node)])
+        if key not in self._shared:
+            self._shared[key] = make(node, self.spec.option(part))
+        made: Made = self._shared[key]
+        return made
+
+
+def _check(option: str, check: Callable[[str], None], value: object) -> None:
+    """Check a whole number that no constructor takes."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise OptionError(option, value, "not a whole number", "give a whole number")
+    check(option)
+
+
+def link(stages: Iterable[Stage]) -> list[StageSpec]:
+    """The stages, each with the longest of the shorter trainings that it passes through on its way."""
+    stages = list(stages)
+    families: dict[str, list[StageSpec]] = {}
+    for stage in stages:
+        if stage.training and not stage.training.schedule.depends_on_length:
+            families.setdefault(stage.spec.shortened(0).key, []).append(stage.spec)
+    shorter: dict[StageSpec, StageSpec] = {}
+    for family in families.values():
+        family.sort(key=lambda spec: spec.recipe.epochs)
+        shorter.update(zip(family[1:], family, strict=False))
+    return [replace(s.spec, continues=shorter[s.spec]) if s.spec in shorter else s.spec for s in stages]
+
+
+def labels(dataset: ClipDataset) -> torch.Tensor:
+    """The labels [V] of all videos, -1 where there is none."""
+    return torch.tensor([-1 if video.label is None else video.label for video in dataset.videos])
+
+
+def check_labels(labels_V: torch.Tensor, num_classes: int, spec: StageSpec) -> None:
+    """Raise `VsslError` if a video has no class, or none of the first `num_classes`."""
+    data = spec.option("data")
+    if missing := int((labels_V < 0).sum()):
+        raise VsslError(
+            f"{data}: {missing} of {len(labels_V)} videos have no class, so nothing can be right or wrong about "
+            "them; give them a class (mode=check counts those without one), or leave them out"
+        )
+    if (highest := int(labels_V.max())) >= num_classes:
+        raise OptionError(
+            "protocol.num_classes",
+            num_classes,
+            f"a video of {data} is of class {highest} (from 0)",
+            "null takes as many as there are",
+        )
