@@ -112,24 +112,18 @@ def places(config: DictConfig) -> list[tuple[str, list[str]]]:
     """All places of a sweep file's table, row by row: the label of the row, and the overrides.
 
     A row is a label and overrides, {label: VSPP, overrides: [auxiliary=none]}, and so is a column;
-    `sweep.overrides` are those of the whole table. An override that has stand-ins makes way for them.
+    `sweep.overrides` are those of the whole table.
     """
     nothing = {"label": "", "overrides": []}
     rows, columns = (OmegaConf.select(config, f"sweep.{name}") or [nothing] for name in ("rows", "columns"))
     shared = OmegaConf.select(config, "sweep.overrides") or []
     return [
-        (row["label"], _with_stand_ins([*shared, *row["overrides"], *_column(column)], config.stand_ins))
-        for row in rows
-        for column in columns
+        (row["label"], [*shared, *row["overrides"], *_column(column)]) for row in rows for column in columns
     ]
 
 
 def _column(column: DictConfig | dict[str, Any]) -> list[str]:
     return [*column["overrides"], f"column={_quoted(column['label'])}"] if column["label"] else []
-
-
-def _with_stand_ins(overrides: list[str], stand_ins: DictConfig) -> list[str]:
-    return [new for old in overrides for new in stand_ins.get(old, [old])]
 
 
 def _varied(points: list[list[str]]) -> list[list[str]]:

@@ -4,8 +4,8 @@
       - when: {pretext: vspp, backbone: [r3d_10, r2plus1d_10], auxiliary: not none}   # choices of groups
         set: {pretext: {training: {epochs: 20}}}                                      # values that hold then
 
-Rules are laid over the config in their order, the command line's values over them. Hydra asks this config source
-before it opens such a file itself, and so composes and prints the values as any others.
+Rules are laid over the config in their order, the command line's values over them. Hydra asks this config
+source before it opens such a file itself, and so composes and prints the values as any others.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from vssl.errors import VsslError
 GROUPS = ("backbone", "auxiliary", "pretext", "protocol")
 """What a rule may ask for, in the order in which a path of this source names the choices."""
 
-OmegaConf.register_new_resolver("with", lambda node, changes: OmegaConf.merge(node, changes), replace=True)
+OmegaConf.register_new_resolver("with", OmegaConf.merge, replace=True)
 # ${with:${pretext.sampler},{wrap_lookahead:3}} is the same node with another value
 
 
 class RulesSource(ConfigSource):
-    """Serves `experiment/NAME` for files with rules: a choice of `recipe/NAME`, which is empty; and, to be laid
-    over all else, `rules/NAME/CHOICES`, the values that hold with these choices."""
+    """Serves `experiment/NAME` for files with rules: a choice of `recipe/NAME`, which is empty; and, to be
+    laid over all else, `rules/NAME/CHOICES`, the values that hold with these choices."""
 
     @staticmethod
     def scheme() -> str:
@@ -72,7 +72,9 @@ def applying(rules: Iterable[DictConfig], choices: dict[str, str]) -> DictConfig
     config = OmegaConf.create()
     for rule in rules:
         if unknown := set(rule) - {"when", "set"} | set(rule.get("when", {})) - set(GROUPS):
-            raise VsslError(f"experiment: a rule knows no {min(unknown)!r}; it has set, and when ({', '.join(GROUPS)})")
+            raise VsslError(
+                f"experiment: a rule knows no {min(unknown)!r}; it has set, and when ({', '.join(GROUPS)})"
+            )
         if all(_holds(choices[group], wanted) for group, wanted in rule.get("when", {}).items()):
             config.merge_with(rule.set)
     return config
@@ -89,6 +91,5 @@ class RulesPath(SearchPathPlugin):
     """Puts the source of rules in front of the folder of config files."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        [conf] = [one.path for one in search_path.get_path() if one.provider == "main"] or [None]
-        if conf is not None:
+        for conf in [one.path for one in search_path.get_path() if one.provider == "main"]:
             search_path.prepend("vssl", f"rules://{conf.removeprefix('file://')}")

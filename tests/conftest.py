@@ -21,8 +21,10 @@ from vssl.engine.loader import evaluation_batches
 from vssl.engine.runtime import Runtime
 from vssl.engine.training import SGD, StepDecay, Training
 from vssl.pipeline import merge, plan
+from vssl.stage.callback import Silent
+from vssl.stage.context import Context
 from vssl.stage.features import describe
-from vssl.stage.run import Context, Silent, run_stage
+from vssl.stage.run import run_stage
 from vssl.stage.store import StageStore
 
 ROOT = Path(__file__).parent.parent

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ class Point:
     seed: int
     chain: list[StageSpec]
     column: str = ""
-    cfg: DictConfig = field(default_factory=DictConfig, compare=False, repr=False)
+    cfg: DictConfig = field(default_factory=OmegaConf.create, compare=False, repr=False)
 
 
 def plan(cfg: DictConfig, provisional: bool = False) -> list[StageSpec]:
@@ -50,10 +51,8 @@ def plan(cfg: DictConfig, provisional: bool = False) -> list[StageSpec]:
     value that the user has to give.
     """
     shrink(cfg)
-    try:
+    with naming_options(cfg):
         return _Chain({name: _resolved(cfg[name]) for name in PARTS}, provisional).build()
-    except OptionError as error:
-        raise as_given(error, cfg) from error
 
 
 def merge(chains: Iterable[list[StageSpec]]) -> list[StageSpec]:
@@ -115,7 +114,12 @@ class _Chain:
         )
         paths = {key: source[key] for key in PLACES if key in source}
         options = {part: f"{path}.{part}" for part in (*inside, "revision")}
-        options |= {"task": path, "backbone": "backbone", "data": data, "repeat": f"{repeat_path or data}.repeat"}
+        options |= {
+            "task": path,
+            "backbone": "backbone",
+            "data": data,
+            "repeat": f"{repeat_path or data}.repeat",
+        }
         parent = self.stages[-1] if self.stages else None
         paths |= {"init": weights} if weights else {}
         self.stages.append(StageSpec(name, kind, recipe, parent, paths, options))
@@ -158,8 +162,8 @@ class _Chain:
         if (one := class_names(train)) != (other := class_names(test)):
             only = ", ".join(sorted(set(one) ^ set(other))[:3]) or "their order"
             raise VsslError(
-                f"downstream: train and test do not have the same classes ({only}); label them alike, or give "
-                "both lists the same classes.txt"
+                f"downstream: train and test do not have the same classes ({only}); label them alike, or "
+                "give both lists the same classes.txt"
             )
 
 
@@ -173,9 +177,13 @@ def _resolved(value: Any) -> Any:
     return plain(value) if isinstance(value, DictConfig) else value
 
 
-def as_given(error: OptionError, cfg: DictConfig) -> OptionError:
-    """The same error, its option where the value was given: a node may take it from another one by `${...}`."""
-    return error.renamed(lambda option: origin(cfg, option))
+@contextmanager
+def naming_options(cfg: DictConfig) -> Iterator[None]:
+    """Errors in the block name an option where its value was given, behind all `${...}`."""
+    try:
+        yield
+    except OptionError as error:
+        raise error.renamed(lambda option: origin(cfg, option)) from error
 
 
 def origin(cfg: DictConfig, option: str) -> str:
@@ -186,7 +194,8 @@ def origin(cfg: DictConfig, option: str) -> str:
         if not isinstance(node, DictConfig) or name not in node:
             return option
         if OmegaConf.is_interpolation(node, name):
-            written = str(OmegaConf.to_container(node, resolve=False)[name])  # type: ignore[call-overload]
+            unresolved: Any = OmegaConf.to_container(node, resolve=False)
+            written = str(unresolved[name])
             if target := _target(written, names[:place]):
                 return origin(cfg, ".".join([target, *names[place + 1 :]]))
             return option
@@ -195,7 +204,7 @@ def origin(cfg: DictConfig, option: str) -> str:
 
 
 def _target(written: str, above: list[str]) -> str | None:
-    """What `${a.b}`, `${.b}` or the first argument of `${with:${a.b},...}` refers to, as a path from the root."""
+    """The path, from the root, that `${a.b}`, `${.b}` or `${with:${a.b},...}` refers to."""
     found = re.fullmatch(r"\$\{(?:\w+:\$\{)?(\.*)([\w.]+)\}.*", written)
     if not found:
         return None

@@ -52,7 +52,7 @@ def _number(node: Any) -> int:
 
 def _nodes(cfg: DictConfig) -> Iterator[DictConfig]:
     """All nodes of the config, but for what says how small to make it."""
-    for name in cfg:
+    for name in map(str, cfg):
         is_own = not OmegaConf.is_interpolation(cfg, name) and not OmegaConf.is_missing(cfg, name)
         if name != "quick" and is_own and isinstance(cfg[name], DictConfig):
             yield cfg[name]

@@ -15,8 +15,8 @@ to, and `reachable`, the best that the targets allow."""
 class Metric:
     """A number that a protocol reports, and how people are shown it.
 
-    name: in result.json. label: in tables. headline: the number that a table compares, with its deviation over
-    the seeds. percent: a share of 1 that is shown in percent; other numbers are shown as they are.
+    name: in result.json. label: in tables. headline: the number that a table compares, with its deviation
+    over the seeds. percent: a share of 1 that is shown in percent; other numbers are shown as they are.
     """
 
     name: str
@@ -32,10 +32,10 @@ class Cost:
 
     `seconds` of wall time; in `waiting_seconds` of them a batch was waited for (a GPU may still have
     computed), `monitor_seconds` went into the monitor, and `inherited_seconds` were spent by the shorter
-    training that this one continues. `loader_seconds`: processor time of all loader processes. `gpus`: 0 on a
-    CPU. `peak_memory_bytes`: the most that tensors took on one GPU; on a CPU, that the process has ever taken.
-    `energy_joules`: of the GPUs; None where there is no meter. `videos` and `clips` that were seen, as often as
-    they were seen, and `steps` of a training.
+    training that this one continues. `loader_seconds`: processor time of all loader processes. `gpus`: 0 on
+    a CPU. `peak_memory_bytes`: the most that tensors took on one GPU; on a CPU, that the process has ever
+    taken. `energy_joules`: of the GPUs; None where there is no meter. `videos` and `clips` that were seen, as
+    often as they were seen, and `steps` of a training.
     """
 
     seconds: float

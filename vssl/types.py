@@ -16,16 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vssl.errors import VsslError
+from vssl.result import References
 
 Batch = dict[str, Tensor]
 """A collated batch: `clips` (uint8 from the loader, float after augmentation) [B,K,C,T,H,W], `label`
 int64 [B] (-1 where a video has none), `index` [B] of the samples, `bad_video` [B] (the video that a sample
 was to be made of but could not; -1 where all is well), one int64 [B] per target of the sampler, and the
 numbers that the augmentation drew."""
-
-References = Mapping[str, Mapping[str, float]]
-"""What to read a metric against, by its name: values by what they are, such as `chance`, what guessing comes
-to, and `reachable`, the best that the targets allow."""
 
 
 class StepOutput(NamedTuple):

@@ -13,6 +13,7 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 from numpy.typing import NDArray
 from torch.utils.data import default_collate
+from vssl.stage.parts import build_backbone, build_task
 
 from benchmarks.measuring import ROOT, device, synchronise
 from vssl.data.augmentation import Augmentation
@@ -23,8 +24,7 @@ from vssl.engine.runtime import Runtime
 from vssl.engine.training import Training
 from vssl.pipeline import plan
 from vssl.stage.build import build
-from vssl.stage.parts import build_backbone, build_task
-from vssl.stage.run import Silent
+from vssl.stage.callback import Silent
 from vssl.stage.spec import StageSpec
 from vssl.types import Batch, Video
 

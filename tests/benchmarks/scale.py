@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from vssl.stage.parts import build_task
 
 from benchmarks.fake_clips import LENGTH, runtime, seconds_per_step, stages
 from benchmarks.measuring import Options, Table, in_turns, median, processor, spread
@@ -27,7 +28,6 @@ from vssl.engine.cost import CostMeter
 from vssl.engine.loader import Loading, Steps, training_batches
 from vssl.engine.training import Training
 from vssl.stage.build import build
-from vssl.stage.parts import build_task
 from vssl.types import Video
 
 SIZES = (100, 1_000, 10_000, 240_000)

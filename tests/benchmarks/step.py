@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+from vssl.stage.parts import build_backbone, build_task
 
 from benchmarks.fake_clips import batch_of, runtime, seconds_per_step, stages
 from benchmarks.measuring import FOLDER, Options, Table, cores, device, median, spread, wall
@@ -16,7 +17,6 @@ from vssl.engine.precision import Precision
 from vssl.engine.runtime import Runtime
 from vssl.protocol.finetune import Classifier
 from vssl.stage.build import build
-from vssl.stage.parts import build_backbone, build_task
 from vssl.stage.spec import StageSpec
 
 PEAK = {

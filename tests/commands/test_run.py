@@ -7,7 +7,7 @@ import pytest
 from vssl.commands.run import run_forest
 from vssl.dispatch.job import open_context
 from vssl.errors import VsslError
-from vssl.stage.run import Outcome
+from vssl.stage.context import Outcome
 from vssl.stop import Stopped
 
 

@@ -227,7 +227,7 @@ def worker(outputs, rank):
         except OSError:  # it has ended
             continue
         if (
-            words[1:3] == ["-m", "vssl.dispatch.worker"]
+            words[1:3] == ["-m", "vssl.worker"]
             and f"RANK={rank}" in variables
             and words[3].startswith(outputs)
         ):

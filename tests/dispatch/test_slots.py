@@ -11,7 +11,8 @@ from conftest import RUNTIME, start
 from vssl.dispatch import slots
 from vssl.dispatch.slots import Slots, cause_of_death, own_cores, shares, visible_gpus
 from vssl.errors import VsslError
-from vssl.stage.run import Context, Silent
+from vssl.stage.callback import Silent
+from vssl.stage.context import Context
 from vssl.stage.spec import StageSpec
 from vssl.stage.store import StageStore
 

@@ -12,7 +12,7 @@ from vssl.dispatch.records import JobRecords
 from vssl.dispatch.slurm import Resources, SlurmDispatcher, Submission
 from vssl.errors import VsslError
 from vssl.stage.build import build
-from vssl.stage.run import Context
+from vssl.stage.context import Context
 from vssl.stage.spec import StageSpec, from_plain
 from vssl.stage.store import StageStore
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from vssl.stage.parts import build_backbone, build_task
 
 from benchmarks.fake_clips import batch_of, stages
 from conftest import RUNTIME
@@ -15,8 +16,7 @@ from vssl.engine.loop import Loop
 from vssl.engine.precision import arithmetic
 from vssl.errors import VsslError
 from vssl.stage.build import build
-from vssl.stage.parts import build_backbone, build_task
-from vssl.stage.run import Silent
+from vssl.stage.callback import Silent
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")
 TOO_SMALL = {"workers": -1, "threads": 0, "save_every_s": -1.0, "log_every_steps": 0, "timeout_s": 0.5}

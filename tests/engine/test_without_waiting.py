@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from vssl.stage.parts import build_backbone, build_task
 
 from benchmarks.fake_clips import batch_of, stages
 from conftest import ROOT, RUNTIME
@@ -24,8 +25,7 @@ from vssl.engine.meter import FiniteCheck
 from vssl.engine.runtime import Runtime
 from vssl.errors import VsslError
 from vssl.stage.build import build
-from vssl.stage.parts import build_backbone, build_task
-from vssl.stage.run import Silent
+from vssl.stage.callback import Silent
 
 GPU = torch.device("cuda", 0)
 SIZE = 4

@@ -15,7 +15,7 @@ from vssl.engine.checkpoint import load_checkpoint, save
 from vssl.errors import VsslError
 from vssl.pipeline import plan
 from vssl.pretext.rspnet import RSPNet, RSPNetSampler
-from vssl.stage.run import Silent
+from vssl.stage.callback import Silent
 from vssl.stage.store import StageStore
 from vssl.stage.train import train
 from vssl.types import Backbone

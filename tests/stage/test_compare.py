@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from vssl.stage.parts import build_dataset
 
 from conftest import RUNTIME, described
 from vssl.stage.features import build_features
-from vssl.stage.parts import build_dataset
 from vssl.stage.saved import load_saved
 
 

@@ -4,11 +4,11 @@ import subprocess
 import sys
 
 import pytest
+from vssl.stage.left_out import _may_refuse, left_out
 
 from conftest import ROOT, composed, environment
 from vssl.pipeline import plan
 from vssl.stage.build import build
-from vssl.stage.left_out import _may_refuse, left_out
 from vssl.types import ClipSampler
 
 TASKS = sorted(path.stem for path in (ROOT / "conf" / "pretext").glob("*.yaml"))

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from vssl.stage.parts import build_backbone, build_dataset, build_task, load_backbone
 
 from conftest import SMALL, composed, described
 from vssl import distributed
@@ -15,7 +16,6 @@ from vssl.pipeline import monitored, plan
 from vssl.protocol.collapse import effective_rank
 from vssl.stage.build import build
 from vssl.stage.monitor import Monitor, evaluating, monitor_for, spread, two_sets
-from vssl.stage.parts import build_backbone, build_dataset, build_task, load_backbone
 from vssl.stage.run import run_stage
 from vssl.types import Video
 

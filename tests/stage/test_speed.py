@@ -3,9 +3,9 @@
 import os
 
 import pytest
+from vssl.stage.speed import kind, speeds
 
 from vssl.stage.spec import StageSpec
-from vssl.stage.speed import kind, speeds
 from vssl.stage.store import StageStore
 
 SMALL, LARGE = {"_target_": "Net", "widths": [8, 16]}, {"_target_": "Net", "widths": [64, 64]}

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from vssl.stage.parts import build_dataset, build_task
 
 from conftest import RUNTIME, SMALL, composed
 from vssl.engine.checkpoint import load
 from vssl.errors import VsslError
 from vssl.pipeline import plan
-from vssl.stage.parts import build_dataset, build_task
-from vssl.stage.run import Context, Silent, run_stage
+from vssl.stage.callback import Silent
+from vssl.stage.context import Context
+from vssl.stage.run import run_stage
 from vssl.stage.store import StageStore
 
 RUNTIME = replace(RUNTIME, max_bad_share=0.2)

@@ -21,7 +21,8 @@ from vssl.nn.batch_norm import in_shuffled_order
 from vssl.nn.ema import update_ema
 from vssl.nn.queue import KeyQueue, QueueInit
 from vssl.nn.similarity import dot_products
-from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, References, StepOutput, Task
+from vssl.result import References
+from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, StepOutput, Task
 
 
 @dataclass(frozen=True)

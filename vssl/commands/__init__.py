@@ -15,7 +15,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from vssl import pipeline
-from vssl.errors import VsslError, nearest
+from vssl.errors import OptionError, VsslError, nearest
+from vssl.options import check_options
 from vssl.pipeline import Point, absolute_outputs
 
 ONE_FOR_ALL = ["outputs", "runtime", "dispatch", "tracking"]
@@ -27,12 +28,13 @@ def execute(composed: Sequence[tuple[DictConfig, list[str]]]) -> None:
     modes = [module.name for module in pkgutil.iter_modules(__path__)]
     mode = composed[0][0].mode
     if mode not in modes:
-        raise VsslError(f"mode={mode}: no such mode; {nearest(mode, modes)}")
+        raise OptionError("mode", mode, "no such mode", nearest(str(mode), modes))
     configs = [cfg for cfg, _ in composed]
+    _check_same(configs, ["mode"])
     for cfg in configs:
+        check_options(cfg)
         absolute_outputs(cfg)
     module = importlib.import_module(f"{__name__}.{mode}")
-    _check_same(configs, ["mode"])
     if not getattr(module, "PLANNED", True):
         for cfg in configs:
             module.execute(cfg)
@@ -40,7 +42,7 @@ def execute(composed: Sequence[tuple[DictConfig, list[str]]]) -> None:
     _check_same(configs, ONE_FOR_ALL)
     plan = getattr(module, "plan", pipeline.plan)
     points = [
-        Point(label, cfg.seed, plan(cfg), cfg.column or "")
+        Point(label, cfg.seed, plan(cfg), str(cfg.column or ""), cfg)
         for (cfg, _), label in zip(composed, _labels(composed), strict=True)
     ]
     module.execute(points, composed[0][0])
@@ -73,7 +75,7 @@ def _labels(composed: Sequence[tuple[DictConfig, list[str]]]) -> list[str]:
     """The given label, or the overrides in which a point differs from others, the seed apart."""
     everywhere = set.intersection(*(set(overrides) for _, overrides in composed))
     return [
-        cfg.label
+        str(cfg.label or "")
         or ", ".join(o for o in overrides if o not in everywhere and not o.startswith("seed="))
         or "this run"
         for cfg, overrides in composed

@@ -9,7 +9,8 @@ from omegaconf import DictConfig
 
 from vssl.files import write_atomically
 from vssl.pipeline import Point, merge
-from vssl.stage.parts import build_dataset, build_task
+from vssl.report.sheet import draw_preview
+from vssl.stage.construct import Stage
 from vssl.stage.preview import preview
 from vssl.stage.spec import StageSpec, class_name
 
@@ -18,13 +19,12 @@ def execute(points: Sequence[Point], cfg: DictConfig) -> None:
     """Write a sheet for every stage that trains, and print where it is."""
     folder = Path(cfg.outputs) / "preview"
     for spec in merge(point.chain for point in points):
-        if "training" in spec.recipe:
+        if spec.kind.trains:
             print(_write(spec, folder))
 
 
 def _write(spec: StageSpec, folder: Path) -> Path:
-    sheet = preview(spec, build_dataset(spec, build_task(spec)), samples=8)
-    path = folder / f"{spec.name}-{class_name(spec.recipe['task'])}-{spec.key[:8]}.png"
+    path = folder / f"{spec.name}-{class_name(spec.recipe.task)}-{spec.key[:8]}.png"
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, sheet)
+    write_atomically(path, draw_preview(preview(Stage(spec), samples=8)))
     return path

@@ -10,16 +10,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from vssl import stop
-from vssl.dispatch.job import open_context, watch
+from vssl.context import open_context, stage_logger
 from vssl.errors import VsslError
-from vssl.pipeline import Point, describe, merge, monitored
+from vssl.pipeline import Point
+from vssl.preflight import preflight
 from vssl.report import table
-from vssl.stage.build import build
-from vssl.stage.run import Context, Outcome, check
-from vssl.stage.spec import StageSpec, data_name
+from vssl.stage.context import Context, Outcome
+from vssl.stage.spec import StageSpec
 from vssl.stage.store import StageStore
 from vssl.tracking.metrics import Launch, Tracker
 
@@ -31,13 +31,10 @@ def execute(points: Sequence[Point], cfg: DictConfig) -> None:
     stop.listen()
     _show_warnings()
     store = StageStore(outputs)
-    forest = merge(point.chain for point in points)
-    for spec in forest:
-        if store.result(spec) is None:
-            check(spec)
-    dispatcher = _dispatcher(cfg)
-    context, tracker = open_context(_plain(points, cfg))
-    outcomes = run_forest(dispatcher, forest, context, tracker)
+    ready = preflight(points, cfg, store)
+    launch = Launch(uuid.uuid4().hex, _launch_name(points), " ".join(["python", *sys.argv]))
+    context, tracker = open_context({"outputs": cfg.outputs, "launch": asdict(launch), **ready.nodes})
+    outcomes = run_forest(ready.dispatcher, ready.forest, context, tracker)
     if any(outcome.status in ("submitted", "queued") for outcome in outcomes):
         _let_go(outcomes)
         return
@@ -45,19 +42,22 @@ def execute(points: Sequence[Point], cfg: DictConfig) -> None:
     print(f"\nresults: {store.root}\ntracking: {tracker.where()}")
     if failed := _count(outcomes, "failed"):
         skipped = _count(outcomes, "skipped")
-        raise VsslError(f"{failed} of {len(forest)} stages failed, {skipped} skipped (table above)")
+        raise VsslError(
+            f"{failed} of {len(outcomes)} stages failed, {skipped} skipped; the reasons stand above, and the "
+            "same command runs them again"
+        )
 
 
 def run_forest(
     dispatcher: Any, forest: Sequence[StageSpec], context: Context, tracker: Tracker
 ) -> list[Outcome]:
-    """Run the forest; whatever comes in between, Ctrl-C too, the launch ends in the tracker as well."""
+    """Run the forest. Always closes the tracker's launch, even on Ctrl-C."""
     ok = False
     try:
         outcomes: list[Outcome] = dispatcher.run(forest, context)
         for outcome in outcomes:
             if outcome.status == "reused":
-                tracker.reuse(watch(outcome.spec, context.store, tracker).stage)
+                tracker.reuse(stage_logger(outcome.spec, context.store, tracker).stage)
         ok = not _count(outcomes, "failed")
     finally:
         tracker.end(ok)
@@ -74,17 +74,6 @@ def _show_warnings() -> None:
     handler.addFilter(lambda record: record.levelno == logging.WARNING)
     logging.getLogger("vssl").handlers = [handler]
     logging.getLogger("vssl").propagate = False
-
-
-def _plain(points: Sequence[Point], cfg: DictConfig) -> dict[str, Any]:
-    """What `open_context` takes, for this process and for workers in others."""
-    launch = Launch(uuid.uuid4().hex, _launch_name(points), " ".join(["python", *sys.argv]))
-    nodes = {group: OmegaConf.to_container(cfg[group], resolve=True) for group in ("runtime", "tracking")}
-    return {"outputs": cfg.outputs, "launch": asdict(launch), **nodes, "monitor": monitored(cfg)}
-
-
-def _dispatcher(cfg: DictConfig) -> Any:
-    return build(OmegaConf.to_container(cfg.dispatch, resolve=True), "dispatch")  # type: ignore[arg-type]
 
 
 def _launch_name(points: Sequence[Point]) -> str:
@@ -105,19 +94,17 @@ def _show(points: Sequence[Point], outcomes: Sequence[Outcome], store: StageStor
 
 def _tested_on(point: Point) -> str:
     """The column of the point; with the videos that take the place of its data set, in a rehearsal."""
-    data = data_name(point.chain[-1].recipe["data"])
-    return (
-        point.column
-        if data.lower() == point.column.lower() or not point.column
-        else f"{point.column}: {data}"
-    )
+    data = point.chain[-1].recipe.data_name
+    if data.lower() == point.column.lower() or not point.column:
+        return point.column
+    return f"{point.column}: {data}"
 
 
 def _let_go(outcomes: Sequence[Outcome]) -> None:
     """Show what runs elsewhere from here on."""
     table.job_table(
         [
-            table.StatusRow(o.spec.name, o.spec.key, describe(o.spec), o.status, o.reason, "", None)
+            table.StatusRow(o.spec.name, o.spec.key, o.spec.recipe.words, o.status, o.reason, "", None)
             for o in outcomes
         ]
     )
@@ -127,11 +114,10 @@ def _let_go(outcomes: Sequence[Outcome]) -> None:
 def _row(outcome: Outcome, store: StageStore) -> table.Outcome:
     spec = outcome.spec
     log = str(store.folder(spec) / "log.txt") if outcome.status == "failed" else None
-    return table.Outcome(
-        spec.name, spec.key, describe(spec), outcome.status, outcome.reason, log, outcome.seconds
-    )
+    words = spec.recipe.words
+    return table.Outcome(spec.name, spec.key, words, outcome.status, outcome.reason, log, outcome.seconds)
 
 
 def _metrics(spec: StageSpec, store: StageStore) -> dict[str, float] | None:
     result = store.result(spec)
-    return result["metrics"] if result else None
+    return dict(result.metrics) if result else None

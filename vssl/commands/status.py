@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from vssl.dispatch.cluster import Slurm
 from vssl.dispatch.states import State, states
-from vssl.pipeline import Point, describe, merge
+from vssl.pipeline import Point, merge
 from vssl.report.table import StatusRow, status_table
 from vssl.stage.store import StageStore
 
@@ -23,4 +23,4 @@ def execute(points: Sequence[Point], cfg: DictConfig) -> None:
 
 def _row(state: State) -> StatusRow:
     spec, log = state.spec, str(state.log) if state.log else None
-    return StatusRow(spec.name, spec.key, describe(spec), state.status, state.job, state.detail, log)
+    return StatusRow(spec.name, spec.key, spec.recipe.words, state.status, state.job, state.detail, log)

@@ -247,7 +247,8 @@ def is_checked(source: Mapping[str, Any]) -> bool:
 def assumed(source: Mapping[str, Any]) -> dict[str, Any] | None:
     """A source node of a data set that is not checked, with its published number of videos.
 
-    For counting only; None if no number is published.
+    For a plan to count with; None if no number is published. Its fingerprint stands for its lists: the same
+    videos are the same here too.
     """
     validate(source)
     subset, split, share = (source[name] for name in ("subset", "split", "validation"))
@@ -255,9 +256,11 @@ def assumed(source: Mapping[str, Any]) -> dict[str, Any] | None:
     if not published:
         return None
     part = {"train": 1 - share, "val": share, "test": 1.0}[subset]
+    lists = json.dumps([source[name] for name in ("layout", "lists", "classes")]).encode()
     left_out = (*ONLY_FOR_THE_CHECK, "index", *(["root"] if source["root"] is None else []))
     kept = {name: value for name, value in source.items() if name not in left_out}
-    return {**kept, "num_videos": round(part * published[0]), "assumed": True}
+    provisional = {"provisional": True, "fingerprint": hashlib.sha256(lists).hexdigest()[:16]}
+    return {**kept, **provisional, "num_videos": round(part * published[0])}
 
 
 def _changed(source: Mapping[str, Any], path: Path) -> int:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from vssl.checks import check_at_least
 from vssl.dispatch.slots import Slots
-from vssl.errors import VsslError
-from vssl.stage.run import Context, Outcome, one_line, run_stage
+from vssl.engine.runtime import Runtime
+from vssl.stage.context import Context, Outcome
+from vssl.stage.run import one_line, run_stage
 from vssl.stage.spec import StageSpec
 
 POLL_S = 1.0
@@ -29,23 +31,32 @@ class LocalDispatcher:
     processes_per_stage: int | None
 
     def __post_init__(self) -> None:
-        if self.max_parallel_stages < 1 or self.gpus_per_stage < 0 or (self.processes_per_stage or 1) < 1:
-            raise VsslError(
-                f"dispatch.max_parallel_stages={self.max_parallel_stages}, "
-                f"dispatch.gpus_per_stage={self.gpus_per_stage}, "
-                f"dispatch.processes_per_stage={self.processes_per_stage}: at least 1, 0 and 1"
-            )
+        check_at_least("max_parallel_stages", self.max_parallel_stages, 1)
+        check_at_least("gpus_per_stage", self.gpus_per_stage, 0)
+        if self.processes_per_stage is not None:
+            check_at_least("processes_per_stage", self.processes_per_stage, 1)
+
+    def check(self, runtime: Runtime) -> Callable[[bool], int]:
+        """How many processes run a stage, by whether it trains. Raises `OptionError` if they cannot here."""
+        processes = self._processes(runtime)
+        if (self.max_parallel_stages, processes) != (1, 1):
+            Slots(self.max_parallel_stages, self.gpus_per_stage, processes, runtime.device)
+        return lambda trains: processes if trains else 1
+
+    def _processes(self, runtime: Runtime) -> int:
+        on_gpus = runtime.torch_device().type == "cuda"
+        return self.processes_per_stage or (max(1, self.gpus_per_stage) if on_gpus else 1)
 
     def run(self, forest: Sequence[StageSpec], context: Context) -> list[Outcome]:
         """Run what is not done; return one outcome per stage, in the order of the forest."""
         ended = {spec: Outcome(spec, "reused") for spec in forest if context.store.result(spec) is not None}
         todo = [spec for spec in forest if spec not in ended]
-        on_gpus = context.runtime.torch_device().type == "cuda"
-        processes = self.processes_per_stage or (max(1, self.gpus_per_stage) if on_gpus else 1)
+        processes = self._processes(context.runtime)
         if self.max_parallel_stages == processes == 1:
             _one_by_one(todo, ended, context)
         elif todo:
-            Slots(self.max_parallel_stages, self.gpus_per_stage, processes, context).run(todo, ended)
+            slots = Slots(self.max_parallel_stages, self.gpus_per_stage, processes, context.runtime.device)
+            slots.run(todo, ended, context)
         return [ended[spec] for spec in forest]
 
 

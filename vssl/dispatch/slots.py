@@ -16,7 +16,7 @@ import torch
 from vssl import distributed, stop
 from vssl.dispatch.job import python_path, worker_command, write_job
 from vssl.errors import VsslError
-from vssl.stage.run import Context, Outcome
+from vssl.stage.context import Context, Outcome
 from vssl.stage.spec import StageSpec
 
 POLL_S = 0.1
@@ -54,15 +54,18 @@ class _Running:
 class Slots:
     """Runs stages whose parents are done, `slots` at a time, each training in `processes` processes."""
 
-    def __init__(self, slots: int, gpus_per_stage: int, processes: int, context: Context) -> None:
-        self.context, self.processes = context, processes
-        gpus = [] if context.runtime.device == "cpu" else visible_gpus(os.environ, torch.cuda.device_count())
+    context: Context
+
+    def __init__(self, slots: int, gpus_per_stage: int, processes: int, device: str) -> None:
+        self.processes = processes
+        gpus = [] if device == "cpu" else visible_gpus(os.environ, torch.cuda.device_count())
         own = shares(gpus, slots, gpus_per_stage, processes)
         self.environments = [{**os.environ, **share, "PYTHONPATH": python_path()} for share in own]
         self.running: list[_Running] = []
 
-    def run(self, todo: list[StageSpec], ended: dict[StageSpec, Outcome]) -> None:
+    def run(self, todo: list[StageSpec], ended: dict[StageSpec, Outcome], context: Context) -> None:
         """Run the stages of `todo`, parents first; note their outcomes in `ended`."""
+        self.context = context
         pending = list(todo)
         try:
             while pending or self.running:
@@ -107,7 +110,7 @@ class Slots:
         for slot, spec in zip(free, ready, strict=False):
             pending.remove(spec)
             command = worker_command(write_job(spec, self.context.plain))
-            together = rank_variables(self.processes if "training" in spec.recipe else 1)
+            together = rank_variables(self.processes if spec.kind.trains else 1)
             one = _Running(spec, [], time.monotonic(), slot)
             self.running.append(one)  # ahead of its processes: whatever comes in between, `_stop` knows them
             with confined(own_cores(slot, len(self.environments))):

@@ -2,7 +2,7 @@
 
 sbatch is called directly and not through submitit, which submits a pickled call per job, needs sacct to know
 how jobs are, ignores SIGTERM, does not split arrays at the cluster's limit, and knows no dependencies. What a
-job runs here is a file of plain data that the same code reads back (`vssl.dispatch.worker`).
+job runs here is a file of plain data that the same code reads back (`vssl.worker`).
 
 Stages of one kind go out as job arrays of three shapes, so that a stage waits for its parent and nothing
 else: those that can start at once; the children of one parent (`afterok` on its task); and only children,
@@ -14,15 +14,18 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vssl.checks import check_at_least
 from vssl.dispatch.cluster import Cluster, Job, Slurm
 from vssl.dispatch.job import python_path, worker_command, write_job
 from vssl.dispatch.records import START, JobRecords, Record
-from vssl.errors import VsslError
-from vssl.stage.run import Context, Outcome
+from vssl.engine.runtime import Runtime
+from vssl.errors import OptionError
+from vssl.stage.context import Context, Outcome
+from vssl.stage.kind import StageKind
 from vssl.stage.spec import StageSpec
 
 SIGNAL = "USR2"
@@ -30,7 +33,7 @@ SIGNAL = "USR2"
 
 @dataclass(frozen=True)
 class Resources:
-    """What a job asks for; None: nothing is said, and the cluster's own default holds.
+    """What a job asks for; None: nothing is asked for, and the cluster's own default holds.
 
     `gpus` and `memory` (4G, 512M) are per node, `cpus` per process, `time` is as Slurm has it (h:mm:ss).
     `processes` train a stage together (None: one for each GPU of all its nodes). `extra` are further
@@ -47,12 +50,12 @@ class Resources:
     cpus: int | None
     memory: str | int | None
     time: str | int | None
-    extra: list[str] | None
+    extra: list[str]
 
-    def over(self, default: Resources) -> Resources:
-        """These values, and those of `default` where nothing is said."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Resources(**{k: getattr(default, k) if v is None else v for k, v in values.items()})
+    def __post_init__(self) -> None:
+        for name, least in (("nodes", 1), ("processes", 1), ("gpus", 0), ("cpus", 1)):
+            if (value := getattr(self, name)) is not None:
+                check_at_least(name, value, least)
 
     def alone(self) -> Resources:
         """The same for a stage that does not train: one process does it."""
@@ -63,7 +66,7 @@ class Resources:
         nodes = self.nodes or 1
         processes = self.processes or nodes * max(1, self.gpus or 0)
         if processes % nodes:
-            raise VsslError(f"dispatch: {processes} processes on {nodes} nodes; say a multiple of the nodes")
+            raise OptionError("processes", processes, f"not a multiple of nodes={nodes}", "give a multiple")
         named = {
             "partition": self.partition,
             "account": self.account,
@@ -77,9 +80,7 @@ class Resources:
             "mem": self.memory,
             "time": self.time,
         }
-        return [f"--{name}={value}" for name, value in named.items() if value is not None] + (
-            self.extra or []
-        )
+        return [f"--{name}={value}" for name, value in named.items() if value is not None] + self.extra
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,8 @@ class SlurmDispatcher:
 
     `max_parallel`: tasks of one array that run at once (None: as many as fit). `max_requeues`: how often a
     stage may go back into the queue. `signal_s`: seconds before its time limit at which a stage saves and
-    goes back. `default` and the resources of each kind of stage, where None means as in `default`.
+    goes back. `auxiliary`, `pretext`, `finetune` and `test`: what stages of each kind ask for; the config
+    makes them of `default`.
     """
 
     max_parallel: int | None
@@ -101,32 +103,36 @@ class SlurmDispatcher:
     test: Resources
 
     def __post_init__(self) -> None:
-        for kind in (self.default, self.auxiliary, self.pretext, self.finetune, self.test):
-            kind.over(self.default).options()  # says what is wrong before anything is submitted
+        check_at_least("max_requeues", self.max_requeues, 0)
+        check_at_least("signal_s", self.signal_s, 1)
+        if self.max_parallel is not None:
+            check_at_least("max_parallel", self.max_parallel, 1)
+        for name in ("auxiliary", "pretext", "finetune", "test"):
+            try:
+                getattr(self, name).options()  # says what is wrong before anything is submitted
+            except OptionError as error:
+                raise error.below(name) from error
 
     def run(self, forest: Sequence[StageSpec], context: Context) -> list[Outcome]:
         """Submit; return one outcome per stage, in the order of the forest."""
         return Submission(self, context, Slurm()).submit(forest)
 
-    def resources(self, stage: str) -> Resources:
-        """What a stage of this name asks for."""
-        kinds = {
-            "auxiliary": self.auxiliary,
-            "pretext": self.pretext,
-            "finetune": self.finetune,
-            "linear": self.finetune,
-            "gallery": self.test,
-            "queries": self.test,
-            "test": self.test,
-        }
-        return kinds[stage].over(self.default) if stage in kinds else self.default
+    def check(self, runtime: Runtime) -> Callable[[bool], int]:
+        """How many processes run a stage; nothing is known of the machines that they run on."""
+        return lambda trains: 1
+
+    def resources(self, kind: StageKind) -> Resources:
+        """What a stage of this kind asks for."""
+        resources: Resources = getattr(self, kind.resources)
+        return resources if kind.trains else resources.alone()
 
 
 @dataclass(frozen=True)
 class _Array:
-    """Stages of one kind with the task number of each, and what they wait for."""
+    """Stages of one name with the task number of each, and what they wait for."""
 
     stage: str
+    kind: StageKind
     dependency: str | None
     tasks: dict[int, StageSpec]
 
@@ -179,8 +185,7 @@ class Submission:
 
     def _options(self, array: _Array) -> list[str]:
         at_once = f"%{self.dispatcher.max_parallel}" if self.dispatcher.max_parallel else ""
-        resources = self.dispatcher.resources(array.stage)
-        trains = any("training" in spec.recipe for spec in array.tasks.values())
+        resources = self.dispatcher.resources(array.kind)
         waits = [f"--dependency={array.dependency}", "--kill-on-invalid-dep=yes"] if array.dependency else []
         return [
             f"--job-name=vssl-{array.stage}",
@@ -190,7 +195,7 @@ class Submission:
             "--requeue",
             f"--signal={SIGNAL}@{self.dispatcher.signal_s}",
             *waits,
-            *(resources if trains else resources.alone()).options(),
+            *resources.options(),
         ]
 
     def _script(self, array: _Array) -> str:
@@ -223,9 +228,8 @@ def _arrays(ready: Sequence[StageSpec], placed: Mapping[StageSpec, str], limit: 
     for (stage, dependency), specs in groups.items():
         for start in range(0, len(specs), limit):
             chunk = specs[start : start + limit]
-            yield _Array(
-                stage, dependency, dict(zip(_numbers(dependency, chunk, placed), chunk, strict=True))
-            )
+            tasks = dict(zip(_numbers(dependency, chunk, placed), chunk, strict=True))
+            yield _Array(stage, chunk[0].kind, dependency, tasks)
 
 
 def _dependency(spec: StageSpec, placed: Mapping[StageSpec, str], alone: bool) -> str | None:

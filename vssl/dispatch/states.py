@@ -6,11 +6,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from vssl.dispatch.cluster import Cluster, Job
 from vssl.dispatch.records import JobRecords, Record
 from vssl.report.progress import duration
+from vssl.result import StageResult
 from vssl.stage.spec import StageSpec
 from vssl.stage.store import StageStore
 
@@ -51,9 +52,9 @@ class _Reader:
         self.records = JobRecords(store.root.parent)
         self.jobs: dict[str, Job] = {}
 
-    def state(self, spec: StageSpec, result: Mapping[str, Any] | None, parent: State | None) -> State:
+    def state(self, spec: StageSpec, result: StageResult | None, parent: State | None) -> State:
         if result is not None:
-            return State(spec, "done", gpu_hours=gpu_hours(result))
+            return State(spec, "done", gpu_hours=result.cost.own.gpu_hours)
         record = self.records.read(spec.key)
         number, job = (record.id, self.jobs.get(record.id)) if record else ("", None)
         if self.store.is_claimed(spec):
@@ -111,13 +112,6 @@ def eta(progress: Mapping[str, float]) -> str:
         return "ETA ?"
     left = (progress["total"] - progress["done"]) / progress["rate"] - (time.time() - progress["time"])
     return f"ETA {duration(max(0.0, left))}"
-
-
-def gpu_hours(result: Mapping[str, Any]) -> float:
-    """Hours of GPUs that a finished stage took, without the training that it continues; none on a CPU."""
-    cost = result["cost"]
-    seconds: float = cost["seconds"] - cost.get("inherited_seconds", 0.0)
-    return seconds / 3600 * int(cost.get("gpus", 0))
 
 
 def _with_restarts(text: str, job: Job | None) -> str:

@@ -12,6 +12,7 @@ from typing import Literal
 from vssl.files import write_atomically
 from vssl.report.curves import draw_curves
 from vssl.report.progress import Progress
+from vssl.stage.callback import NeighbourSheet, Preview
 from vssl.stage.spec import StageSpec
 from vssl.tracking.metrics import MetricsLog, StageFolder, Tracker, read
 
@@ -30,7 +31,7 @@ class StageLogger:
         self.stage = StageFolder(spec.name, spec.key, folder, tags)
         self.tracker = tracker
         self.title = str(spec)
-        self.progress = Progress(self.title, spec.clips)
+        self.progress = Progress(self.title, 0)
         self.mirrored = self.noted = time.monotonic()
         self.step: int | None = None
 
@@ -56,6 +57,9 @@ class StageLogger:
         if time.monotonic() - self.mirrored > MIRROR_EVERY_S:
             self.tracker.mirror(self.stage, "running")
             self.mirrored = time.monotonic()
+
+    def show(self, what: Preview | NeighbourSheet) -> None:
+        """Draw a picture into the stage's folder."""
 
     def close(self, status: Literal["finished", "failed", "interrupted"]) -> None:
         """End the bar; then, unless interrupted, draw the curves and hand everything to the tracker."""

@@ -4,34 +4,13 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
+from vssl.result import Cost
 from vssl.types import Batch
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Of one process, or of all processes of a stage.
-
-    `seconds` of wall time; in `waiting_seconds` of them a batch was waited for (a GPU may still
-    have computed). `loader_seconds`: of processor time, by all loader processes. `gpus`: 0 on a CPU.
-    `peak_memory_bytes`: the most that tensors took on one GPU; on a CPU, that the process has ever taken.
-    `energy_joules`: of the GPUs; None where there is no meter.
-    """
-
-    seconds: float
-    waiting_seconds: float
-    loader_seconds: float
-    gpus: int
-    peak_memory_bytes: int
-    energy_joules: float | None
-
-
-NOTHING = Cost(0.0, 0.0, 0.0, 0, 0, 0.0)
 
 
 class CostMeter:
@@ -39,7 +18,7 @@ class CostMeter:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.before: Mapping[str, Any] | None = None
+        self.before = Cost(0.0, energy_joules=0.0)
         self.waiting_seconds = self.loader_seconds = 0.0  # of this run
         self._energy_mj = _energy_mj(device)
         if device.type == "cuda":
@@ -59,32 +38,32 @@ class CostMeter:
 
     def read(self) -> Cost:
         """What was spent so far."""
-        before = self.before or asdict(NOTHING)
-        joules, now_mj = None, _energy_mj(self.device)
-        if now_mj is not None and self._energy_mj is not None and before["energy_joules"] is not None:
-            joules = before["energy_joules"] + (now_mj - self._energy_mj) / 1000
-        return Cost(
-            before["seconds"] + time.monotonic() - self._began,
-            before["waiting_seconds"] + self.waiting_seconds,
-            before["loader_seconds"] + self.loader_seconds,
-            int(self.device.type == "cuda"),
-            max(before["peak_memory_bytes"], _peak_memory(self.device)),
-            joules,
+        before, joules, now_mj = self.before, None, _energy_mj(self.device)
+        if now_mj is not None and self._energy_mj is not None and before.energy_joules is not None:
+            joules = before.energy_joules + (now_mj - self._energy_mj) / 1000
+        return replace(
+            before,
+            seconds=before.seconds + time.monotonic() - self._began,
+            waiting_seconds=before.waiting_seconds + self.waiting_seconds,
+            loader_seconds=before.loader_seconds + self.loader_seconds,
+            gpus=int(self.device.type == "cuda"),
+            peak_memory_bytes=max(before.peak_memory_bytes, _peak_memory(self.device)),
+            energy_joules=joules,
         )
 
 
-def together(costs: Sequence[Cost]) -> dict[str, Any]:
-    """The cost of processes that ran side by side, as plain data."""
+def together(costs: Sequence[Cost]) -> Cost:
+    """The cost of processes that ran side by side."""
     joules = [cost.energy_joules for cost in costs]
-    whole = Cost(
-        max(cost.seconds for cost in costs),
-        max(cost.waiting_seconds for cost in costs),
-        sum(cost.loader_seconds for cost in costs),
-        sum(cost.gpus for cost in costs),
-        max(cost.peak_memory_bytes for cost in costs),
-        None if None in joules else sum(value for value in joules if value is not None),
+    return replace(
+        costs[0],
+        seconds=max(cost.seconds for cost in costs),
+        waiting_seconds=max(cost.waiting_seconds for cost in costs),
+        loader_seconds=sum(cost.loader_seconds for cost in costs),
+        gpus=sum(cost.gpus for cost in costs),
+        peak_memory_bytes=max(cost.peak_memory_bytes for cost in costs),
+        energy_joules=None if None in joules else sum(value for value in joules if value is not None),
     )
-    return asdict(whole)
 
 
 def _peak_memory(device: torch.device) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ from vssl.engine.precision import Precision, arithmetic, autocast
 from vssl.engine.runtime import Runtime
 from vssl.errors import VsslError
 from vssl.nn.batch_norm import SyncedBatchNorm, average_statistics, synchronise
+from vssl.result import Cost
 from vssl.types import Backbone, Batch, Objective
 
 
@@ -68,10 +70,10 @@ class Loop:
         self.clips_per_sample = clips_per_sample
         self.objective = _placed(objective, runtime, steps.training.sync_bn)
         self.optimizer = steps.training.optimizer.build(objective.parameters())
-        self.path = folder / CHECKPOINT
+        self.folder, self.path = folder, folder / CHECKPOINT
         self.after_epoch = after_epoch
         self.cost = CostMeter(self.device)
-        self.monitor_seconds = self.inherited_seconds = 0.0
+        self.monitor_seconds = 0.0
         self.meter, self.finite = Meter(), FiniteCheck()
         self.shown: dict[str, float] = {}
         self.step = 0
@@ -177,18 +179,16 @@ class Loop:
             self.monitor_seconds += time.monotonic() - began
         distributed.wait_for_rank_0()
 
-    def costs(self) -> dict[str, Any]:
-        """What the stage has cost so far, all ranks and earlier runs included. Of its seconds,
-        `monitor_seconds` went into `after_epoch`, and `inherited_seconds` are those of the shorter training
-        that this one continues."""
-        own = {"monitor_seconds": self.monitor_seconds, "inherited_seconds": self.inherited_seconds}
-        return {**together(distributed.all_gather_object(self.cost.read())), **own}
+    def costs(self) -> Cost:
+        """What the stage has cost so far, all ranks and earlier runs included."""
+        whole = together(distributed.all_gather_object(self.cost.read()))
+        return replace(whole, monitor_seconds=self.monitor_seconds)
 
     def _save(self) -> None:
         self._check_finite()
         state = {
             "step": self.step,
-            "cost": self.costs(),
+            "cost": asdict(self.costs()),
             "objective": self.objective.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "meter": self.meter.state(),
@@ -204,9 +204,8 @@ class Loop:
         self.step = saved["step"]
         self.meter.load(saved["meter"])
         if distributed.rank() == 0:
-            self.cost.before = saved["cost"]
-            self.monitor_seconds = saved["cost"]["monitor_seconds"]
-            self.inherited_seconds = saved["cost"]["inherited_seconds"]
+            self.cost.before = Cost(**saved["cost"])
+            self.monitor_seconds = self.cost.before.monitor_seconds
 
 
 def _check_device(objective: Objective, precision: Precision, runtime: Runtime) -> None:

@@ -16,7 +16,8 @@ from torch import nn
 
 from vssl.checks import check_at_least
 from vssl.pretext.vcop import VCOP, Order, OrderObjective, VCOPSampler, order_references
-from vssl.types import Backbone, Objective, References, Task
+from vssl.result import References
+from vssl.types import Backbone, Objective, Task
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from vssl.nn.ema import update_ema
 from vssl.nn.frames import OutOfBounds, keep_inside
 from vssl.nn.queue import KeyQueue
 from vssl.nn.similarity import dot_products
-from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, References, StepOutput, Task
+from vssl.result import References
+from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, StepOutput, Task
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from torch.nn import functional as F
 
 from vssl.checks import check_at_least
 from vssl.nn.frames import OutOfBounds, keep_inside
-from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, References, StepOutput, Task
+from vssl.result import References
+from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, StepOutput, Task
 
 
 @dataclass(frozen=True)

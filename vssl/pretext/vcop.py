@@ -19,7 +19,8 @@ from torch.nn import functional as F
 
 from vssl.checks import check_at_least
 from vssl.errors import VsslError
-from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, References, StepOutput, Task
+from vssl.result import References
+from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, StepOutput, Task
 
 Order = tuple[int, ...]
 """The temporal rank (0: earliest) of the clip that is shown first, second, ..."""

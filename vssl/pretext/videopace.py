@@ -21,7 +21,8 @@ from vssl.checks import check_above_0, check_at_least
 from vssl.errors import VsslError
 from vssl.nn.frames import OutOfBounds, keep_inside
 from vssl.nn.similarity import dot_products
-from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, References, StepOutput, Task
+from vssl.result import References
+from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, StepOutput, Task
 
 Start = Literal["anywhere", "inside"]
 

@@ -51,7 +51,9 @@ class Retrieval(Neighbours):
 
     def __post_init__(self) -> None:
         if min(self.ranks, default=0) < 1:
-            raise OptionError("ranks", self.ranks, "no number of neighbours", "give some from 1 on, as [1,5,10]")
+            raise OptionError(
+                "ranks", self.ranks, "no number of neighbours", "give some from 1 on, as [1,5,10]"
+            )
 
     @property
     def metrics(self) -> Sequence[Metric]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from vssl.types import References
+    from vssl.result import References
 
 COLUMNS = 3
 NOT_DRAWN = ("step", "time", "epoch")

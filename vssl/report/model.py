@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from vssl.types import References
+    from vssl.result import References
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class PlanRow:
     key: str
     name: str
     what: str
-    state: Literal["done", "to do"]
+    state: str
     clips: int
 
 

@@ -29,19 +29,35 @@ def build(node: Mapping[str, Any], where: str) -> Any:
     `where` is the node's path in the config. Raises `OptionError` for an argument that is unknown, missing,
     of the wrong type or, as the constructor says, out of range.
     """
-    target = get_class(node["_target_"])
-    hints, others = _arguments(target)
     given = {name: value for name, value in node.items() if name != "_target_"}
+    return build_as(_class(node["_target_"], where), given, where)
+
+
+def build_as(target: type, given: Mapping[str, Any], where: str) -> Any:
+    """The same for a known class."""
+    hints, others = _arguments(target)
+    below = f"{where}." if where else ""
     for name, value in given.items():
         if name not in hints and others is None:
-            raise OptionError(f"{where}.{name}", value, "no such option", nearest(name, hints))
+            raise OptionError(f"{below}{name}", value, "no such option", nearest(name, hints))
     if missing := sorted(set(hints) - set(given)):
-        raise VsslError(f"{where}.{missing[0]}: needs a value; {where}.{missing[0]}=...")
-    arguments = {name: _made(one, hints.get(name, others), f"{where}.{name}") for name, one in given.items()}
+        raise VsslError(f"{below}{missing[0]}: needs a value; {below}{missing[0]}=...")
+    arguments = {name: _made(one, hints.get(name, others), f"{below}{name}") for name, one in given.items()}
     try:
         return target(**arguments)
     except OptionError as error:
-        raise error.below(where) from error
+        raise error.renamed(lambda option: f"{below}{option}") from error
+
+
+def _class(target: Any, where: str) -> type:
+    try:
+        found: type = get_class(target)
+    except Exception as error:  # Hydra raises what the import raised
+        reason = str(error).splitlines()[0]
+        raise OptionError(
+            f"{where}._target_", target, reason, "give the class of a module that exists"
+        ) from error
+    return found
 
 
 def _arguments(target: type) -> tuple[dict[str, Any], Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -52,19 +52,24 @@ class Stage:
         """The videos; they are not prepared."""
         data = {name: value for name, value in self.recipe.data.items() if name != "repeat"}
         places = {name: path for name, path in self.spec.paths.items() if name != "init"}
-        made: VideoSource = self._once("data", {**data, **places}, lambda node, where: build(node, where))
+        made: VideoSource = self._once("data", {**data, **places}, build)
         return made
+
+    @cached_property
+    def augmentation(self) -> Augmentation:
+        """What is done with the frames of a clip."""
+        augmentation: Augmentation = self._built("augmentation")
+        return augmentation
 
     @cached_property
     def dataset(self) -> ClipDataset:
         """The clips: sampler and augmentation on the videos. Only a training replaces bad ones."""
-        augmentation: Augmentation = self._built("augmentation")
         repeat: int = self.recipe.data["repeat"]
         _check(self.spec.option("repeat"), lambda name: check_at_least(name, repeat, 1), repeat)
         return ClipDataset(
             self.source,
             self.task.sampler,
-            augmentation,
+            self.augmentation,
             seed=self.recipe.seed,
             repeat=repeat,
             replace_bad=self.spec.kind.trains,
@@ -114,9 +119,10 @@ class Stage:
         _ = self.task
         if self.recipe.augmentation is None:
             return
+        _ = self.augmentation
         if not self.recipe.is_provisional:
             _ = self.dataset
-            if self.spec.kind.labelled and "num_classes" in self.recipe.task:
+            if self.spec.kind.labelled:
                 self._check_labels()
         if self.recipe.batch_size is not None:
             size = self.recipe.batch_size
@@ -125,7 +131,9 @@ class Stage:
             self.training.check_ranks(processes, len(self.steps.micro_batches(0)))
 
     def _check_labels(self) -> None:
-        classes = self.recipe.task["num_classes"]
+        parent = self.spec.parent
+        trained = self.recipe if self.recipe.training or parent is None else parent.recipe
+        classes = trained.task["num_classes"]
         key = content_hash(["labels", dict(self.recipe.data), classes])
         if key not in self._shared:
             check_labels(labels(self.dataset), classes, self.spec)
@@ -179,8 +187,8 @@ def check_labels(labels_V: torch.Tensor, num_classes: int, spec: StageSpec) -> N
     data = spec.option("data")
     if missing := int((labels_V < 0).sum()):
         raise VsslError(
-            f"{data}: {missing} of {len(labels_V)} videos have no class, so nothing can be right or wrong about "
-            "them; give them a class (mode=check counts those without one), or leave them out"
+            f"{data}: {missing} of {len(labels_V)} videos have no class, so nothing can be right or wrong "
+            "about them; give them a class (mode=check counts those without one), or leave them out"
         )
     if (highest := int(labels_V.max())) >= num_classes:
         raise OptionError(

@@ -21,9 +21,9 @@ from vssl.protocol.neighbours import FeatureSet
 from vssl.result import StageResult
 from vssl.stage.callback import NeighbourSheet, Picture, StageCallback
 from vssl.stage.construct import Stage, check_labels
+from vssl.stage.context import Context
 from vssl.stage.features import FILE_NAME
 from vssl.stage.provenance import provenance
-from vssl.stage.run import Context
 from vssl.stage.spec import StageSpec
 from vssl.stage.store import StageStore
 from vssl.stage.weights import read_arrays, write_arrays

@@ -19,8 +19,8 @@ from vssl.protocol.neighbours import FeatureSet
 from vssl.result import StageResult
 from vssl.stage.callback import StageCallback
 from vssl.stage.construct import Stage
+from vssl.stage.context import Context
 from vssl.stage.provenance import provenance
-from vssl.stage.run import Context
 from vssl.stage.spec import class_name
 from vssl.stage.weights import load_backbone, num_parameters, start_in_words, starting_weights, write_arrays
 from vssl.types import Backbone, Batch

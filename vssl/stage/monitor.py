@@ -30,11 +30,11 @@ from vssl.protocol.collapse import effective_rank, feature_std, mean_cosine
 from vssl.protocol.features import VideoFeatures
 from vssl.protocol.finetune import UniformClips
 from vssl.protocol.neighbours import FeatureSet, NearestNeighbours
-from vssl.stage.build import build
+from vssl.result import References
+from vssl.stage.construct import Stage
 from vssl.stage.features import describe
 from vssl.stage.saved import expected_input
-from vssl.stage.spec import PRETRAINING, StageSpec
-from vssl.types import Backbone, Batch, Objective, References, Video, VideoSource
+from vssl.types import Backbone, Batch, Objective, Video, VideoSource
 
 PREFIX = "monitor/"
 """Begins the names of the metrics."""
@@ -46,7 +46,7 @@ class Monitoring:
 
     videos: of `gallery` and of `queries` each, spread evenly over the classes; clips: of each video.
     k, temperature: of the neighbours' votes, see `NearestNeighbours`.
-    labelled: where both come from; the gallery's labels vote on those of the queries.
+    labelled: where both come from; the gallery's labels vote on those of the queries. None: no look is due.
     """
 
     every_epochs: int
@@ -55,21 +55,21 @@ class Monitoring:
     k: int
     temperature: float
     batch_size: int
-    labelled: VideoSource
+    labelled: VideoSource | None
 
     def __post_init__(self) -> None:
-        check_at_least("every_epochs", self.every_epochs, 1)
+        check_at_least("every_epochs", self.every_epochs, 0)
         check_at_least("videos", self.videos, 2)
         check_at_least("clips", self.clips, 1)
         check_at_least("batch_size", self.batch_size, 1)
         NearestNeighbours(self.k, self.temperature)
 
 
-def monitor_for(spec: StageSpec, monitoring: Monitoring | None, runtime: Runtime) -> Monitor | None:
+def monitor_for(stage: Stage, monitoring: Monitoring, runtime: Runtime) -> Monitor | None:
     """The monitor of a stage; None where nothing is asked for, or another process looks."""
-    if monitoring is None or spec.name not in PRETRAINING or distributed.rank() > 0:
+    if monitoring.labelled is None or stage.spec.kind.labelled or distributed.rank() > 0:
         return None
-    return Monitor(monitoring, spec, runtime)
+    return Monitor(monitoring, monitoring.labelled, stage, runtime)
 
 
 class Monitor:
@@ -79,14 +79,12 @@ class Monitor:
     They are decoded once, at the first look.
     """
 
-    def __init__(self, monitoring: Monitoring, spec: StageSpec, runtime: Runtime) -> None:
-        self.monitoring, self.runtime, self.seed = monitoring, runtime, spec.recipe["seed"]
-        num_frames = expected_input(spec.recipe)["num_frames"]
+    def __init__(self, monitoring: Monitoring, labelled: VideoSource, stage: Stage, runtime: Runtime) -> None:
+        self.monitoring, self.runtime, self.seed = monitoring, runtime, stage.recipe.seed
+        num_frames = expected_input(stage.recipe)["num_frames"]
         self.features = VideoFeatures(UniformClips(num_frames, monitoring.clips, "loop"), "pooled")
-        self.augmentation = without_randomness(
-            build(spec.recipe["augmentation"], f"{spec.name}.augmentation")
-        )
-        self.gallery, self.queries = two_sets(monitoring.labelled, monitoring.videos)
+        self.augmentation = without_randomness(stage.dataset.augmentation)
+        self.gallery, self.queries = two_sets(labelled, monitoring.videos)
 
     def look(self, objective: Objective, epochs: int) -> dict[str, float]:
         """Metrics after so many epochs; none if it is not their turn.

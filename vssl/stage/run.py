@@ -5,50 +5,23 @@ from __future__ import annotations
 import errno
 import logging
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 
 from vssl import distributed, stop
-from vssl.engine.runtime import Runtime
 from vssl.errors import VsslError
 from vssl.result import StageResult
 from vssl.stage.callback import Silent, StageCallback
 from vssl.stage.construct import Stage
-from vssl.stage.monitor import Monitoring
+from vssl.stage.context import Context
 from vssl.stage.spec import StageSpec
 from vssl.stage.store import StageStore
 from vssl.stop import Stopped
 
 log = logging.getLogger("vssl")
-
-
-@dataclass(frozen=True)
-class Context:
-    """What stages run in: where they lie, on what, and who is told."""
-
-    store: StageStore
-    runtime: Runtime
-    make_callback: Callable[[StageSpec], StageCallback]
-    say: Callable[[str], None]
-    plain: Mapping[str, Any]
-    """The same as JSON can hold it, for a worker in another process."""
-    monitoring: Monitoring
-    """What to look at while stages train without labels."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a stage of a forest, and why. One that is `submitted` or `queued` runs elsewhere."""
-
-    spec: StageSpec
-    status: Literal["done", "reused", "failed", "skipped", "submitted", "queued"]
-    reason: str = ""
-    seconds: float = 0.0
 
 
 def run_stage(spec: StageSpec, context: Context) -> StageResult:

@@ -22,8 +22,8 @@ class Recipe:
     """All that decides what a stage gives, as values that YAML and JSON can hold.
 
     task: what is done with the clips, or with the features; its sampler is part of it.
-    data: the videos, and how often each counts in one epoch (`repeat`). backbone, augmentation, training: as in
-    the config. batch_size: videos at once, where nothing trains. init: digest of a file of weights.
+    data: the videos, and how often each counts in one epoch (`repeat`). backbone, augmentation, training: as
+    in the config. batch_size: videos at once, where nothing trains. init: digest of a file of weights.
     revision: raised to retire old results on purpose.
     """
 
@@ -75,9 +75,9 @@ class Recipe:
 class StageSpec:
     """One stage of a pipeline: its name and kind, all that decides its result, and the stage it starts from.
 
-    `paths` says where things lie on this machine (`root` and `index` of the videos, their `decoder`; `init`: a
-    file of weights), and `options` where the parts of the recipe stand in the config, for messages. Neither is
-    part of the identity.
+    `paths` says where things lie on this machine (`root` and `index` of the videos, their `decoder`; `init`:
+    a file of weights), and `options` where the parts of the recipe stand in the config, for messages. Neither
+    is part of the identity.
     """
 
     name: str

@@ -178,7 +178,7 @@ def read_result(folder: Path) -> StageResult | None:
 
 def _read_recipe(path: Path) -> dict[str, Any]:
     try:
-        plain: dict[str, Any] = yaml.load(path.read_text(), Loader)  # noqa: S506  it is a safe one
+        plain: dict[str, Any] = yaml.load(path.read_text(), Loader)
     except FileNotFoundError as error:
         raise VsslError(
             f"{path}: not there; copy that stage's folder too, or delete what rests on it"
@@ -194,8 +194,8 @@ def _check_format(plain: dict[str, Any], path: Path) -> None:
     if found != FORMAT:
         age = "a newer" if found > FORMAT else "an older"
         raise VsslError(
-            f"{path}: written by {age} vssl (format {found}, this one has {FORMAT}); choose another outputs=DIR, "
-            "or read it with that vssl"
+            f"{path}: written by {age} vssl (format {found}, this one has {FORMAT}); choose another "
+            "outputs=DIR, or read it with that vssl"
         )
 
 

@@ -16,10 +16,10 @@ from vssl.files import write_atomically
 from vssl.result import StageResult
 from vssl.stage.callback import StageCallback
 from vssl.stage.construct import Stage
+from vssl.stage.context import Context
 from vssl.stage.monitor import monitor_for
 from vssl.stage.preview import preview
 from vssl.stage.provenance import provenance
-from vssl.stage.run import Context
 from vssl.stage.spec import class_name
 from vssl.stage.store import StageStore
 from vssl.stage.weights import load_backbone, num_parameters, start_in_words, starting_weights
@@ -45,7 +45,9 @@ def train(stage: Stage, context: Context, callback: StageCallback) -> StageResul
     distributed.barrier()
     objective = _begin(stage, context.store)
     loop = _loop(stage, objective, context, callback, partial(monitor.look, objective) if monitor else None)
-    bad_videos = BadVideos(loop.folder, stage.dataset.videos, loop.steps, loop.step, context.runtime.max_bad_share)
+    bad_videos = BadVideos(
+        loop.folder, stage.dataset.videos, loop.steps, loop.step, context.runtime.max_bad_share
+    )
     batches = training_batches(stage.dataset, loop.steps, loop.step, context.runtime.loading(), loop.cost)
     loop.run(bad_videos.watch(batches))
     if distributed.rank() == 0:

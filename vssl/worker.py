@@ -1,4 +1,4 @@
-"""Run one stage in this process: `python -m vssl.dispatch.worker JOB.json [MAX_REQUEUES]`.
+"""Run one stage in this process: `python -m vssl.worker JOB.json [MAX_REQUEUES]`.
 
 Several processes run a stage together if each has the variables of `vssl.distributed.VARIABLES`. Exits with
 0 if the stage is done (now, or before), with 1 if it failed, and with 128 + the signal if it was asked to
@@ -20,7 +20,7 @@ from vssl.dispatch import requeue
 from vssl.errors import VsslError
 
 if TYPE_CHECKING:
-    from vssl.stage.run import Context
+    from vssl.stage.context import Context
     from vssl.stage.spec import StageSpec
 
 POLL_S = 1.0
@@ -42,7 +42,8 @@ def main(path: Path, max_requeues: int | None) -> None:
 
 def _run_job(path: Path) -> None:
     from vssl import distributed
-    from vssl.dispatch.job import open_context, read_job
+    from vssl.context import open_context
+    from vssl.dispatch.job import read_job
 
     spec, plain = read_job(path)
     waiting = False

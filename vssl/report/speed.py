@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
-
-import yaml
 
 from vssl.stage.spec import StageSpec
 from vssl.stage.store import StageStore
@@ -46,7 +41,7 @@ class _Run(NamedTuple):
 
 def kind(spec: StageSpec) -> Kind:
     """The kind of a stage."""
-    return spec.name, json.dumps(spec.recipe["backbone"], sort_keys=True)
+    return spec.name, json.dumps(spec.recipe.backbone, sort_keys=True)
 
 
 def speeds(store: StageStore, kinds: Iterable[Kind]) -> dict[Kind, Speed]:
@@ -54,7 +49,7 @@ def speeds(store: StageStore, kinds: Iterable[Kind]) -> dict[Kind, Speed]:
     wanted = set(kinds)
     runs = defaultdict(list)
     for name in {name for name, _ in wanted}:
-        for found, run in _finished(store.root / name):
+        for found, run in _finished(store, name):
             runs[found].append(run)
     return {found: _mean(runs[found]) for found in wanted & set(runs)}
 
@@ -74,27 +69,13 @@ def _cores(runs: list[_Run]) -> float | None:
     return sum(loading) / busy if busy else None
 
 
-def _finished(folder: Path) -> Iterator[tuple[Kind, _Run]]:
+def _finished(store: StageStore, name: str) -> Iterator[tuple[Kind, _Run]]:
     """The stages of one name whose clips and seconds are known."""
-    for path in folder.glob("*/result.json"):
-        result = json.loads(path.read_text())
-        cost, device = result["cost"], result["provenance"]["device"].partition(":")[0]
-        if cost.get("clips") and cost.get("seconds"):
-            loading, waited = (
-                cost.get("loader_seconds"),
-                cost.get("waiting_seconds", 0.0),
-            )  # newer than stages
-            when, seconds = path.stat().st_mtime, cost["seconds"]
-            run = _Run(when, device, cost["clips"], seconds, cost.get("gpus", 0), loading, seconds - waited)
-            yield (folder.name, _backbone(path.with_name("recipe.yaml"))), run
-
-
-def _backbone(recipe: Path) -> str:
-    """The backbone of a recipe, as JSON. Only its own lines are parsed: a whole file takes milliseconds."""
-    match = re.search(r"^backbone:\n(?:  .*\n)+", recipe.read_text(), re.MULTILINE)
-    return _as_json(match[0]) if match else ""
-
-
-@lru_cache(maxsize=256)
-def _as_json(lines: str) -> str:
-    return json.dumps(yaml.safe_load(lines)["backbone"], sort_keys=True)
+    for stage in store.finished(name):
+        cost, device = stage.finished.cost, stage.finished.provenance["device"].partition(":")[0]
+        if cost.clips and cost.seconds:
+            when, busy = (stage.folder / "result.json").stat().st_mtime, cost.seconds - cost.waiting_seconds
+            yield (
+                kind(stage.spec),
+                _Run(when, device, cost.clips, cost.seconds, cost.gpus, cost.loader_seconds, busy),
+            )

@@ -1,0 +1,43 @@
+"""What stages run in, opened by a launch and by each of its workers."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vssl import distributed
+from vssl.dispatch.watch import StageLogger
+from vssl.stage.build import build
+from vssl.stage.context import Context
+from vssl.stage.provenance import git_commit
+from vssl.stage.spec import StageSpec
+from vssl.stage.store import StageStore
+from vssl.tracking.metrics import Launch, Tracker
+
+
+def open_context(plain: Mapping[str, Any]) -> tuple[Context, Tracker]:
+    """What stages run in, and the tracker of the launch, which is begun or joined.
+
+    `plain` holds `outputs`, `launch` (fields of a `Launch`), and the nodes `runtime`, `tracking`, `monitor`.
+    """
+    store = StageStore(Path(plain["outputs"]))
+    tracker: Tracker = build(plain["tracking"], "tracking")
+    context = Context(
+        store=store,
+        runtime=build(plain["runtime"], "runtime"),
+        make_callback=lambda spec: stage_logger(spec, store, tracker),
+        say=print,
+        plain=plain,
+        monitoring=build(plain["monitor"], "monitor"),
+    )
+    if distributed.rank() == 0:  # last: after a mistake in the config, nobody would end the launch
+        tracker.begin(Launch(**plain["launch"]))
+    return context, tracker
+
+
+def stage_logger(spec: StageSpec, store: StageStore, tracker: Tracker) -> StageLogger:
+    """The callback of a stage."""
+    tags = {"git_commit": git_commit(), "host": socket.gethostname(), "what": spec.recipe.words}
+    return StageLogger(spec, store.folder(spec), tracker, tags)

@@ -1,0 +1,82 @@
+"""In which values stages differ: from those beside them, and from those that are finished."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from vssl.errors import as_typed
+from vssl.stage.spec import StageSpec, leaves
+from vssl.stage.store import StageStore
+
+MOST = 3
+"""A finished stage that differs in more values is not near."""
+
+NOT_A_VALUE = ("data.fingerprint", "data.num_videos")
+
+
+def values(spec: StageSpec, with_parents: bool = True) -> dict[str, Any]:
+    """All values behind a stage, by path; those of the stages before it with their names in front."""
+    found: dict[str, Any] = {}
+    for one in spec.chain if with_parents else [spec]:
+        own = leaves(one.recipe.to_plain())
+        before = "" if one is spec else f"{one.name}."
+        found |= {f"{before}{_path(path)}": value for path, value in own if path not in NOT_A_VALUE}
+    return found
+
+
+def differences(specs: Sequence[StageSpec]) -> list[list[str]]:
+    """For each stage the values, as `path=value`, in which it differs from others of the same words."""
+    flat = {spec: values(spec) for spec in specs}
+    alike: dict[tuple[str, str], list[StageSpec]] = defaultdict(list)
+    for spec in specs:
+        alike[spec.name, spec.recipe.words].append(spec)
+    return [_differing(flat[spec], [flat[s] for s in alike[spec.name, spec.recipe.words]]) for spec in specs]
+
+
+def _differing(own: Mapping[str, Any], all_of_them: Sequence[Mapping[str, Any]]) -> list[str]:
+    paths = [p for p in own if any(p not in other or other[p] != own[p] for other in all_of_them)]
+    return [f"{short(path, paths)}={as_typed(own[path])}" for path in paths]
+
+
+def short(path: str, paths: Iterable[str]) -> str:
+    """The last word of a dotted path, if that is enough to tell it from the other paths."""
+    last = path.rpartition(".")[2]
+    return last if sum(other.rpartition(".")[2] == last for other in paths) == 1 else path
+
+
+def nearest_finished(forest: Sequence[StageSpec], store: StageStore) -> dict[StageSpec, str]:
+    """Why a stage is to do although something near it is done: `: like 3f9c1a but lr 0.03 -> 0.01`.
+
+    The nearest finished stage of its name is the one that differs in the fewest values, up to `MOST`.
+    """
+    left = [spec for spec in forest if store.result(spec) is None and not spec.is_provisional]
+    found = {}
+    for name in dict.fromkeys(spec.name for spec in left):
+        finished = {stage.spec.key: values(stage.spec) for stage in store.finished(name)}
+        for spec in left if finished else []:
+            if spec.name == name:
+                own = values(spec)
+                changed = {key: _changes(own, other) for key, other in finished.items()}
+                key = min(changed, key=lambda key: len(changed[key]))
+                if len(changed[key]) <= MOST:
+                    found[spec] = f": like {key[:6]} but {', '.join(changed[key]) or 'its name'}"
+    return found
+
+
+def _changes(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    missing = object()
+    return [
+        f"{path} {_said(other, path)} -> {_said(own, path)}"
+        for path in dict.fromkeys([*own, *other])
+        if own.get(path, missing) != other.get(path, missing)
+    ]
+
+
+def _said(values: Mapping[str, Any], path: str) -> str:
+    return as_typed(values[path]) if path in values else "absent"
+
+
+def _path(path: str) -> str:
+    return path.removeprefix("task.")
