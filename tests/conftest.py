@@ -18,14 +18,17 @@ from vssl.data.augmentation import Augmentation
 from vssl.data.index import Index, pack_names
 from vssl.engine.cost import CostMeter
 from vssl.engine.loader import evaluation_batches
+from vssl.engine.optimizers import SGD
 from vssl.engine.runtime import Runtime
-from vssl.engine.training import SGD, StepDecay, Training
+from vssl.engine.schedules import StepDecay
+from vssl.engine.training import Training
 from vssl.pipeline import merge, plan
 from vssl.stage.callback import Silent
 from vssl.stage.context import Context
 from vssl.stage.features import describe
 from vssl.stage.run import run_stage
 from vssl.stage.store import StageStore
+from vssl.types import Progress
 
 ROOT = Path(__file__).parent.parent
 
@@ -85,6 +88,21 @@ AUGMENTATION = Augmentation(
 """The published one, on small frames."""
 
 
+PROGRESS = Progress(epochs=1.0, share=0.5)
+
+
+def sgd(**changes):
+    """SGD with momentum and nothing else."""
+    values = {"weight_decay": 0.0, "momentum": 0.9, "decay_norm_and_bias": True, "clip_norm": None}
+    return SGD(**{**values, **changes})
+
+
+def step_decay(**changes):
+    """A factor that is 1 throughout, and no warm-up."""
+    values = {"every_epochs": 1, "factor": 1.0, "per": "epoch", "warmup_epochs": 0, "warmup_factor": 0.0}
+    return StepDecay(**{**values, **changes})
+
+
 def training(**changes):
     """A short recipe in float32: constant SGD, steps of four samples in micro-batches of two."""
     values = {
@@ -94,8 +112,8 @@ def training(**changes):
         "drop_last": False,
         "sync_bn": False,
         "precision": "float32",
-        "optimizer": SGD(0.1, 0.9, 0.0),
-        "schedule": StepDecay(1, 1.0),
+        "optimizer": sgd(lr=0.1),
+        "schedule": step_decay(),
     }
     return Training(**{**values, **changes})
 

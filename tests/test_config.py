@@ -57,6 +57,31 @@ def test_the_yaml_lists_every_argument_and_every_value_has_its_type(choice, tmp_
         assert_no_defaults(get_class(node["_target_"]))
 
 
+@pytest.mark.parametrize("node", ["pretext.training", "auxiliary.training", "protocol.training"])
+@pytest.mark.parametrize(
+    "choice", [f"optimizer={path.stem}" for path in sorted((ROOT / "conf" / "optimizer").glob("*.yaml"))]
+)
+def test_every_training_takes_every_optimizer(node, choice):
+    group, _, name = choice.partition("=")
+    cfg = composed(
+        f"{group}@{node}.{group}={name}", f"{node}.{group}.lr=0.125", f"{node}.{group}.clip_norm=40"
+    )
+    built = [build(spec.recipe["training"], node) for spec in plan(cfg) if "training" in spec.recipe]
+    [chosen] = [training.optimizer for training in built if training.optimizer.lr == 0.125]
+    assert (type(chosen).__name__.lower(), chosen.clip_norm) == (name, 40)
+    assert_no_defaults(type(chosen))
+
+
+@pytest.mark.parametrize("name", ["step_decay", "cosine"])
+def test_a_training_takes_every_schedule_and_a_warm_up(name):
+    override = f"schedule@pretext.training.schedule={name}"
+    cfg = composed("backbone=r3d_18", override, "pretext.training.schedule.warmup_epochs=2.5")
+    [pretext] = [spec for spec in plan(cfg) if spec.name == "pretext"]
+    schedule = build(pretext.recipe["training"], "pretext.training").schedule
+    assert schedule.warmup_epochs == 2.5
+    assert_no_defaults(type(schedule))
+
+
 def planted(choice, folder):
     """Overrides for a real data set, whose index is written here instead of by a check."""
     group, _, name = choice.partition("=")

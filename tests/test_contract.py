@@ -6,7 +6,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from conftest import ROOT, composed
+from conftest import PROGRESS, ROOT, composed
 from vssl.types import ClipSampler
 
 NOT_ARGUMENTS = ("augmentation", "training", "revision", "input", "repeat")
@@ -141,7 +141,7 @@ def test_pretext_trains_the_whole_backbone(config, sampler, backbone):
         losses.append(output.loss.item())
     assert losses[-1] < losses[0]
     # Not in between: a queue that fills with the keys of one and the same batch makes its task harder.
-    objective.after_step()
+    objective.after_step(PROGRESS)
 
 
 def test_metrics_are_plain_numbers(config, sampler, backbone):

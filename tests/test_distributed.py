@@ -10,13 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import RUNTIME, training
+from conftest import RUNTIME, sgd, step_decay, training
 from multiprocess import pretrain, run_together, weights
 from vssl import distributed
 from vssl.engine.checkpoint import load_checkpoint
 from vssl.engine.loader import Steps
 from vssl.engine.loop import Loop
-from vssl.engine.training import SGD, StepDecay
 from vssl.errors import VsslError
 from vssl.nn.batch_norm import in_shuffled_order, synchronise
 from vssl.nn.queue import KeyQueue
@@ -91,7 +90,7 @@ class WithQueue(Objective):
         loss = self.dropout(features_BD).square().mean() + (features_BD @ self.queue.keys.T).mean()
         return StepOutput(loss, {"mean": features_BD.mean()})
 
-    def after_step(self):
+    def after_step(self, progress):
         self.queue.enqueue_all(self.pending)
 
 
@@ -127,7 +126,13 @@ def batches(steps, start):
 def train(folder, recipe, norm=False, dropout=0.3, stop_after=None, log_every=2, looks=None, **asked):
     """Train the small net; returns its state, the lines of metrics, and the clips that were counted."""
     torch.manual_seed(0)
-    recipe = training(**{"optimizer": SGD(0.05, 0.9, 1e-2), "schedule": StepDecay(2, 0.1), **recipe})
+    recipe = training(
+        **{
+            "optimizer": sgd(lr=0.05, weight_decay=1e-2),
+            "schedule": step_decay(every_epochs=2, factor=0.1),
+            **recipe,
+        }
+    )
     steps = Steps(11, recipe, seed=3)
     lines = Lines()
     runtime = dataclasses.replace(RUNTIME, save_every_s=0.0, log_every_steps=log_every, **asked)
@@ -217,7 +222,7 @@ def lying_otherwise(folder, **asked):
     found, step = [], torch.optim.SGD.step
 
     def look(optimizer):
-        for parameter in optimizer.param_groups[0]["params"]:
+        for parameter in (one for group in optimizer.param_groups for one in group["params"]):
             beside = [parameter.grad, optimizer.state[parameter].get("momentum_buffer")]
             found.extend(one for one in beside if one is not None and one.stride() != parameter.stride())
         step(optimizer)
@@ -315,10 +320,10 @@ def test_ranks_share_micro_batches_or_say_how_they_could():
     assert len(set(seeds)) == 4
     refused = run_together(steps_of, {})
     assert refused[0] == refused[1]
-    assert "training.micro_batch=4 or less, or sync_bn=true" in refused[0]
+    assert "choose 4 or less, which is what batch norm sees, or say sync_bn=true" in refused[0]
     split = run_together(steps_of, {"sync_bn": True})
     assert split[0][0][0] + split[1][0][0] == steps_of({})[0][0]
-    assert "micro_batch that is a multiple" in run_together(steps_of, {"sync_bn": True, "micro_batch": 1})[0]
+    assert "choose a multiple of 2" in run_together(steps_of, {"sync_bn": True, "micro_batch": 1})[0]
 
 
 def test_ranks_that_end_at_once_do_not_cut_one_another_off():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from vssl.errors import OptionError
 
+LEAST_TEMPERATURE = 1e-4
+
 
 def check_at_least(name: str, value: float, least: float) -> None:
     """Raise `OptionError` if the value of the option `name` is smaller than `least`."""
@@ -21,3 +23,16 @@ def check_share(name: str, value: float) -> None:
     """Raise `OptionError` if the value of the option `name` is no share of 1."""
     if not 0 <= value <= 1:
         raise OptionError(name, value, "not a share", "choose a number from 0 to 1")
+
+
+def check_below_1(name: str, value: float) -> None:
+    """Raise `OptionError` if the value of the option `name` is negative, or 1 or more."""
+    if not 0 <= value < 1:
+        raise OptionError(name, value, "not a share below 1", "choose a number from 0 to below 1")
+
+
+def check_temperature(name: str, value: float) -> None:
+    """Raise `OptionError` if cosines divided by the value of the option `name` lose their digits or overflow:
+    float32 has seven of them."""
+    if value < LEAST_TEMPERATURE:
+        raise OptionError(name, value, "too small to compute with", f"choose {LEAST_TEMPERATURE:g} or more")

@@ -32,6 +32,13 @@ class StepOutput(NamedTuple):
     metrics: dict[str, Tensor]
 
 
+class Progress(NamedTuple):
+    """How far a training is: epochs done, fractions counting steps, and the share of all steps."""
+
+    epochs: float
+    share: float
+
+
 class Backbone(nn.Module, ABC):
     """A network from a clip to one feature vector; the only thing that crosses a stage boundary."""
 
@@ -58,8 +65,8 @@ class Objective(nn.Module, ABC):
     def forward(self, batch: Batch) -> StepOutput:
         """Return loss and metrics of one (micro-)batch whose clips are augmented floats."""
 
-    def after_step(self) -> None:
-        """Run after each optimiser step."""
+    def after_step(self, progress: Progress) -> None:
+        """Run after each optimiser step; `progress` counts that step."""
 
 
 @dataclass(frozen=True)

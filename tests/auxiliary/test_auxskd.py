@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from conftest import PROGRESS
 from vssl.auxiliary.auxskd import AuxSKD, PairSampler, kl_divergence, log_similarities
 from vssl.backbone.tiny import Tiny
 from vssl.errors import VsslError
@@ -61,7 +62,7 @@ def train_step(net, optimizer, *batches):
     losses = [net(data).loss for data in batches]
     sum(losses).backward()
     optimizer.step()
-    net.after_step()
+    net.after_step(PROGRESS)
     return losses[-1].item()
 
 
@@ -131,7 +132,7 @@ def test_teacher_follows_the_updated_student_parameters_but_not_its_buffers():
         moved += not torch.equal(parameter, before[name])
     assert moved == len(student)
     buffers = copy.deepcopy(dict(net.teacher.named_buffers()))
-    net.after_step()
+    net.after_step(PROGRESS)
     assert all(torch.equal(buffers[name], value) for name, value in net.teacher.named_buffers())
 
 
@@ -141,7 +142,7 @@ def test_anchors_are_those_from_before_the_batch():
     assert not torch.allclose(textbook_kl(net, data, before), textbook_kl(net, data, before.roll(1, dims=1)))
     torch.testing.assert_close(net(data).loss, textbook_kl(net, data, before))
     assert torch.equal(net.queue.keys, before)
-    net.after_step()
+    net.after_step(PROGRESS)
     assert not torch.equal(net.queue.keys, before)
 
 
@@ -153,7 +154,7 @@ def test_accumulated_batches_are_enqueued_in_order_by_the_step():
     torch.testing.assert_close(net.queue.keys[:8], torch.cat(keys))
     assert torch.equal(net.queue.keys[8:], before[8:])
     assert net.queue.pointer == 8
-    net.after_step()
+    net.after_step(PROGRESS)
     assert net.queue.pointer == 8
 
 
@@ -195,7 +196,7 @@ def test_evaluation_changes_neither_queue_nor_the_teachers_mode():
     assert all(module.training for module in net.teacher.modules())
     assert torch.isfinite(net(batch(1)).loss)
     net.train()
-    net.after_step()
+    net.after_step(PROGRESS)
     assert torch.equal(net.queue.keys, before)
     train_step(net, sgd(net), batch(2))
     assert net.queue.pointer == 4

@@ -57,7 +57,9 @@ def test_the_seed_decides_the_order():
 
 
 def test_too_few_samples_for_one_batch():
-    with pytest.raises(VsslError, match="3 samples do not fill one batch of 4"):
+    with pytest.raises(
+        VsslError, match="batch_size=4: 3 samples do not fill one batch, and drop_last=true; choose 3 or less"
+    ):
         steps(num_samples=3, drop_last=True)
 
 

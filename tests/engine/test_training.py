@@ -1,43 +1,48 @@
-"""Training recipes: schedules by hand, and recipes that cannot be."""
+"""Training recipes: batches that processes cannot share, and values that cannot be."""
 
 import pytest
 
 from conftest import training
-from vssl.engine.training import SGD, Cosine, StepDecay
-from vssl.errors import VsslError
-
-
-def test_step_decay_of_the_paper():
-    lr = [1e-3 * StepDecay(6, 0.1).factor_at(epoch, 20) for epoch in range(20)]
-    assert lr == pytest.approx([1e-3] * 6 + [1e-4] * 6 + [1e-5] * 6 + [1e-6] * 2)
-
-
-def test_cosine_starts_at_one_and_ends_near_its_last_factor():
-    cosine = Cosine(1e-3)
-    assert cosine.factor_at(0, 200) == 1
-    assert cosine.factor_at(100, 200) == pytest.approx((1 + 1e-3) / 2)
-    assert cosine.factor_at(200, 200) == pytest.approx(1e-3)
+from vssl.errors import OptionError
 
 
 def test_a_micro_batch_that_does_not_divide_the_batch_is_refused_with_one_that_does():
-    with pytest.raises(VsslError, match=r"batch_size=30 .* micro_batch=8; try micro_batch=2"):
+    with pytest.raises(OptionError, match=r"^micro_batch=8: does not divide batch_size=30; try 2$"):
         training(batch_size=30, micro_batch=8)
 
 
-def test_at_least_one_epoch():
-    with pytest.raises(VsslError, match="at least 1"):
-        training(epochs=0)
+@pytest.mark.parametrize("name", ["epochs", "batch_size", "micro_batch"])
+def test_at_least_one_of_each(name):
+    with pytest.raises(OptionError, match=rf"^{name}=0: too small; choose 1 or more$"):
+        training(**{name: 0})
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("changes", "processes", "message"),
     [
-        (lambda: SGD(-0.1, 0.9, 0.0), "lr=-0.1: too small"),
-        (lambda: SGD(0.1, -0.9, 0.0), "momentum=-0.9: too small"),
-        (lambda: StepDecay(0, 0.1), "every_epochs=0: too small"),
-        (lambda: StepDecay(1, 0.0), "factor=0.0: too small"),
+        (
+            {},
+            4,
+            "^micro_batch=2: 4 processes cannot share the 2 micro-batches .*; choose 1 or less, .* sync_bn=",
+        ),
+        (
+            {"sync_bn": True, "drop_last": True},
+            4,
+            "^micro_batch=2: 4 processes cannot split .* a multiple of 4$",
+        ),
+        (
+            {"sync_bn": True},
+            2,
+            "^drop_last=false: 2 processes cannot split the last batch evenly.*; say true$",
+        ),
     ],
 )
-def test_numbers_that_train_nothing(make, message):
-    with pytest.raises(VsslError, match=message):
-        make()
+def test_processes_that_cannot_share_a_step(changes, processes, message):
+    with pytest.raises(OptionError, match=message):
+        training(**changes).check_ranks(processes, 2)
+
+
+def test_bfloat16_is_refused_on_a_cpu():
+    with pytest.raises(OptionError, match=r"^precision=bfloat16: is for GPUs; say float32"):
+        training(precision="bfloat16").check_device("cpu")
+    training(precision="bfloat16").check_device("cuda")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import RUNTIME, composed
+from conftest import PROGRESS, RUNTIME, composed
 from vssl.backbone.tiny import Tiny
 from vssl.engine.checkpoint import load_checkpoint, save
 from vssl.errors import VsslError
@@ -291,7 +291,7 @@ def train_step(net, optimizer, *batches, seed=0):
     losses = [net(data).loss for data in batches]
     sum(losses).backward()
     optimizer.step()
-    net.after_step()
+    net.after_step(PROGRESS)
     return losses[-1].item()
 
 
@@ -342,7 +342,7 @@ def test_the_key_encoder_follows_the_updated_query_parameters_but_not_its_buffer
         assert not torch.equal(parameter, before[name])
         torch.testing.assert_close(parameter, 0.9 * before[name] + 0.1 * query[name], rtol=0, atol=1e-12)
     buffers = copy.deepcopy(dict(net.key_encoder.named_buffers()))
-    net.after_step()
+    net.after_step(PROGRESS)
     assert all(torch.equal(buffers[name], value) for name, value in net.key_encoder.named_buffers())
 
 
@@ -354,10 +354,10 @@ def test_appearance_keys_join_the_queue_after_the_step(enqueue, which):
     torch.manual_seed(3)
     net(data)
     assert torch.equal(net.queue.keys, before)
-    net.after_step()
+    net.after_step(PROGRESS)
     torch.testing.assert_close(net.queue.keys[:4], keys_A)
     assert torch.equal(net.queue.keys[4:], before[4:])
-    net.after_step()
+    net.after_step(PROGRESS)
     assert net.queue.pointer == 4
 
 
@@ -379,7 +379,7 @@ def test_the_queue_is_read_before_the_batch_joins_it():
     first = net(data).loss
     torch.manual_seed(3)
     assert net(data).loss == first
-    net.after_step()
+    net.after_step(PROGRESS)
     torch.manual_seed(3)
     assert net(data).loss != first
 
@@ -406,7 +406,7 @@ def test_evaluation_changes_neither_queue_nor_the_mode_of_the_key_encoder():
     assert all(module.training for module in net.key_encoder.modules())
     assert torch.isfinite(net(batch(1)).loss)
     net.train()
-    net.after_step()
+    net.after_step(PROGRESS)
     assert torch.equal(net.queue.keys, before)
 
 

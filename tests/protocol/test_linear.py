@@ -4,8 +4,8 @@ import copy
 
 import torch
 
+from conftest import sgd
 from vssl.backbone.tiny import Tiny
-from vssl.engine.training import SGD
 from vssl.protocol.finetune import RandomClip
 from vssl.protocol.linear import LinearProbe
 
@@ -21,7 +21,7 @@ def test_only_the_head_learns():
     generator = torch.Generator().manual_seed(1)
     clips, labels = 255 * torch.rand(8, 1, 3, 16, 8, 8, generator=generator), torch.arange(8) % 5
     # Weight decay would shrink what has no gradient of its own.
-    optimizer = SGD(lr=0.1, momentum=0.9, weight_decay=0.1).build(net.parameters())
+    optimizer = sgd(lr=0.1, weight_decay=0.1).build(net.named_parameters())
     losses = []
     for _ in range(20):
         optimizer.zero_grad()

@@ -75,8 +75,9 @@ def test_a_longer_training_goes_on_where_a_shorter_one_ended(data, tmp_path):
 def test_not_where_the_schedule_depends_on_the_length(data, tmp_path):
     def pretext(epochs):
         spec = plan(composed(*SMALL, *data, "auxiliary=none", f"pretext.training.epochs={epochs}"))[0]
-        cosine = {"_target_": "vssl.engine.training.Cosine", "final_factor": 0.1}
-        training = {**spec.recipe["training"], "schedule": cosine}
+        schedule = {**spec.recipe["training"]["schedule"], "_target_": "vssl.engine.schedules.Cosine"}
+        del schedule["every_epochs"], schedule["factor"]
+        training = {**spec.recipe["training"], "schedule": {**schedule, "final_factor": 0.1}}
         return replace(spec, recipe={**spec.recipe, "training": training})
 
     run(pretext(1), tmp_path)

@@ -22,7 +22,7 @@ from vssl.nn.ema import update_ema
 from vssl.nn.queue import KeyQueue, QueueInit
 from vssl.nn.similarity import dot_products
 from vssl.result import References
-from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, StepOutput, Task
+from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, Progress, StepOutput, Task
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class AuxSKDObjective(Objective):
         }
         return StepOutput(kl_divergence(teacher_BH, student_BH), metrics)
 
-    def after_step(self) -> None:
+    def after_step(self, progress: Progress) -> None:
         """Move the teacher, then enqueue the keys of this step's forwards, of all ranks in their order.
 
         The paper moves the teacher within the next step, before that step's optimiser update: the same.

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, default_collate
 from vssl import distributed, stop
 from vssl.engine.cost import CostMeter
 from vssl.engine.training import Training
-from vssl.errors import VsslError
+from vssl.errors import OptionError, VsslError
 from vssl.types import Batch
 
 Item = TypeVar("Item")
@@ -73,16 +73,16 @@ class Steps:
     """The steps of a whole training, each a list of micro-batches, as a pure function of the seed."""
 
     def __init__(self, num_samples: int, training: Training, seed: int) -> None:
+        """Raise `OptionError`, its option named as in `training`, if there is no step or ranks cannot share
+        one."""
         self.training = training
         self.seed = seed
         self.num_samples = num_samples
         whole, rest = divmod(num_samples, training.batch_size)
         self.per_epoch = whole + (1 if rest and not training.drop_last else 0)
         if self.per_epoch == 0:
-            raise VsslError(
-                f"{num_samples} samples do not fill one batch of {training.batch_size} and drop_last=true; "
-                "lower training.batch_size"
-            )
+            problem = f"{num_samples} samples do not fill one batch, and drop_last=true"
+            raise OptionError("batch_size", training.batch_size, problem, f"choose {num_samples} or less")
         self.total = self.per_epoch * training.epochs
         training.check_ranks(distributed.world_size(), len(self.micro_batches(0)))
 

@@ -17,35 +17,36 @@ from vssl.engine.cost import CostMeter, together
 from vssl.engine.device import Augment, deliver, to_device
 from vssl.engine.loader import Steps
 from vssl.engine.meter import FiniteCheck, Meter
-from vssl.engine.precision import Precision, arithmetic, autocast
+from vssl.engine.precision import arithmetic, autocast
 from vssl.engine.runtime import Runtime
-from vssl.errors import VsslError
+from vssl.errors import OptionError, VsslError
 from vssl.nn.batch_norm import SyncedBatchNorm, average_statistics, synchronise
 from vssl.result import Cost
-from vssl.types import Backbone, Batch, Objective
+from vssl.types import Backbone, Batch, Objective, Progress
 
 
 class Callback(Protocol):
-    """Who is told how training goes."""
+    """Receives progress and metrics."""
 
     def advance(self, clips: int, **shown: float) -> None:
-        """`clips` more were trained on; `shown` is for the eye: loss, lr, and what share of the time
-        went into waiting for batches."""
+        """`clips` more were trained on; `shown` is for the screen: loss, learning rate, and the share of the
+        time that was spent waiting for batches."""
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Metrics of the steps since the last call, for the record."""
+        """Record metrics of the steps since the last call."""
 
     def begin(self, step: int, share: float, clips: int) -> None:
-        """Work on `clips` begins after `step` steps, `share` of it; forget what was logged past that."""
+        """Training on `clips` starts or goes on after `step` steps, `share` of all; forget what was logged
+        past that."""
 
 
 class Loop:
     """One training from its first or its last saved step to the end, by one process or by several.
 
     Several processes (ranks) see different samples of each step and add up their gradients, so that all of
-    them hold the same weights, optimiser and queues after it. torch's DistributedDataParallel is not used: it
-    expects as many forwards on every rank, which the last step of an epoch does not have. The sum over ranks
-    here costs one exchange per step, of tens of megabytes.
+    them hold the same weights, optimiser state and queues after it. This replaces DistributedDataParallel,
+    which needs equal forward counts per rank; an epoch's last step may differ. The sum over ranks is one
+    exchange of tens of megabytes per step.
     """
 
     def __init__(
@@ -59,17 +60,17 @@ class Loop:
         callback: Callback,
         after_epoch: Callable[[int], Mapping[str, float]] | None = None,
     ) -> None:
-        """`after_epoch` may look at the objective: on rank 0 it is told how many epochs are over, and returns
-        metrics, or none. It leaves weights, buffers and modes as they are."""
+        """`after_epoch` runs on rank 0, takes the number of epochs done and returns metrics, or none. It may
+        look at the objective but must not change weights, buffers or modes."""
         self.device = runtime.torch_device()
-        _check_device(objective, steps.training.precision, runtime)
+        _check_pooling(objective.backbone, runtime)
         self.steps, self.runtime, self.callback = steps, runtime, callback
         # On a GPU some 200 operations become a few; a CPU does them clip by clip within its cache.
         compiles = runtime.compile and self.device.type == "cuda"
         self.augment = torch.compile(augment, dynamic=False) if compiles else augment
         self.clips_per_sample = clips_per_sample
         self.objective = _placed(objective, runtime, steps.training.sync_bn)
-        self.optimizer = steps.training.optimizer.build(objective.parameters())
+        self.optimizer = steps.training.optimizer.build(objective.named_parameters())
         self.folder, self.path = folder, folder / CHECKPOINT
         self.after_epoch = after_epoch
         self.cost = CostMeter(self.device)
@@ -105,19 +106,26 @@ class Loop:
 
     def _train_step(self, micro_batches: Sequence[Batch]) -> None:
         training = self.steps.training
-        epoch = self.step // self.steps.per_epoch
-        lr = training.optimizer.lr * training.schedule.factor_at(epoch, training.epochs)
+        lr = training.optimizer.lr * training.schedule.factor_at(self._progress().epochs, training.epochs)
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("lr_scale", 1.0)
         metrics = self._backward(micro_batches)
         if self.device.type == "cpu":
             self._check_finite()
         self._add_up_gradients()
+        if training.optimizer.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self._trained(), training.optimizer.clip_norm)
         self.optimizer.step()
         average_statistics(self.objective)
         self.step += 1
-        self.objective.after_step()
-        self._report(metrics, lr, epoch)
+        self.objective.after_step(self._progress())
+        self._report(metrics, lr)
+
+    def _progress(self) -> Progress:
+        return Progress(self.step / self.steps.per_epoch, self.step / self.steps.total)
+
+    def _trained(self) -> list[nn.Parameter]:
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
     def _backward(self, micro_batches: Sequence[Batch]) -> dict[str, Tensor]:
         """Accumulate this rank's part of the gradient of the mean loss over the effective batch; return its
@@ -152,7 +160,7 @@ class Loop:
         """Sum the gradients of all ranks, in one exchange. What no rank has used keeps None."""
         if distributed.world_size() == 1:
             return
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        parameters = self._trained()
         used = distributed.any_rank(*(p.grad is not None for p in parameters))
         whole = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
         parts = torch.split(distributed.all_reduce(whole), [p.numel() for p in parameters])
@@ -161,10 +169,11 @@ class Loop:
             layout = torch.empty_like(parameter)
             parameter.grad = layout.copy_(part.view_as(parameter)) if is_used else None
 
-    def _report(self, metrics: Mapping[str, Tensor], lr: float, epoch: int) -> None:
+    def _report(self, metrics: Mapping[str, Tensor], lr: float) -> None:
         self.meter.add(metrics)
         if self.step % self.runtime.log_every_steps == 0 or self.step == self.steps.total:
-            line = {**self.meter.read(), "lr": lr, "epoch": float(epoch + 1)}
+            epoch = 1 + (self.step - 1) // self.steps.per_epoch
+            line = {**self.meter.read(), "lr": lr, "epoch": float(epoch)}
             self.shown = {"loss": line["loss"], "lr": lr, "waits": self.cost.waiting_share()}
             self.callback.log(line, self.step)
         self.callback.advance(self.steps.samples_in(self.step - 1) * self.clips_per_sample, **self.shown)
@@ -208,18 +217,16 @@ class Loop:
             self.monitor_seconds = self.cost.before.monitor_seconds
 
 
-def _check_device(objective: Objective, precision: Precision, runtime: Runtime) -> None:
-    """Raise `VsslError` for what the device cannot do."""
-    device, backbone = runtime.torch_device().type, objective.backbone
-    if device == "cpu" and precision == "bfloat16":
-        # torch 2.15: the gradient of a 3x1x1 convolution over two time steps is off without bounds there.
-        raise VsslError("training.precision=bfloat16 is for GPUs; on a CPU say float32, which is as fast")
+def _check_pooling(backbone: Backbone, runtime: Runtime) -> None:
+    """Raise `OptionError` for a backbone that cannot be trained deterministically on the device."""
     pools = any(isinstance(part, (nn.MaxPool3d, nn.AvgPool3d)) for part in backbone.modules())
     trained = any(parameter.requires_grad for parameter in backbone.parameters())
-    if device == "cuda" and runtime.deterministic and pools and trained:
-        raise VsslError(
-            f"runtime.deterministic=true: {type(backbone).__name__} pools, and torch has no such gradient of "
-            "3D pooling on GPUs; say runtime.deterministic=false, or take a backbone of strided convolutions"
+    if runtime.torch_device().type == "cuda" and runtime.deterministic and pools and trained:
+        raise OptionError(
+            "runtime.deterministic",
+            True,
+            f"{type(backbone).__name__} pools, and torch has no deterministic gradient of 3D pooling on GPUs",
+            "say false, or choose a backbone of strided convolutions",
         )
 
 
@@ -246,8 +253,8 @@ def _compile(objective: Objective) -> None:
 
 
 def _restore(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Load what an optimiser remembers, but neither its layout in memory nor by which kernels it computes:
-    the run that saved it may have had another device."""
+    """Load an optimiser's state, but keep the layout in memory and the kernels of this run: the run that
+    saved it may have had another device."""
     kernels = [{name: group[name] for name in ("fused", "foreach")} for group in optimizer.param_groups]
     optimizer.load_state_dict(saved)
     for group, own in zip(optimizer.param_groups, kernels, strict=True):
@@ -255,4 +262,6 @@ def _restore(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
             if isinstance(value, Tensor):
-                state[name] = torch.empty_like(parameter).copy_(value)
+                # Adam's count of steps is one number, whatever the shape of the parameter.
+                like = parameter if value.shape == parameter.shape else value.to(parameter.device)
+                state[name] = torch.empty_like(like).copy_(value)

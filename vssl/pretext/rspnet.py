@@ -24,7 +24,7 @@ from vssl.nn.frames import OutOfBounds, keep_inside
 from vssl.nn.queue import KeyQueue
 from vssl.nn.similarity import dot_products
 from vssl.result import References
-from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, StepOutput, Task
+from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, Progress, StepOutput, Task
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ class RSPNetObjective(Objective):
         }
         return StepOutput(loss, metrics)
 
-    def after_step(self) -> None:
+    def after_step(self, progress: Progress) -> None:
         """Move the key encoder, then enqueue the keys of this step's forwards, of all ranks in their order.
 
         The released code moves the key encoder at the beginning of each forward: the same, except that

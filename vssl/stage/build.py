@@ -6,7 +6,8 @@ import inspect
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal, Union, get_args, get_origin
 
 from hydra.utils import get_class
@@ -43,10 +44,17 @@ def build_as(target: type, given: Mapping[str, Any], where: str) -> Any:
     if missing := sorted(set(hints) - set(given)):
         raise VsslError(f"{below}{missing[0]}: needs a value; {below}{missing[0]}=...")
     arguments = {name: _made(one, hints.get(name, others), f"{below}{name}") for name, one in given.items()}
-    try:
+    with naming(where):
         return target(**arguments)
+
+
+@contextmanager
+def naming(where: str) -> Iterator[None]:
+    """Put the path of a node in front of the options that errors name while the block runs."""
+    try:
+        yield
     except OptionError as error:
-        raise error.renamed(lambda option: f"{below}{option}") from error
+        raise error.below(where) if where else error from error
 
 
 def _class(target: Any, where: str) -> type:

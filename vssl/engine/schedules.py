@@ -1,0 +1,86 @@
+"""Schedules: the learning rate as a pure function of progress, so that no checkpoint has to hold it."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+from vssl.checks import check_above_0, check_at_least
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule(ABC):
+    """Learning rate over a training, as a factor on the optimiser's own.
+
+    per: whether the factor changes with every `epoch` or with every `step`.
+    warmup_epochs, warmup_factor: in the first so many epochs the factor rises with every step, linearly from
+        `warmup_factor` to what it is at their end.
+    """
+
+    per: Literal["epoch", "step"]
+    warmup_epochs: float
+    warmup_factor: float
+
+    def __post_init__(self) -> None:
+        check_at_least("warmup_epochs", self.warmup_epochs, 0)
+        check_at_least("warmup_factor", self.warmup_factor, 0)
+
+    def factor_at(self, epochs: float, total: int) -> float:
+        """Factor of the step that begins when `epochs` of `total` epochs are done; fractions count steps."""
+        if epochs < self.warmup_epochs:
+            end = self._decayed(self.warmup_epochs, total)
+            return self.warmup_factor + (end - self.warmup_factor) * epochs / self.warmup_epochs
+        return self._decayed(epochs, total)
+
+    def _decayed(self, epochs: float, total: int) -> float:
+        return self._decay(math.floor(epochs) if self.per == "epoch" else epochs, total)
+
+    @abstractmethod
+    def _decay(self, epochs: float, total: int) -> float:
+        """The factor without warm-up."""
+
+    @property
+    @abstractmethod
+    def depends_on_length(self) -> bool:
+        """Whether `total` matters. If not, a long training passes through the end of a shorter one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepDecay(Schedule):
+    """Multiply by `factor` every `every_epochs` epochs (auxSKD paper, 4.2)."""
+
+    every_epochs: int
+    factor: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least("every_epochs", self.every_epochs, 1)
+        check_above_0("factor", self.factor)
+
+    def _decay(self, epochs: float, total: int) -> float:
+        return self.factor ** int(epochs // self.every_epochs)
+
+    @property
+    def depends_on_length(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cosine(Schedule):
+    """Fall along half a cosine to `final_factor` (RSPNet: 1/1000)."""
+
+    final_factor: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least("final_factor", self.final_factor, 0)
+
+    def _decay(self, epochs: float, total: int) -> float:
+        cosine = (1 + math.cos(math.pi * min(epochs, total) / total)) / 2
+        return self.final_factor + (1 - self.final_factor) * cosine
+
+    @property
+    def depends_on_length(self) -> bool:
+        return True
