@@ -82,16 +82,15 @@ class WithQueue(Objective):
         self.backbone = Net(norm)
         self.unused = nn.Parameter(torch.ones(2))
         self.queue = KeyQueue(10, 3, "rows")
-        self.pending = []
 
     def forward(self, batch):
         features_BD = self.backbone(batch["clips"][:, 0])
-        self.pending.append(features_BD.detach())
+        self.queue.hold(features_BD)
         loss = self.dropout(features_BD).square().mean() + (features_BD @ self.queue.keys.T).mean()
         return StepOutput(loss, {"mean": features_BD.mean()})
 
     def after_step(self, progress):
-        self.queue.enqueue_all(self.pending)
+        self.queue.enqueue_held()
 
 
 class Lines:

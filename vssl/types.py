@@ -68,6 +68,10 @@ class Objective(nn.Module, ABC):
     def after_step(self, progress: Progress) -> None:
         """Run after each optimiser step; `progress` counts that step."""
 
+    def keys(self) -> Tensor | None:
+        """Embeddings [H,D] that the objective remembers, for a monitor to look at; None if it has none."""
+        return None
+
 
 @dataclass(frozen=True)
 class Video:
@@ -103,23 +107,16 @@ class ClipSampler(ABC):
     def plan(self, num_frames: int, rng: np.random.Generator) -> ClipPlan:
         """Choose the frames of one sample from a video of `num_frames` >= `min_frames` frames."""
 
-    def pair(self, num_frames: int, rng: np.random.Generator, distinct: bool) -> ClipPlan:
-        """Choose two single clips of one video (K = 2, no targets) for similarity distillation.
 
-        With `distinct` every target that has more than one value differs between the two clips
-        (for VSPP: segment and speed; released sampler of auxSKD).
-        """
-        first = self.plan(num_frames, rng)
-        second = self.plan(num_frames, rng)
-        while distinct and self._share_a_target(first, second):
-            second = self.plan(num_frames, rng)
-        frames_KT = np.concatenate([first.frames_KT, second.frames_KT])
-        return ClipPlan(frames_KT, {})
+class Batching(Protocol):
+    """How a training cuts its batches (see `vssl.engine.training.Training`)."""
 
-    def _share_a_target(self, first: ClipPlan, second: ClipPlan) -> bool:
-        return any(
-            first.targets[name] == second.targets[name] for name, count in self.classes.items() if count > 1
-        )
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def micro_batch(self) -> int: ...
+    @property
+    def drop_last(self) -> bool: ...
 
 
 class Task(ABC):
@@ -137,6 +134,10 @@ class Task(ABC):
     def references(self) -> References:
         """What to read the objective's metrics against, where it is known."""
         return {}
+
+    def check(self, training: Batching) -> None:  # noqa: B027  most tasks take any
+        """Raise `OptionError` for batches that the task cannot train with. The option is named from the task:
+        `queue_size`, or `training.micro_batch`."""
 
 
 class VideoSource(Protocol):

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ import torch
 from conftest import PROGRESS
 from vssl.auxiliary.auxskd import AuxSKD, PairSampler, kl_divergence, log_similarities
 from vssl.backbone.tiny import Tiny
-from vssl.errors import VsslError
+from vssl.errors import OptionError, VsslError
 from vssl.pretext.vspp import VSPPSampler
+from vssl.types import ClipPlan, ClipSampler
 
 PAIRS = PairSampler(VSPPSampler(16, 4, 4, "released", "inside", "loop", 1), distinct=True)
 
@@ -117,17 +119,17 @@ def test_teacher_starts_as_the_student_and_is_not_trained():
 
 def test_teacher_follows_the_updated_student_parameters_but_not_its_buffers():
     net = objective()
-    before = copy.deepcopy(net.teacher.state_dict())
+    before = copy.deepcopy(net.teacher.network.state_dict())
     # Student and teacher see other clips, so their running statistics differ.
     train_step(net, sgd(net), batch())
     statistics = "layers.0.1.running_mean"
     assert not torch.allclose(
-        net.backbone.state_dict()[statistics], net.teacher.state_dict()[f"0.{statistics}"]
+        net.backbone.state_dict()[statistics], net.teacher.network.state_dict()[f"0.{statistics}"]
     )
     student = {f"0.{name}": p for name, p in net.backbone.named_parameters()}
     student |= {f"1.{name}": p for name, p in net.projection.named_parameters()}
     moved = 0
-    for name, parameter in net.teacher.named_parameters():
+    for name, parameter in net.teacher.network.named_parameters():
         torch.testing.assert_close(parameter, 0.9 * before[name] + 0.1 * student[name], rtol=0, atol=1e-12)
         moved += not torch.equal(parameter, before[name])
     assert moved == len(student)
@@ -193,7 +195,7 @@ def test_evaluation_changes_neither_queue_nor_the_teachers_mode():
     net = objective().eval()
     before = net.queue.keys.clone()
     assert not net.backbone.training
-    assert all(module.training for module in net.teacher.modules())
+    assert all(module.training for module in net.teacher.network.modules())
     assert torch.isfinite(net(batch(1)).loss)
     net.train()
     net.after_step(PROGRESS)
@@ -216,9 +218,43 @@ def test_metrics_tell_collapse_from_health():
 def test_pairs_are_drawn_by_the_pretext_sampler():
     for distinct in (True, False):
         pairs = PairSampler(PAIRS.sampler, distinct)
-        expected = PAIRS.sampler.pair(60, np.random.default_rng(3), distinct).frames_KT
+        rng = np.random.default_rng(3)
+        first, second = (PAIRS.sampler.plan(60, rng) for _ in range(2))
+        while distinct and any(first.targets[name] == second.targets[name] for name in first.targets):
+            second = PAIRS.sampler.plan(60, rng)
+        expected = np.concatenate([first.frames_KT, second.frames_KT])
         assert pairs.plan(60, np.random.default_rng(3)).frames_KT.tolist() == expected.tolist()
         assert pairs.plan(60, np.random.default_rng(3)).targets == pairs.classes == {}
+
+
+@dataclass(frozen=True)
+class PerVideo(ClipSampler):
+    """A target that is the same for all clips of a video."""
+
+    @property
+    def classes(self):
+        return {"video": 5}
+
+    def plan(self, num_frames, rng):
+        return ClipPlan(rng.integers(num_frames, size=(1, 4)), {"video": num_frames % 5})
+
+
+def test_a_target_that_never_differs_ends_with_an_error():
+    with pytest.raises(OptionError, match=r"^distinct=true: in 1000 tries, no two clips .* say false$"):
+        PairSampler(PerVideo(), distinct=True).plan(60, np.random.default_rng(0))
+    assert len(PairSampler(PerVideo(), distinct=False).plan(60, np.random.default_rng(0)).frames_KT) == 2
+
+
+@dataclass(frozen=True)
+class OwnPairs(PerVideo):
+    def pair(self, num_frames, rng, distinct):
+        return ClipPlan(np.array([[int(distinct)], [num_frames]]), {})
+
+
+@pytest.mark.parametrize("distinct", [True, False])
+def test_a_sampler_may_draw_pairs_in_a_way_of_its_own(distinct):
+    plan = PairSampler(OwnPairs(), distinct).plan(60, np.random.default_rng(0))
+    assert plan.frames_KT.tolist() == [[int(distinct)], [60]]
 
 
 def test_pairs_need_videos_as_long_as_the_pretext_does():
@@ -233,7 +269,10 @@ def test_pairs_need_videos_as_long_as_the_pretext_does():
     [
         ({"queue_size": 1}, "queue_size=1: too small"),
         ({"momentum": 1.5}, "momentum=1.5"),
-        ({"teacher_temperature": 0.0}, "teacher_temperature=0.0"),
+        (
+            {"teacher_temperature": 1e-42},
+            "teacher_temperature=1e-42: too small to compute with",
+        ),
         ({"student_temperature": -0.1}, "student_temperature=-0.1"),
     ],
 )

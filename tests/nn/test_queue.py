@@ -42,7 +42,7 @@ def test_a_batch_may_fill_the_queue_but_not_more():
     queue.enqueue(keys(0))
     queue.enqueue(keys(1, 2, 3, 4))
     assert contents(queue) == [4, 1, 2, 3]
-    with pytest.raises(VsslError, match=r"queue_size=4 cannot hold a batch of 5: choose 5 or more"):
+    with pytest.raises(VsslError, match=r"^queue_size=4: cannot hold .* a batch of 5; choose 5 or more$"):
         queue.enqueue(keys(0, 1, 2, 3, 4))
 
 
@@ -61,3 +61,15 @@ def test_contents_and_pointer_are_state_but_nothing_is_trained():
     assert contents(copy) == contents(queue)
     assert copy.pointer == 3
     assert not list(queue.parameters())
+
+
+def test_keys_of_a_step_are_held_in_training_mode_only():
+    queue = KeyQueue(10, 2, "rows")
+    queue.hold(keys(0, 1))
+    queue.hold(keys(2))
+    queue.eval().hold(keys(3))
+    assert queue.pointer == 0
+    queue.enqueue_held()
+    assert contents(queue)[:3] == [0, 1, 2]
+    queue.enqueue_held()
+    assert queue.pointer == 3

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import PROGRESS, RUNTIME, composed
+from conftest import PROGRESS, RUNTIME, composed, training
 from vssl.backbone.tiny import Tiny
 from vssl.engine.checkpoint import load_checkpoint, save
-from vssl.errors import VsslError
+from vssl.errors import OptionError, VsslError
 from vssl.pipeline import plan
 from vssl.pretext.rspnet import RSPNet, RSPNetSampler
 from vssl.stage.callback import Silent
@@ -125,7 +125,7 @@ def speeds_of(clips, k):
 def test_half_the_batch_has_natural_speed_and_the_other_key_the_other_one(size):
     recorder = Recorder()
     net = task().objective(recorder)
-    [key_recorder, _] = net.key_encoder
+    [key_recorder, _] = net.key_encoder.network
     chosen = set()
     for seed in range(40):
         torch.manual_seed(seed)
@@ -155,8 +155,16 @@ def test_the_half_depends_on_torchs_generator_only():
 
 
 def test_a_batch_of_one_is_refused():
-    with pytest.raises(VsslError, match="micro_batch"):
+    with pytest.raises(VsslError, match=r"a batch of 1 .*; say training\.drop_last=true"):
         task().objective(Recorder())(numbered_batch(1))
+
+
+def test_training_that_it_does_not_go_with():
+    task().check(training())
+    with pytest.raises(OptionError, match=r"^training\.micro_batch=1: too small; choose 2 or more$"):
+        task().check(training(micro_batch=1))
+    with pytest.raises(OptionError, match=r"^queue_size=10: cannot hold the keys of a batch of 12"):
+        task().check(training(batch_size=12))
 
 
 # Losses
@@ -209,7 +217,7 @@ def embeddings(net, data, seed):
         return torch.stack([clips[bool(natural[b]) == own][b, k] for b in range(size)])
 
     with torch.no_grad():
-        keys = [embed(*net.key_encoder, play(1, own)) for own in (True, False)]
+        keys = [embed(*net.key_encoder.network, play(1, own)) for own in (True, False)]
     return embed(net.backbone, net.heads, play(0, True)), *keys
 
 
@@ -261,7 +269,7 @@ def test_losses_worked_by_hand():
         for head in (net.heads.appearance, net.heads.motion):
             head.weight.zero_()
             head.bias.copy_(torch.eye(5)[0])
-        net.key_encoder.load_state_dict(nn.Sequential(net.backbone, net.heads).state_dict())
+        net.key_encoder.network.load_state_dict(nn.Sequential(net.backbone, net.heads).state_dict())
         net.queue.keys.copy_(torch.eye(5).repeat(2, 1))  # two keys like the query, eight orthogonal to it
     metrics = net(batch()).metrics
     same, orthogonal = np.exp(1 / 0.07), 1
@@ -316,7 +324,7 @@ def test_heads_have_the_published_size():
 @pytest.mark.parametrize("key_init", ["random", "query"])
 def test_the_key_encoder_starts_as_the_query_encoder_and_gets_no_gradient(key_init):
     net = objective(key_init=key_init)
-    assert_equal_states(net.key_encoder.state_dict(), query_state(net))
+    assert_equal_states(net.key_encoder.network.state_dict(), query_state(net))
     net(batch()).loss.backward()
     assert all(p.grad is None and not p.requires_grad for p in net.key_encoder.parameters())
     assert all(p.grad is not None for p in [*net.backbone.parameters(), *net.heads.parameters()])
@@ -329,16 +337,16 @@ def test_weights_of_an_auxiliary_stage_reach_the_key_encoder_only_if_asked_to(ke
     net.backbone.load_state_dict(objective(seed=1).backbone.state_dict())
     assert not torch.equal(query_state(net)["0.layers.0.0.weight"], initial["0.layers.0.0.weight"])
     expected = initial if key_init == "random" else query_state(net)
-    assert_equal_states(net.key_encoder.state_dict(), expected)
-    assert_equal_states(net.key_encoder[1].state_dict(), net.heads.state_dict())
+    assert_equal_states(net.key_encoder.network.state_dict(), expected)
+    assert_equal_states(net.key_encoder.network[1].state_dict(), net.heads.state_dict())
 
 
 def test_the_key_encoder_follows_the_updated_query_parameters_but_not_its_buffers():
     net = objective()
-    before = copy.deepcopy(net.key_encoder.state_dict())
+    before = copy.deepcopy(net.key_encoder.network.state_dict())
     train_step(net, sgd(net), batch())
     query = dict(nn.Sequential(net.backbone, net.heads).named_parameters())
-    for name, parameter in net.key_encoder.named_parameters():
+    for name, parameter in net.key_encoder.network.named_parameters():
         assert not torch.equal(parameter, before[name])
         torch.testing.assert_close(parameter, 0.9 * before[name] + 0.1 * query[name], rtol=0, atol=1e-12)
     buffers = copy.deepcopy(dict(net.key_encoder.named_buffers()))
@@ -365,7 +373,7 @@ def test_the_queue_wraps_and_keeps_the_order_of_accumulated_batches():
     """A step of two batches of 4, then one of 4, in a queue of 10: the last two rows come first."""
     net = objective(queue_size=10)
     keys = []
-    net.key_encoder.register_forward_hook(lambda module, inputs, output: keys.append(output[0]))
+    net.key_encoder.register_forward_hook(lambda module, inputs, output: keys.append(output[:, :5]))
     optimizer = sgd(net)
     train_step(net, optimizer, batch(1), batch(2))
     train_step(net, optimizer, batch(3))
@@ -403,7 +411,7 @@ def test_evaluation_changes_neither_queue_nor_the_mode_of_the_key_encoder():
     net = objective().eval()
     before = net.queue.keys.clone()
     assert not net.backbone.training
-    assert all(module.training for module in net.key_encoder.modules())
+    assert all(module.training for module in net.key_encoder.network.modules())
     assert torch.isfinite(net(batch(1)).loss)
     net.train()
     net.after_step(PROGRESS)
@@ -460,5 +468,5 @@ def test_a_stage_gives_its_parents_weights_to_the_key_encoder_only_if_asked_to(k
     state = load_checkpoint(store.folder(pretext) / "checkpoint.pt")["objective"]
     expected = initial if key_init == "random" else trained
     for name in ("layers.0.0.weight", "layers.1.0.weight", "layers.1.1.bias"):
-        assert torch.equal(state[f"key_encoder.0.{name}"], expected[name]), name
+        assert torch.equal(state[f"key_encoder.network.0.{name}"], expected[name]), name
         assert not torch.equal(state[f"backbone.{name}"], initial[name])

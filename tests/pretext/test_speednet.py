@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from vssl.auxiliary.auxskd import PairSampler
 from vssl.backbone.tiny import Tiny
 from vssl.errors import VsslError
 from vssl.pretext.speednet import SpeedNet, SpeedNetSampler
@@ -81,7 +82,7 @@ def test_the_two_speeds_are_as_frequent_and_lie_in_the_same_places():
 
 def test_a_distinct_pair_holds_both_speeds():
     for seed in range(20):
-        pair = sampler().pair(300, np.random.default_rng(seed), distinct=True)
+        pair = PairSampler(sampler(), distinct=True).plan(300, np.random.default_rng(seed))
         assert sorted(np.diff(pair.frames_KT)[:, 0].tolist()) == [1, 2]
 
 

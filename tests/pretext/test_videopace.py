@@ -9,7 +9,7 @@ import torch
 
 from vssl.backbone.tiny import Tiny
 from vssl.errors import VsslError
-from vssl.pretext.videopace import VideoPace, VideoPaceSampler, info_nce
+from vssl.pretext.videopace import VideoPace, VideoPaceSampler, grouped_info_nce
 
 
 def sampler(**changes):
@@ -169,7 +169,7 @@ def cross_entropy(features_MD, head, targets_M):
 
 
 def contrast(embeddings, groups, temperature):
-    """The formula of `info_nce`, pair by pair."""
+    """The formula of `grouped_info_nce`, pair by pair."""
     similarity = (embeddings @ embeddings.T / temperature).exp()
     losses = []
     for i, j in product(range(len(groups)), repeat=2):
@@ -215,13 +215,13 @@ def test_loss_and_gradient_with_contrast(contrastive, groups, lambda_cls, lambda
 def test_contrast_worked_by_hand():
     vectors = torch.tensor([[1.0, 0], [1, 0], [0, 1], [0, 1]])
     expected = -math.log(math.exp(2) / (math.exp(2) + 2))  # like 1 / 0.5, the two others 0
-    assert info_nce(vectors, torch.tensor([0, 0, 1, 1]), 0.5).item() == pytest.approx(expected)
+    assert grouped_info_nce(vectors, torch.tensor([0, 0, 1, 1]), 0.5).item() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("groups", [[0, 1, 2], [0, 0, 0]])
 def test_without_positives_or_negatives_there_is_nothing_to_learn(groups):
     vectors = torch.nn.functional.normalize(torch.rand(3, 4, generator=torch.Generator().manual_seed(0)))
-    loss = info_nce(vectors.requires_grad_(), torch.tensor(groups), 0.07)
+    loss = grouped_info_nce(vectors.requires_grad_(), torch.tensor(groups), 0.07)
     loss.backward()
     assert loss == 0
     assert torch.equal(vectors.grad, torch.zeros(3, 4))

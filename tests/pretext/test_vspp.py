@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from vssl.auxiliary.auxskd import PairSampler
 from vssl.backbone.tiny import Tiny
 from vssl.errors import VsslError
 from vssl.pretext.vspp import VSPP, VSPPSampler
@@ -178,7 +179,7 @@ def test_a_pair_differs_in_both_targets_only_if_asked_to(monkeypatch):
     for seed in range(60):
         for distinct in (True, False):
             drawn.clear()
-            clips = sampler().pair(100, np.random.default_rng(seed), distinct)
+            clips = PairSampler(sampler(), distinct).plan(100, np.random.default_rng(seed))
             assert clips.frames_KT.shape == (2, 16)
             same = {name: drawn[0].targets[name] == drawn[-1].targets[name] for name in ("speed", "segment")}
             if distinct:

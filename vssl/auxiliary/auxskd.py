@@ -5,32 +5,41 @@ Source: the auxSKD paper, section 3.1 and Algorithm 1, and the authors' released
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vssl.checks import check_above_0, check_at_least, check_share
-from vssl.nn.batch_norm import in_shuffled_order
-from vssl.nn.ema import update_ema
+from vssl.checks import check_at_least, check_share, check_temperature
+from vssl.errors import OptionError
+from vssl.nn.momentum import MomentumEncoder, check_batches
 from vssl.nn.queue import KeyQueue, QueueInit
 from vssl.nn.similarity import dot_products
 from vssl.result import References
-from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, Progress, StepOutput, Task
+from vssl.types import Backbone, Batch, Batching, ClipPlan, ClipSampler, Objective, Progress, StepOutput, Task
+
+TRIES = 1000
+"""Draws for a second clip that differs from the first one."""
+
+
+@runtime_checkable
+class DrawsPairs(Protocol):
+    """A sampler that draws pairs in a way of its own."""
+
+    def pair(self, num_frames: int, rng: np.random.Generator, distinct: bool) -> ClipPlan:
+        """Choose two single clips of one video (K = 2, no targets)."""
 
 
 @dataclass(frozen=True)
 class PairSampler(ClipSampler):
     """Two clips of one video, drawn as the pretext task draws its own; no targets.
 
-    distinct: the two differ in every target (for VSPP in speed and in segment), as in the released code;
-        otherwise they are independent, as the paper's text has it.
+    distinct: the two differ in every target that has more than one value (for VSPP in speed and in segment),
+        as in the released code; otherwise they are independent, as the paper's text has it.
     """
 
     sampler: ClipSampler
@@ -45,7 +54,21 @@ class PairSampler(ClipSampler):
         return self.sampler.min_frames
 
     def plan(self, num_frames: int, rng: np.random.Generator) -> ClipPlan:
-        return self.sampler.pair(num_frames, rng, self.distinct)
+        """Raises `OptionError` where no second clip is `distinct` from the first one."""
+        if isinstance(self.sampler, DrawsPairs):
+            return self.sampler.pair(num_frames, rng, self.distinct)
+        first = self.sampler.plan(num_frames, rng)
+        assert len(first.frames_KT) == 1, "a sampler of several clips has to define `pair`"
+        for _ in range(TRIES):
+            second = self.sampler.plan(num_frames, rng)
+            if not (self.distinct and self._share_a_target(first, second)):
+                return ClipPlan(np.concatenate([first.frames_KT, second.frames_KT]), {})
+        problem = f"in {TRIES} tries, no two clips of a video of {num_frames} frames differed in every target"
+        raise OptionError("distinct", True, problem, "say false")
+
+    def _share_a_target(self, first: ClipPlan, second: ClipPlan) -> bool:
+        classes = self.sampler.classes.items()
+        return any(first.targets[name] == second.targets[name] for name, count in classes if count > 1)
 
 
 @dataclass(frozen=True)
@@ -78,8 +101,11 @@ class AuxSKD(Task):
         check_at_least("predictor_hidden", self.predictor_hidden, 1)
         check_at_least("queue_size", self.queue_size, 2)
         check_share("momentum", self.momentum)
-        check_above_0("teacher_temperature", self.teacher_temperature)
-        check_above_0("student_temperature", self.student_temperature)
+        check_temperature("teacher_temperature", self.teacher_temperature)
+        check_temperature("student_temperature", self.student_temperature)
+
+    def check(self, training: Batching) -> None:
+        check_batches(self.queue_size, self.shuffle_bn, training)
 
     def objective(self, backbone: Backbone) -> Objective:
         return AuxSKDObjective(backbone, self)
@@ -92,9 +118,7 @@ class AuxSKD(Task):
 class AuxSKDObjective(Objective):
     """Student (backbone, projection, predictor), teacher (backbone, projection) and a queue of anchors.
 
-    The teacher starts as a copy of the student and follows it by momentum, parameters only. It always
-    normalises with the statistics of its own batch, whatever mode the student is in, and so its BatchNorm
-    buffers have no effect.
+    The teacher is a `MomentumEncoder`: it always normalises with the statistics of its own batch.
     """
 
     def __init__(self, backbone: Backbone, task: AuxSKD) -> None:
@@ -108,22 +132,17 @@ class AuxSKDObjective(Objective):
             nn.ReLU(inplace=True),
             nn.Linear(task.predictor_hidden, task.projection_dim),
         )
-        self.teacher = copy.deepcopy(self._student()).requires_grad_(False)
+        self.teacher = MomentumEncoder(self._student(), task.shuffle_bn)
         self.queue = KeyQueue(task.queue_size, task.projection_dim, task.queue_init)
-        self._pending: list[Tensor] = []
 
     def forward(self, batch: Batch) -> StepOutput:
         """Compare each pair with the anchors; the teacher's embeddings join them in `after_step`."""
         clips_BKCTHW = batch["clips"]
         student_BD = F.normalize(self.predictor(self._student()(clips_BKCTHW[:, 0])))
-        with torch.no_grad():
-            encode = partial(in_shuffled_order, self.teacher) if self.task.shuffle_bn else self.teacher
-            teacher_BD = F.normalize(encode(clips_BKCTHW[:, 1]))
-        if self.training:
-            self._pending.append(teacher_BD)
-        anchors_HD = self.queue.keys
-        student_BH = log_similarities(student_BD, anchors_HD, self.task.student_temperature)
-        teacher_BH = log_similarities(teacher_BD, anchors_HD, self.task.teacher_temperature)
+        teacher_BD = F.normalize(self.teacher(clips_BKCTHW[:, 1]))
+        self.queue.hold(teacher_BD)
+        student_BH = log_similarities(student_BD, self.queue.keys, self.task.student_temperature)
+        teacher_BH = log_similarities(teacher_BD, self.queue.keys, self.task.teacher_temperature)
         metrics = {
             "student_entropy": _relative_entropy(student_BH.detach()),
             "teacher_entropy": _relative_entropy(teacher_BH),
@@ -132,17 +151,15 @@ class AuxSKDObjective(Objective):
         return StepOutput(kl_divergence(teacher_BH, student_BH), metrics)
 
     def after_step(self, progress: Progress) -> None:
-        """Move the teacher, then enqueue the keys of this step's forwards, of all ranks in their order.
+        """Move the teacher, then enqueue the keys of this step's forwards, those of all ranks in order.
 
         The paper moves the teacher within the next step, before that step's optimiser update: the same.
         """
-        update_ema(self.teacher, self._student(), self.task.momentum)
-        self.queue.enqueue_all(self._pending)
+        self.teacher.follow(self._student(), self.task.momentum)
+        self.queue.enqueue_held()
 
-    def train(self, mode: bool = True) -> AuxSKDObjective:
-        super().train(mode)
-        self.teacher.train()
-        return self
+    def keys(self) -> Tensor:
+        return self.queue.keys
 
     def _student(self) -> nn.Sequential:
         """What the teacher is a running average of."""

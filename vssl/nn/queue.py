@@ -9,9 +9,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vssl import distributed
-from vssl.errors import VsslError
+from vssl.errors import OptionError
 
 QueueInit = Literal["rows", "columns"]
+
+
+def check_queue_size(size: int, batch: int) -> None:
+    """Raise `OptionError` if a queue cannot hold the keys of one batch."""
+    if size < batch:
+        problem = f"cannot hold the keys of a batch of {batch}"
+        raise OptionError("queue_size", size, problem, f"choose {batch} or more")
 
 
 class KeyQueue(nn.Module):
@@ -31,20 +38,25 @@ class KeyQueue(nn.Module):
         noise_HD = torch.randn(size, dim)
         self.register_buffer("keys", F.normalize(noise_HD, dim=1 if init == "rows" else 0))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
+        self._held: list[Tensor] = []
+
+    def hold(self, keys_BD: Tensor) -> None:
+        """Keep the keys of one forward until `enqueue_held`, in training mode only."""
+        if self.training:
+            self._held.append(keys_BD.detach())
+
+    def enqueue_held(self) -> None:
+        """Enqueue the keys of one step's forwards, those of all ranks in order."""
+        none = self.keys.new_zeros(0, self.keys.shape[1])
+        self.enqueue(distributed.all_gather_rows(torch.cat([none, *self._held])))
+        self._held.clear()
 
     @torch.no_grad()
     def enqueue(self, keys_BD: Tensor) -> None:
-        """Replace the B oldest keys, in order. Raises `VsslError` if the queue is smaller than that."""
+        """Replace the B oldest keys, in order. Raises `OptionError` if the queue is smaller than that."""
         size, batch = len(self.keys), len(keys_BD)
-        if batch > size:
-            raise VsslError(f"queue_size={size} cannot hold a batch of {batch}: choose {batch} or more")
+        check_queue_size(size, batch)
         # The pointer stays on the device: reading it here would wait for the device in every step.
         rows_B = (self.pointer + torch.arange(batch, device=keys_BD.device)) % size
         self.keys[rows_B] = keys_BD.to(self.keys.dtype)
         self.pointer.copy_((self.pointer + batch) % size)
-
-    def enqueue_all(self, pending: list[Tensor]) -> None:
-        """Enqueue the keys [B,dim] of one step's forwards, those of all ranks in order, and forget them."""
-        none = self.keys.new_zeros(0, self.keys.shape[1])
-        self.enqueue(distributed.all_gather_rows(torch.cat([none, *pending])))
-        pending.clear()

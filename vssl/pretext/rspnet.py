@@ -6,7 +6,6 @@ Source: Chen et al., RSPNet: Relative Speed Perception for Unsupervised Video Re
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -16,15 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vssl.checks import check_above_0, check_at_least, check_share
+from vssl.checks import check_at_least, check_share, check_temperature
 from vssl.errors import VsslError
-from vssl.nn.batch_norm import in_shuffled_order
-from vssl.nn.ema import update_ema
 from vssl.nn.frames import OutOfBounds, keep_inside
+from vssl.nn.momentum import MomentumEncoder, check_batches
 from vssl.nn.queue import KeyQueue
 from vssl.nn.similarity import dot_products
 from vssl.result import References
-from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, Progress, StepOutput, Task
+from vssl.types import Backbone, Batch, Batching, ClipPlan, ClipSampler, Objective, Progress, StepOutput, Task
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,7 @@ class RSPNetSampler(ClipSampler):
     out_of_bounds: OutOfBounds
 
     def __post_init__(self) -> None:
+        check_at_least("num_frames", self.num_frames, 1)
         check_at_least("relative_speed", self.relative_speed, 2)
 
     @property
@@ -105,7 +104,11 @@ class RSPNet(Task):
         for name in ("margin", "appearance_weight", "motion_weight"):
             check_at_least(name, getattr(self, name), 0)
         check_share("momentum", self.momentum)
-        check_above_0("temperature", self.temperature)
+        check_temperature("temperature", self.temperature)
+
+    def check(self, training: Batching) -> None:
+        check_batches(self.queue_size, self.shuffle_bn, training)
+        check_at_least("training.micro_batch", training.micro_batch, 2)  # both speeds
 
     def objective(self, backbone: Backbone) -> Objective:
         return RSPNetObjective(backbone, self)
@@ -120,23 +123,22 @@ class RSPNet(Task):
 
 
 class Heads(nn.Module):
-    """Unit vectors [B,D] for appearance and for motion: a linear layer each on the pooled features."""
+    """Unit vectors [B,2D], for appearance and then for motion: a linear layer each on the pooled features."""
 
     def __init__(self, feature_dim: int, embedding_dim: int) -> None:
         super().__init__()
         self.appearance = nn.Linear(feature_dim, embedding_dim)
         self.motion = nn.Linear(feature_dim, embedding_dim)
 
-    def forward(self, features_BD: Tensor) -> tuple[Tensor, Tensor]:
-        return F.normalize(self.appearance(features_BD)), F.normalize(self.motion(features_BD))
+    def forward(self, features_BD: Tensor) -> Tensor:
+        return torch.cat([F.normalize(head(features_BD)) for head in (self.appearance, self.motion)], dim=1)
 
 
 class RSPNetObjective(Objective):
-    """Query encoder (backbone, heads), key encoder (their running average) and a queue of appearance keys.
+    """Query encoder (backbone, heads), key encoder (a `MomentumEncoder`) and a queue of appearance keys.
 
     The key encoder is a copy of the query encoder as constructed. Weights of an auxiliary stage are loaded
-    into the backbone after that, and with `key_init: random` they do not reach it. It follows by momentum,
-    parameters only, and always normalises with the statistics of its own batch.
+    into the backbone after that, and with `key_init: random` they do not reach it.
 
     Deviation: the queue need not be a multiple of the batch.
     """
@@ -146,9 +148,8 @@ class RSPNetObjective(Objective):
         self.task = task
         self.backbone = backbone
         self.heads = Heads(backbone.feature_dim, task.embedding_dim)
-        self.key_encoder = copy.deepcopy(self._query_encoder()).requires_grad_(False)
+        self.key_encoder = MomentumEncoder(self._query_encoder(), task.shuffle_bn)
         self.queue = KeyQueue(task.queue_size, task.embedding_dim, "rows")
-        self._pending: list[Tensor] = []
         if task.key_init == "query":
             backbone.register_load_state_dict_post_hook(self._copy_query)  # type: ignore[no-untyped-call]
 
@@ -156,12 +157,10 @@ class RSPNetObjective(Objective):
         """Compare each query with its two keys and the queue; this batch's keys join it in `after_step`."""
         clips_BKCTHW = batch["clips"]
         natural_B = _half(len(clips_BKCTHW)).to(clips_BKCTHW.device, non_blocking=True)
-        query_A, query_M = self._query_encoder()(self._play(clips_BKCTHW[:, 0], natural_B))
-        with torch.no_grad():
-            other_A, other_M = self._keys(self._play(clips_BKCTHW[:, 1], ~natural_B))
-            positive_A, positive_M = self._keys(self._play(clips_BKCTHW[:, 1], natural_B))
-        if self.training:
-            self._pending.append(other_A if self.task.enqueue == "other_speed" else positive_A)
+        query_A, query_M = self._query_encoder()(self._play(clips_BKCTHW[:, 0], natural_B)).chunk(2, dim=1)
+        other_A, other_M = self.key_encoder(self._play(clips_BKCTHW[:, 1], ~natural_B)).chunk(2, dim=1)
+        positive_A, positive_M = self.key_encoder(self._play(clips_BKCTHW[:, 1], natural_B)).chunk(2, dim=1)
+        self.queue.hold(other_A if self.task.enqueue == "other_speed" else positive_A)
         negatives_BH = dot_products(query_A, self.queue.keys) / self.task.temperature
         own_B, same_video_B = self._similarity(query_A, positive_A), self._similarity(query_A, other_A)
         appearance = info_nce(own_B, negatives_BH) + info_nce(same_video_B, negatives_BH)
@@ -177,33 +176,22 @@ class RSPNetObjective(Objective):
         return StepOutput(loss, metrics)
 
     def after_step(self, progress: Progress) -> None:
-        """Move the key encoder, then enqueue the keys of this step's forwards, of all ranks in their order.
+        """Move the key encoder, then enqueue the keys of this step's forwards, those of all ranks in order.
 
         The released code moves the key encoder at the beginning of each forward: the same, except that
         before the first step there is an update more, of 1 - m towards weights that were loaded.
         """
-        update_ema(self.key_encoder, self._query_encoder(), self.task.momentum)
-        self.queue.enqueue_all(self._pending)
+        self.key_encoder.follow(self._query_encoder(), self.task.momentum)
+        self.queue.enqueue_held()
 
-    def train(self, mode: bool = True) -> RSPNetObjective:
-        super().train(mode)
-        self.key_encoder.train()
-        return self
+    def keys(self) -> Tensor:
+        return self.queue.keys
 
     def _query_encoder(self) -> nn.Sequential:
         return nn.Sequential(self.backbone, self.heads)
 
-    def _keys(self, clips_BCTHW: Tensor) -> tuple[Tensor, Tensor]:
-        """Appearance and motion keys of clips."""
-        if self.task.shuffle_bn:
-            both_BE = in_shuffled_order(lambda clips: torch.cat(self.key_encoder(clips), dim=1), clips_BCTHW)
-        else:
-            both_BE = torch.cat(self.key_encoder(clips_BCTHW), dim=1)
-        appearance_BD, motion_BD = both_BE.chunk(2, dim=1)
-        return appearance_BD, motion_BD
-
     def _copy_query(self, *_: object) -> None:
-        self.key_encoder.load_state_dict(self._query_encoder().state_dict())
+        self.key_encoder.network.load_state_dict(self._query_encoder().state_dict())
 
     def _play(self, window_BCTHW: Tensor, natural_B: Tensor) -> Tensor:
         """Clips from the beginning of the windows, some at natural speed and the others fast."""
@@ -225,6 +213,6 @@ def info_nce(positive_B: Tensor, negatives_BH: Tensor) -> Tensor:
 def _half(batch: int) -> Tensor:
     """A random half (rounded down) of the samples, as a mask [B]."""
     if batch < 2:
-        raise VsslError("a batch of 1 cannot have both speeds: choose a training.micro_batch of 2 or more")
+        raise VsslError("a batch of 1 cannot have both speeds; say training.drop_last=true")
     # On the CPU, whose generator the loop seeds at every step: no device draws other numbers.
     return torch.randperm(batch) < batch // 2

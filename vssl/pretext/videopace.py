@@ -102,7 +102,7 @@ class VideoPace(Task):
     contrastive: `none` is the released code. The other two compare the clips of a batch, two of each video:
         with `same_context` the clips of one video belong together, with `same_pace` those of one pace.
         Assumed, where the paper is silent: embeddings are one linear layer on the features, normalised, and
-        L_ctr is the InfoNCE of `info_nce`.
+        L_ctr is that of `grouped_info_nce`.
     pace_weight, contrastive_weight: lambda_cls and lambda_ctr.
     projection_dim, temperature: width of the embeddings; what their dot products are divided by.
     """
@@ -163,10 +163,10 @@ class VideoPaceObjective(Objective):
         embeddings_BKD = F.normalize(self.projection(features_BKD), dim=2)
         videos_BK = torch.arange(len(paces_BK), device=paces_BK.device)[:, None].expand_as(paces_BK)
         groups_BK = videos_BK if self.task.contrastive == "same_context" else paces_BK
-        return info_nce(embeddings_BKD.flatten(0, 1), groups_BK.flatten(), self.task.temperature)
+        return grouped_info_nce(embeddings_BKD.flatten(0, 1), groups_BK.flatten(), self.task.temperature)
 
 
-def info_nce(embeddings_BD: Tensor, groups_B: Tensor, temperature: float) -> Tensor:
+def grouped_info_nce(embeddings_BD: Tensor, groups_B: Tensor, temperature: float) -> Tensor:
     """Tell apart clips of other groups: mean over all pairs (i, j) of one group, i != j, of
 
         -ln( exp(s_ij) / (exp(s_ij) + sum_k exp(s_ik)) ),   s = z_i . z_j / temperature,

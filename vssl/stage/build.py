@@ -6,8 +6,7 @@ import inspect
 import math
 import types
 import typing
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin
 
 from hydra.utils import get_class

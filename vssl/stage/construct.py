@@ -16,7 +16,7 @@ from vssl.data.dataset import ClipDataset
 from vssl.engine.loader import Steps
 from vssl.engine.training import Training
 from vssl.errors import OptionError, VsslError
-from vssl.stage.build import build
+from vssl.stage.build import build, naming
 from vssl.stage.spec import StageSpec, content_hash
 from vssl.types import Backbone, VideoSource
 
@@ -86,10 +86,8 @@ class Stage:
     def steps(self) -> Steps:
         """The steps of the training."""
         assert self.training is not None, "the stage trains"
-        try:
+        with naming(self.spec.option("task")):
             return Steps(self.num_samples, self.training, self.recipe.seed)
-        except OptionError as error:
-            raise error.below(self.spec.option("training")) from error
 
     @property
     def clips_per_sample(self) -> int:
@@ -128,7 +126,10 @@ class Stage:
             size = self.recipe.batch_size
             _check(self.spec.option("batch_size"), lambda name: check_at_least(name, size, 1), size)
         if self.training:
-            self.training.check_ranks(processes, len(self.steps.micro_batches(0)))
+            micro_batches = len(self.steps.micro_batches(0))
+            with naming(self.spec.option("task")):
+                self.task.check(self.training)
+                self.training.check_ranks(processes, micro_batches)
 
     def _check_labels(self) -> None:
         parent = self.spec.parent

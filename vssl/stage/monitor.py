@@ -24,7 +24,6 @@ from vssl.engine.cost import CostMeter
 from vssl.engine.loader import evaluation_batches
 from vssl.engine.runtime import Runtime
 from vssl.errors import VsslError
-from vssl.nn.queue import KeyQueue
 from vssl.protocol.accuracy import most_frequent
 from vssl.protocol.collapse import effective_rank, feature_std, mean_cosine
 from vssl.protocol.features import VideoFeatures
@@ -95,9 +94,8 @@ class Monitor:
         if epochs % self.monitoring.every_epochs:
             return {}
         found = self._of_features(*self._describe(objective.backbone))
-        for module in objective.modules():
-            if isinstance(module, KeyQueue):
-                found["queue_effective_rank"] = effective_rank(module.keys.cpu())
+        if (keys_HD := objective.keys()) is not None:
+            found["queue_effective_rank"] = effective_rank(keys_HD.cpu())
         return {f"{PREFIX}{name}": value for name, value in found.items()}
 
     def _of_features(self, gallery: FeatureSet, queries: FeatureSet) -> dict[str, float]:
