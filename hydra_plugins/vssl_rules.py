@@ -4,7 +4,7 @@
       - when: {pretext: vspp, backbone: [r3d_10, r2plus1d_10], auxiliary: not none}   # choices of groups
         set: {pretext: {training: {epochs: 20}}}                                      # values that hold then
 
-Rules are laid over the config in their order, the command line's values over them. Hydra asks this config
+A node with a `_target_` takes the place of the one that is there. Rules are laid over the config in their order, the command line's values over them. Hydra asks this config
 source before it opens such a file itself, and so composes and prints the values as any others.
 """
 
@@ -40,9 +40,13 @@ class RulesSource(ConfigSource):
     def load_config(self, config_path: str) -> ConfigResult:
         folder, _, name = config_path.removesuffix(".yaml").partition("/")
         config = OmegaConf.create()
-        if folder == "rules":
-            name, *choices = name.split("/")
-            config = applying(self._rules(name), dict(zip(GROUPS, choices, strict=True)))
+        if folder in ("rules", "cleared"):
+            experiment, *choices = name.split("/")
+            config = applying(self._rules(experiment), dict(zip(GROUPS, choices, strict=True)))
+            if folder == "cleared":
+                config = cleared(config) or OmegaConf.create()
+            elif cleared(config) is not None:
+                config.defaults = [{"/cleared@_global_": name}, "_self_"]
         elif folder == "experiment":
             config = OmegaConf.create({"defaults": [{"override /recipe": name}]})
         return ConfigResult(self.provider, self.full_path(), config, header={"package": "_global_"})
@@ -51,11 +55,13 @@ class RulesSource(ConfigSource):
         return True
 
     def is_group(self, config_path: str) -> bool:
-        return config_path in ("recipe", "rules")
+        return config_path in ("recipe", "rules", "cleared")
 
     def is_config(self, config_path: str) -> bool:
         folder, _, name = config_path.removesuffix(".yaml").partition("/")
-        return folder == "rules" or (folder in ("experiment", "recipe") and bool(self._rules(name)))
+        return folder in ("rules", "cleared") or (
+            folder in ("experiment", "recipe") and bool(self._rules(name))
+        )
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
         return []
@@ -78,6 +84,15 @@ def applying(rules: Iterable[DictConfig], choices: dict[str, str]) -> DictConfig
         if all(_holds(choices[group], wanted) for group, wanted in rule.get("when", {}).items()):
             config.merge_with(rule.set)
     return config
+
+
+def cleared(config: DictConfig) -> DictConfig | None:
+    """The nodes that are to be replaced, as null, ahead of what takes their place; None if there are none."""
+    if "_target_" in config:
+        return None
+    inner = {name: one for name, one in config.items() if isinstance(one, DictConfig)}
+    found = {name: cleared(one) for name, one in inner.items() if "_target_" in one or cleared(one)}
+    return OmegaConf.create(found) if found else None
 
 
 def _holds(choice: str, wanted: Any) -> bool:

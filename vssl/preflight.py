@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from vssl.engine.runtime import Runtime
 from vssl.pipeline import Point, monitored, naming_options, plain
 from vssl.stage.build import build
-from vssl.stage.construct import Stage, link
+from vssl.stage.construct import Machine, Stage, link
 from vssl.stage.spec import StageSpec
 from vssl.stage.store import StageStore
 
@@ -38,7 +38,7 @@ def preflight(points: Sequence[Point], cfg: DictConfig, store: StageStore) -> Pr
         nodes = {group: plain(cfg[group]) for group in ("runtime", "tracking")} | {"monitor": monitored(cfg)}
         runtime: Runtime = build(nodes["runtime"], "runtime")
         dispatcher = build(plain(cfg.dispatch), "dispatch")
-        processes: Callable[[bool], int] = dispatcher.check(runtime)
+        machine: Machine = dispatcher.check(runtime)
         build(nodes["tracking"], "tracking")
         build(nodes["monitor"], "monitor")
     for point in points:
@@ -47,7 +47,7 @@ def preflight(points: Sequence[Point], cfg: DictConfig, store: StageStore) -> Pr
                 if spec not in stages:
                     stages[spec] = Stage(spec, shared)
                     if store.result(spec) is None:
-                        stages[spec].check(processes(spec.kind.trains))
+                        stages[spec].check(machine)
             _build_unused(point)
     return Preflight(link(stages.values()), stages, dispatcher, nodes)
 

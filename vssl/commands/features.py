@@ -16,7 +16,7 @@ from vssl.engine.runtime import Runtime
 from vssl.pipeline import NOT_THE_TASK, PLACES, plain
 from vssl.report.progress import Progress
 from vssl.stage.build import build
-from vssl.stage.construct import Stage
+from vssl.stage.construct import Machine, Stage
 from vssl.stage.features import describe_stage, protocol, to_arrays
 from vssl.stage.kind import FEATURES
 from vssl.stage.saved import expected_input, load_saved, with_weights
@@ -33,7 +33,7 @@ def execute(cfg: DictConfig) -> None:
     trained = with_weights(StageStore(outputs).open(cfg.stage))
     stage = Stage(_spec(cfg, trained))
     runtime: Runtime = build(plain(cfg.runtime), "runtime")
-    stage.check()
+    stage.check(Machine())
     stage.source.prepare()
     backbone = load_saved(trained.folder, outputs)
     with Progress("features", stage.clips) as progress:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vssl.checks import check_at_least
 from vssl.dispatch.slots import Slots
 from vssl.engine.runtime import Runtime
+from vssl.stage.construct import Machine
 from vssl.stage.context import Context, Outcome
 from vssl.stage.run import one_line, run_stage
 from vssl.stage.spec import StageSpec
@@ -36,12 +37,12 @@ class LocalDispatcher:
         if self.processes_per_stage is not None:
             check_at_least("processes_per_stage", self.processes_per_stage, 1)
 
-    def check(self, runtime: Runtime) -> Callable[[bool], int]:
-        """How many processes run a stage, by whether it trains. Raises `OptionError` if they cannot here."""
+    def check(self, runtime: Runtime) -> Machine:
+        """What a training runs on. Raises `OptionError` if it cannot here."""
         processes = self._processes(runtime)
         if (self.max_parallel_stages, processes) != (1, 1):
             Slots(self.max_parallel_stages, self.gpus_per_stage, processes, runtime.device)
-        return lambda trains: processes if trains else 1
+        return Machine(processes, runtime.torch_device().type)
 
     def _processes(self, runtime: Runtime) -> int:
         on_gpus = runtime.torch_device().type == "cuda"

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from vssl.dispatch.job import python_path, worker_command, write_job
 from vssl.dispatch.records import START, JobRecords, Record
 from vssl.engine.runtime import Runtime
 from vssl.errors import OptionError
+from vssl.stage.construct import Machine
 from vssl.stage.context import Context, Outcome
 from vssl.stage.kind import StageKind
 from vssl.stage.spec import StageSpec
@@ -117,9 +118,9 @@ class SlurmDispatcher:
         """Submit; return one outcome per stage, in the order of the forest."""
         return Submission(self, context, Slurm()).submit(forest)
 
-    def check(self, runtime: Runtime) -> Callable[[bool], int]:
-        """How many processes run a stage; nothing is known of the machines that they run on."""
-        return lambda trains: 1
+    def check(self, runtime: Runtime) -> Machine:
+        """Nothing is known of the machines that stages will run on."""
+        return Machine()
 
     def resources(self, kind: StageKind) -> Resources:
         """What a stage of this kind asks for."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -24,6 +24,14 @@ NOMINAL_FRAMES = 300
 """Length of a video of which nothing is known yet."""
 
 Made = TypeVar("Made")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a stage will run: processes that share a training, and the kind of device, None if not known."""
+
+    processes: int = 1
+    device: str | None = None
 
 
 class Stage:
@@ -86,7 +94,7 @@ class Stage:
     def steps(self) -> Steps:
         """The steps of the training."""
         assert self.training is not None, "the stage trains"
-        with naming(self.spec.option("task")):
+        with naming(self.spec.option("training")):
             return Steps(self.num_samples, self.training, self.recipe.seed)
 
     @property
@@ -108,10 +116,10 @@ class Stage:
         backbone: Backbone = self._built("backbone")
         return backbone
 
-    def check(self, processes: int = 1) -> None:
+    def check(self, machine: Machine) -> None:
         """Make everything, on no device and reading no video, to find mistakes before anything runs.
 
-        `processes` will train it together. Raises `OptionError` or `VsslError`.
+        Raises `OptionError` or `VsslError`.
         """
         self._once("meta", self.recipe.backbone, self._on_meta)
         _ = self.task
@@ -129,7 +137,10 @@ class Stage:
             micro_batches = len(self.steps.micro_batches(0))
             with naming(self.spec.option("task")):
                 self.task.check(self.training)
-                self.training.check_ranks(processes, micro_batches)
+            with naming(self.spec.option("training")):
+                self.training.check_ranks(machine.processes, micro_batches)
+                if machine.device is not None:
+                    self.training.check_device(machine.device)
 
     def _check_labels(self) -> None:
         parent = self.spec.parent

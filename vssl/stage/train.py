@@ -15,7 +15,7 @@ from vssl.engine.loop import Loop
 from vssl.files import write_atomically
 from vssl.result import StageResult
 from vssl.stage.callback import StageCallback
-from vssl.stage.construct import Stage
+from vssl.stage.construct import Machine, Stage
 from vssl.stage.context import Context
 from vssl.stage.monitor import monitor_for
 from vssl.stage.preview import preview
@@ -36,7 +36,7 @@ def train(stage: Stage, context: Context, callback: StageCallback) -> StageResul
     Continues from the folder's checkpoint if there is one, bit for bit, or from the end of a shorter training
     with the same recipe. With several processes, all of them call this and rank 0 writes the files.
     """
-    stage.check(distributed.world_size())
+    stage.check(Machine(distributed.world_size(), context.runtime.torch_device().type))
     stage.source.prepare()
     if distributed.rank() == 0:
         _leave_preview(stage, context, callback)
