@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-BASE = {"vssl", "checks", "errors", "files", "distributed", "stop"}
+BASE = {"vssl", "checks", "errors", "files", "modules", "distributed", "stop"}
 SIBLINGS = {"backbone", "pretext", "auxiliary", "protocol", "data", "engine", "tracking", "report"}
 ALLOWED = {
     "errors": set(),
     "checks": BASE,
     "files": BASE,
+    "modules": BASE,
     "stop": BASE,
     "distributed": BASE,
     "types": BASE,

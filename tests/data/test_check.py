@@ -7,7 +7,7 @@ import os
 import pytest
 
 from fake_videos import write
-from vssl.data import lists
+from vssl.data import layouts
 from vssl.data.check import Check, _examine
 from vssl.data.pool import Lost
 
@@ -22,7 +22,7 @@ def root(tmp_path):
 
 
 def check_of(root, **changes):
-    listing = lists.read("folder", root, None, None)
+    listing = layouts.read("folder", root, None, None)
     return Check(listing, root, changes.get("decoder", "decord"), root.parent / "index" / "journal.jsonl")
 
 

@@ -12,7 +12,7 @@ from vssl.data import exactness
 from vssl.data.decode import read_frames
 from vssl.data.decoders import torchcodec
 from vssl.data.exactness import exact, examine
-from vssl.data.prepare import Look, transcode
+from vssl.data.prepare import PreparedFormat, transcode
 from vssl.errors import VsslError
 
 FRAMES = 150
@@ -39,7 +39,7 @@ each_decoder = pytest.mark.parametrize("decoder", DECODERS)
 
 def prepare(source, target):
     """As `mode=prepare` does it."""
-    transcode(source, target, Look([32, 128], 20, 1))
+    transcode(source, target, PreparedFormat([32, 128], 20, 1))
     return target
 
 

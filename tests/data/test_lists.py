@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from conftest import EXTRA, needs_extra
-from vssl.data import lists
+from vssl.data import layouts, lists
 from vssl.data.lists import TEST, TRAIN, UNLABELLED, UNUSED
 from vssl.errors import VsslError
 
@@ -42,7 +42,7 @@ def told(listing):
 )
 def test_the_official_lists_have_the_published_counts(tmp_path, layout, classes, videos, splits):
     make(tmp_path, "some.avi")
-    listing = lists.read(layout, tmp_path, EXTRA / "splits" / layout, None)
+    listing = layouts.read(layout, tmp_path, EXTRA / "splits" / layout, None)
     assert (len(listing.classes), len(listing.entries)) == (classes, videos)
     assert [((row == TRAIN).sum(), (row == TEST).sum()) for row in listing.subsets_SN] == splits
     assert not any(entry.exists for entry in listing.entries)
@@ -55,7 +55,7 @@ def test_either_line_end_says_the_same(tmp_path):
     official, unix = EXTRA / "splits" / "ucf101", tmp_path / "unix"
     for file in official.glob("*.txt"):
         say(unix / file.name, *file.read_text().splitlines())
-    read = [lists.read("ucf101", tmp_path, folder, None) for folder in (official, unix)]
+    read = [layouts.read("ucf101", tmp_path, folder, None) for folder in (official, unix)]
     assert b"\r" in (official / "testlist01.txt").read_bytes()
     assert b"\r" not in (unix / "testlist01.txt").read_bytes()
     assert read[0] == read[1]
@@ -74,7 +74,7 @@ def test_ucf101(tmp_path, end, place):
         "Archery/v_Archery_g03_c01.avi",
         end=end,
     )
-    listing = lists.read("ucf101", root, None, None)
+    listing = layouts.read("ucf101", root, None, None)
     assert told(listing) == {
         "Archery/v_Archery_g02_c01.mp4": ("Archery", (TRAIN,), True),
         "Archery/v_Archery_g03_c01.avi": ("Archery", (TEST,), False),
@@ -88,7 +88,7 @@ def test_ucf101_files_without_class_folders(tmp_path):
     say(tmp_path / "classInd.txt", "1 Archery")
     say(tmp_path / "trainlist01.txt", "Archery/v_Archery_g02_c01.avi 1")
     say(tmp_path / "testlist01.txt")
-    assert told(lists.read("ucf101", tmp_path, None, None)) == {
+    assert told(layouts.read("ucf101", tmp_path, None, None)) == {
         "v_Archery_g02_c01.avi": ("Archery", (TRAIN,), True)
     }
 
@@ -99,7 +99,7 @@ def test_hmdb51(tmp_path):
     for split, flags in ((1, "120"), (2, "210")):
         say(folder / f"climb_test_split{split}.txt", f"a (b)_climb_f.avi {flags[0]} ")
         say(folder / f"wave_test_split{split}.txt", f"b_wave_f.avi {flags[1]} ", f"c_wave_f.avi {flags[2]} ")
-    assert told(lists.read("hmdb51", tmp_path, None, None)) == {
+    assert told(layouts.read("hmdb51", tmp_path, None, None)) == {
         "climb/a (b)_climb_f.avi": ("climb", (TRAIN, TEST), True),
         "wave/b_wave_f.avi": ("wave", (TEST, TRAIN), True),
         "wave/c_wave_f.avi": ("wave", (UNUSED, UNUSED), True),
@@ -117,7 +117,7 @@ PLAIN_CSV = ("-abc_DEF-12.mp4 air_drumming",)
 @pytest.mark.parametrize("path", KINETICS.values(), ids=list(KINETICS))
 def test_kinetics_as_class_folders(tmp_path, path):
     make(tmp_path, f"train_256/{path}", "val/zumba/aaaaaaaaaaa.mp4")
-    listing = lists.read("kinetics", tmp_path, None, None)
+    listing = layouts.read("kinetics", tmp_path, None, None)
     assert [name.replace(" ", "_") for name in listing.classes] == ["air_drumming", "zumba"]
     assert [(e.path, e.label, e.subsets) for e in listing.entries] == [
         (f"train_256/{path}", 0, (TRAIN,)),
@@ -130,14 +130,14 @@ def test_kinetics_as_class_folders(tmp_path, path):
 def test_kinetics_by_csv(tmp_path, path, rows):
     make(tmp_path, f"train/{path}")
     say(tmp_path / "annotations" / "train.csv", *rows)
-    [entry] = lists.read("kinetics", tmp_path, None, None).entries
+    [entry] = layouts.read("kinetics", tmp_path, None, None).entries
     assert (entry.path, entry.label, entry.subsets, entry.exists) == (f"train/{path}", 0, (TRAIN,), True)
 
 
 def test_a_row_without_a_file_is_missing(tmp_path):
     make(tmp_path, "val/zumba/aaaaaaaaaaa.mp4")
     say(tmp_path / "train.csv", *OFFICIAL_CSV)
-    assert told(lists.read("kinetics", tmp_path, None, None)) == {
+    assert told(layouts.read("kinetics", tmp_path, None, None)) == {
         "air_drumming/-abc_DEF-12_000003_000013.mp4": ("air drumming", (TRAIN,), False),
         "val/zumba/aaaaaaaaaaa.mp4": ("zumba", (TEST,), True),
     }
@@ -145,14 +145,14 @@ def test_a_row_without_a_file_is_missing(tmp_path):
 
 def test_some_classes_in_the_order_given(tmp_path):
     make(tmp_path, *(f"train/{name}/{i}.mp4" for i, name in enumerate(["a b", "c_d", "e"])))
-    listing = lists.read("kinetics", tmp_path, None, ["e", "a_b", "absent"])
+    listing = layouts.read("kinetics", tmp_path, None, ["e", "a_b", "absent"])
     assert listing.classes == ["e", "a_b", "absent"]
     assert [(e.path, e.label) for e in listing.entries] == [("train/a b/0.mp4", 1), ("train/e/2.mp4", 0)]
 
 
 def test_a_folder_of_class_folders(tmp_path):
     make(tmp_path, "run/1.mp4", "walk/2.MP4", "walk/notes.txt", "loose.webm")
-    assert told(lists.read("folder", tmp_path, None, None)) == {
+    assert told(layouts.read("folder", tmp_path, None, None)) == {
         "loose.webm": (None, (TRAIN,), True),
         "run/1.mp4": ("run", (TRAIN,), True),
         "walk/2.MP4": ("walk", (TRAIN,), True),
@@ -161,7 +161,7 @@ def test_a_folder_of_class_folders(tmp_path):
 
 def test_a_folder_with_train_and_test(tmp_path):
     make(tmp_path, "train/run/1.mp4", "test/run/2.mp4", "test/walk/3.mp4")
-    assert told(lists.read("folder", tmp_path, None, None)) == {
+    assert told(layouts.read("folder", tmp_path, None, None)) == {
         "test/run/2.mp4": ("run", (TEST,), True),
         "test/walk/3.mp4": ("walk", (TEST,), True),
         "train/run/1.mp4": ("run", (TRAIN,), True),
@@ -204,7 +204,7 @@ def test_what_folders_say(tmp_path, kind):
     make(tmp_path, *paths)
     found = {}
     for path in paths:
-        name, [subset], _ = told(lists.read("folder", tmp_path, None, None))[path]
+        name, [subset], _ = told(layouts.read("folder", tmp_path, None, None))[path]
         found.setdefault(name, []).append(subset)
     assert found == expected
 
@@ -213,7 +213,7 @@ def test_files_that_differ_in_case_are_two(tmp_path):
     make(tmp_path, "clips/a.mp4", "clips/A.mp4")
     say(tmp_path / "train.txt", "clips/a.mp4 run")
     say(tmp_path / "test.txt", "clips/A.mp4 walk")
-    assert told(lists.read("folder", tmp_path, None, None)) == {
+    assert told(layouts.read("folder", tmp_path, None, None)) == {
         "clips/a.mp4": ("run", (TRAIN,), True),
         "clips/A.mp4": ("walk", (TEST,), True),
     }
@@ -235,7 +235,7 @@ def test_a_plain_list(tmp_path, kind):
     say(tmp_path / "list.txt", *lines)
     if names:
         say(tmp_path / "classes.txt", *names)
-    listing = lists.read("folder", tmp_path, tmp_path / "list.txt", None)
+    listing = layouts.read("folder", tmp_path, tmp_path / "list.txt", None)
     assert listing.classes == classes
     assert {e.path: e.label for e in listing.entries} == dict(
         zip(["my clips/1.mp4", "2.mp4"], labels, strict=True)
@@ -253,7 +253,7 @@ MISSING = {
 def test_a_missing_list_says_where_it_was_looked_for_and_where_to_get_it(tmp_path, layout):
     make(tmp_path, "some.avi")
     with pytest.raises(VsslError, match=MISSING[layout]):
-        lists.read(layout, tmp_path, None, None)
+        layouts.read(layout, tmp_path, None, None)
 
 
 def test_one_list_of_a_split_is_not_enough(tmp_path):
@@ -261,7 +261,7 @@ def test_one_list_of_a_split_is_not_enough(tmp_path):
     say(tmp_path / "classInd.txt", "1 Archery")
     say(tmp_path / "trainlist01.txt", "Archery/v_Archery_g02_c01.avi 1")
     with pytest.raises(VsslError, match=r"testlist01.txt: no such list"):
-        lists.read("ucf101", tmp_path, None, None)
+        layouts.read("ucf101", tmp_path, None, None)
 
 
 WRONG = {
@@ -285,14 +285,14 @@ def test_lists_that_contradict_themselves_are_refused(tmp_path, kind):
     for name, lines in files.items():
         say(tmp_path / name, *lines)
     with pytest.raises(VsslError, match=message):
-        lists.read("folder", tmp_path, None, None)
+        layouts.read("folder", tmp_path, None, None)
 
 
 def test_a_root_without_videos_is_named(tmp_path):
     with pytest.raises(VsslError, match=r"gone: no such folder"):
-        lists.read("folder", tmp_path / "gone", None, None)
+        layouts.read("folder", tmp_path / "gone", None, None)
     with pytest.raises(VsslError, match=r"no video file in here"):
-        lists.read("folder", Path(tmp_path), None, None)
+        layouts.read("folder", Path(tmp_path), None, None)
 
 
 def test_one_walk_for_all(tmp_path):
@@ -312,9 +312,9 @@ def test_names_that_are_no_utf8_are_found_by_a_list_that_has_them_so(tmp_path):
     name = os.fsdecode(b"caf\xe9.mp4")
     make(tmp_path, name)
     (tmp_path / "train.txt").write_bytes(b"caf\xe9.mp4 run\n")
-    assert told(lists.read("folder", tmp_path, None, None)) == {name: ("run", (TRAIN,), True)}
+    assert told(layouts.read("folder", tmp_path, None, None)) == {name: ("run", (TRAIN,), True)}
     (tmp_path / "train.csv").write_bytes(b"caf\xe9.mp4 run\n")
-    assert told(lists.read("kinetics", tmp_path, None, None)) == {name: ("run", (TRAIN,), True)}
+    assert told(layouts.read("kinetics", tmp_path, None, None)) == {name: ("run", (TRAIN,), True)}
 
 
 def test_text_for_people_is_one_line_of_characters_that_can_be_printed():
@@ -327,7 +327,7 @@ def test_an_official_row_without_its_times_is_named(tmp_path, row):
     make(tmp_path, "train/zumba/aaaaaaaaaaa.mp4")
     say(tmp_path / "annotations" / "train.csv", *OFFICIAL_CSV, row)
     with pytest.raises(VsslError, match=r"train\.csv, line 3: a row needs label, youtube_id, and time_start"):
-        lists.read("kinetics", tmp_path, None, None)
+        layouts.read("kinetics", tmp_path, None, None)
 
 
 def unlisted(monkeypatch, folder):
@@ -346,7 +346,7 @@ def test_a_folder_that_may_not_be_listed_stops_the_search(tmp_path, monkeypatch)
     make(tmp_path, "zumba/a.mp4", "squat/b.mp4")
     unlisted(monkeypatch, tmp_path / "squat")
     with pytest.raises(VsslError, match=r"squat: this folder cannot be listed \(Permission denied\)"):
-        lists.read("folder", tmp_path, None, None)
+        layouts.read("folder", tmp_path, None, None)
 
 
 def test_the_superusers_folder_of_a_disk_is_passed_over(tmp_path, monkeypatch):

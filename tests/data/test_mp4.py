@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from fake_videos import ask_to_turn, cut, numbers, write
+from vssl.data import mp4
 from vssl.data.decode import read_frames
-from vssl.data.decoders import mp4, pyav
+from vssl.data.decoders import pyav
 from vssl.data.exactness import exact
-from vssl.data.prepare import Look, transcode
+from vssl.data.prepare import PreparedFormat, transcode
 
 FRAMES = 70
-LOOK = Look([32, 128], 20, 1)
+LOOK = PreparedFormat([32, 128], 20, 1)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def test_pictures_of_several_chunks(tmp_path):
         for picture in noise:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
-    transcode(tmp_path / "in.mkv", tmp_path / "out.mp4", Look([128, 128], 0, 1))
+    transcode(tmp_path / "in.mkv", tmp_path / "out.mp4", PreparedFormat([128, 128], 0, 1))
     chunks = (tmp_path / "out.mp4").read_bytes().split(b"stco")[1]
     assert struct.unpack_from(">4xI", chunks)[0] > 1
     agree_with_ffmpeg(tmp_path / "out.mp4")
@@ -87,7 +88,7 @@ def test_files_that_have_to_be_opened(prepared, tmp_path):
     assert found(write(tmp_path / "movie box last.mp4", 10, options={"g": "1", "bf": "0"})) is None
     assert found(write(tmp_path / "x.avi", 10, codec="mpeg4")) is None
     assert found(cut(prepared, tmp_path / "cut.mp4", 5)) is None
-    transcode(prepared, tmp_path / "few key frames.mp4", Look([32, 128], 20, 8))
+    transcode(prepared, tmp_path / "few key frames.mp4", PreparedFormat([32, 128], 20, 8))
     assert found(tmp_path / "few key frames.mp4") is None
     for content in (b"", b"no video " * 100, prepared.read_bytes()[:600]):
         (tmp_path / "broken.mp4").write_bytes(content)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from vssl.data import lists
+from vssl.data import layouts, lists
 from vssl.data.check import Check, Remark
 from vssl.data.decoders import torchcodec
 from vssl.data.index import VERDICTS, Index, absolute, index_path, validate, write
@@ -67,7 +67,7 @@ def _check(source: Node, path: Path, cfg: DictConfig) -> Index:
         torchcodec.load()  # else every file would seem to need another decoder
     root = absolute(source["root"])
     given = absolute(source["lists"]) if source["lists"] else None
-    listing = lists.read(source["layout"], root, given, source["classes"])
+    listing = layouts.read(source["layout"], root, given, source["classes"])
     journal = path.parent / f"{hashlib.sha256(str(root).encode()).hexdigest()[:10]}.jsonl"
     check = Check(listing, root, source["decoder"], journal)
     workers = cfg.runtime.workers or len(os.sched_getaffinity(0))

@@ -17,7 +17,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from vssl.data.decoders import check_range, undecodable
-from vssl.data.decoders.mp4 import pictures
+from vssl.data.mp4 import pictures
 
 TIMED = ("mov", "matroska")
 """Containers whose times are those of the pictures. AVI has none: FFmpeg guesses, and DivX with B-frames
