@@ -1,6 +1,7 @@
 """Every config group: complete, without defaults in code, and with errors that help."""
 
 import inspect
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 from conftest import ROOT, composed, planted_index
-from vssl.data.index import index_path, write
+from vssl.data.index import assumed, index_path, write
+from vssl.errors import OptionError
 from vssl.pipeline import monitored, plain, plan
 from vssl.stage.build import build
 from vssl.stage.run import check
@@ -94,6 +96,73 @@ def planted(choice, folder):
     index.subsets[:, 10:] = 2
     write(index, index_path(OmegaConf.to_container(node, resolve=True)))
     return overrides
+
+
+MINE = {
+    "source": "defaults: [folder, _self_]\nname: mine\nlayout: hmdb51\n",
+    "downstream": "defaults: [folder, _self_, override /source@train: mine, override /source@test: mine]\n",
+}
+
+
+def test_two_files_make_a_data_set(tmp_path):
+    for group, text in MINE.items():
+        (tmp_path / "conf" / group).mkdir(parents=True)
+        (tmp_path / "conf" / group / "mine.yaml").write_text(text)
+    found = f"hydra.searchpath=[file://{tmp_path / 'conf'}]"
+    cfg = composed(found, "source=mine", "source.root=/a", "downstream=mine", "downstream.root=/b")
+    assert (cfg.source.name, cfg.source.root, cfg.source.layout) == ("mine", "/a", "hmdb51")
+    for part in ("train", "test"):
+        node = cfg.downstream[part]
+        assert (node.name, node.root, node.layout, node.subset) == ("mine", "/b", "hmdb51", part)
+
+
+WRONG = {
+    "decoder=nonsense": "decoder=nonsense: no such decoder; valid: decord, pyav, torchcodec",
+    "source.layout=foldr": "layout=foldr: no such layout; did you mean 'folder'",
+    "source.split=0": "split=0: too small; choose 1 or more",
+    "source.split=one": "split=one: not a whole number; give a whole number",
+    "source.validation=1": "validation=1: not a share below 1; choose",
+    "source.validation=a": "validation=a: not a number; give a number",
+    "source.subset=both": "subset=both: no such value; valid: test, train, val",
+    "source.subset=val": "subset=val: is the share that validation=0.1, say, holds out .*; give",
+    "source.group='('": "group=\\(: not a regular expression .*; give",
+    "source.group=g": "group=g: names no group; give",
+}
+
+
+@pytest.mark.parametrize("override", WRONG)
+def test_values_of_a_real_source_that_mean_nothing_are_refused(override, tmp_path):
+    cfg = composed("source=ucf101", f"source.root={tmp_path}", override)
+    with pytest.raises(OptionError, match=f"^{WRONG[override]}"):
+        assumed(plain(cfg.source))
+
+
+def test_a_nonsensical_decoder_of_synthetic_videos_is_refused():
+    node = plain(composed("decoder=nonsense").source)
+    del node["repeat"]
+    with pytest.raises(OptionError, match=r"^source\.decoder=nonsense: no such decoder"):
+        build(node, "source")
+
+
+LIMITS = {
+    "check.max_bad=2": "check.max_bad=2: not a share; choose",
+    "check.min_frames=0": "check.min_frames=0: too small; choose 1 or more",
+    "check.timeout_s=0": "check.timeout_s=0: too small; choose a number above 0",
+    "check.timeout_s=long": "check.timeout_s=long: not a number; give a number",
+    "prepare.timeout_s=0": "prepare.timeout_s=0: too small; choose a number above 0",
+    "prepare.crf=60": "prepare.crf=60: out of range; choose a number from 0 to 51",
+    "prepare.gop=0": "prepare.gop=0: too small; choose 1 or more",
+    "prepare.size=[0,1]": "prepare.size=\\[0,1\\]: no sides of a picture; give",
+}
+
+
+@pytest.mark.parametrize("override", LIMITS)
+def test_options_of_check_and_prepare_have_a_range(override, tmp_path):
+    (tmp_path / "in").mkdir()
+    folders = [f"source.root={tmp_path / 'in'}", f"prepare.out={tmp_path / 'out'}"]
+    cfg = composed("source=folder", *folders, override)
+    with pytest.raises(OptionError, match=f"^{LIMITS[override]}"):
+        import_module(f"vssl.commands.{override.partition('.')[0]}").execute(cfg)
 
 
 def assert_no_defaults(cls):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from vssl.errors import OptionError
+from collections.abc import Sequence
+
+from vssl.errors import OptionError, nearest
 
 LEAST_TEMPERATURE = 1e-4
 
@@ -36,3 +38,22 @@ def check_temperature(name: str, value: float) -> None:
     float32 has seven of them."""
     if value < LEAST_TEMPERATURE:
         raise OptionError(name, value, "too small to compute with", f"choose {LEAST_TEMPERATURE:g} or more")
+
+
+def check_between(name: str, value: float, least: float, most: float) -> None:
+    """Raise `OptionError` if the value of the option `name` lies outside of a range."""
+    if not least <= value <= most:
+        raise OptionError(name, value, "out of range", f"choose a number from {least:g} to {most:g}")
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Raise `OptionError` if the value of the option `name` is none of the choices."""
+    if value not in choices:
+        raise OptionError(name, value, "no such value", nearest(str(value), choices))
+
+
+def check_type(name: str, value: object, kind: type[int] | type[float]) -> None:
+    """Raise `OptionError` if the value of the option `name` is no number; for values that nobody built."""
+    if not isinstance(value, (int, kind)) or isinstance(value, bool):
+        wanted = "a whole number" if kind is int else "a number"
+        raise OptionError(name, value, f"not {wanted}", f"give {wanted}")

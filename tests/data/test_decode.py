@@ -8,8 +8,8 @@ import pytest
 
 from conftest import EXTRA, needs_extra
 from fake_videos import BITS, BLOCK, cut, numbers, write
-from vssl.data import exactness
-from vssl.data.decode import read_frames
+from vssl.data import decoders, exactness
+from vssl.data.decode import check_decoder, read_frames
 from vssl.data.decoders import torchcodec
 from vssl.data.exactness import exact, examine
 from vssl.data.prepare import PreparedFormat, transcode
@@ -195,6 +195,14 @@ def test_a_decoder_that_cannot_read_a_file_is_not_exact(video, monkeypatch):
 
     monkeypatch.setattr(exactness, "read_frames", refuse)
     assert not exact(video, "decord")
+
+
+def test_a_decoder_is_any_file_in_its_package(video, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text("def read(path, frames_T):\n    return frames_T.reshape(-1, 1, 1, 1)\n")
+    monkeypatch.setattr(decoders, "__path__", [*decoders.__path__, str(tmp_path)])
+    assert read_frames(video, np.array([3, 1, 3]), "mine").ravel().tolist() == [3, 1, 3]
+    with pytest.raises(VsslError, match=r"^decoder=mien: no such decoder; did you mean 'mine'\?"):
+        check_decoder("mien")
 
 
 def test_torchcodec_that_does_not_load_gives_its_own_reason(video, monkeypatch):

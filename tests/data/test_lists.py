@@ -242,6 +242,25 @@ def test_a_plain_list(tmp_path, kind):
     )
 
 
+def test_a_layout_is_any_file_in_its_package(tmp_path, monkeypatch):
+    lines = [
+        "from vssl.data.lists import TEST, Entry, Listing",
+        "PLACES, SOURCE = (), 'https://mine'",
+        "def read(files, lists):",
+        "    lists.need('mine.txt')",
+        "    return Listing(['all'], [Entry(path, 0, (TEST,)) for path in files.paths])",
+    ]
+    say(tmp_path / "mine.py", *lines)
+    monkeypatch.setattr(layouts, "__path__", [*layouts.__path__, str(tmp_path)])
+    make(tmp_path, "a.mp4")
+    with pytest.raises(VsslError, match=r"^mine.txt: no such list in \S+; get it from https://mine or"):
+        layouts.read("mine", tmp_path, None, None)
+    say(tmp_path / "mine.txt")
+    assert told(layouts.read("mine", tmp_path, None, None)) == {"a.mp4": ("all", (TEST,), True)}
+    with pytest.raises(VsslError, match=r"^layout=hmdb: no such layout; did you mean 'hmdb51'\?"):
+        layouts.read("hmdb", tmp_path, None, None)
+
+
 MISSING = {
     "ucf101": r"classInd.txt: no such list in .*ucfTrainTestlist.*; get it from https://www.crcv.ucf.edu.*lists=DIR",
     "hmdb51": r"_test_split1.txt: no such list in .*testTrainMulti_7030_splits.*; get it from https://",

@@ -98,7 +98,7 @@ def test_sides(size, before, after):
 
 @pytest.mark.parametrize("size", [[128], [1, 2, 3], "128", [0, 5], 0])
 def test_a_size_that_is_none_is_refused(size):
-    with pytest.raises(VsslError, match=r"prepare.size=.*: give \[height,width\]"):
+    with pytest.raises(VsslError, match=r"^size=.*; give \[height,width\]"):
         PreparedFormat(size, 20, 8)
 
 
@@ -235,7 +235,7 @@ def test_a_killed_prepare_goes_on_where_it_was_and_names_what_failed(tmp_path, c
     [
         ("in/small", "must lie outside of source.root"),
         (".", "must lie outside"),
-        ("out", "no videos below it"),
+        ("out", "source.root=.*: no video below it"),
     ],
 )
 def test_prepare_never_writes_into_the_data_set(tmp_path, out, said):

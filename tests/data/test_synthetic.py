@@ -1,5 +1,7 @@
 import errno
 import os
+import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from subprocess import Popen
@@ -21,7 +23,7 @@ from vssl.data.synthetic import (
     draw_sprite,
     paste,
 )
-from vssl.errors import VsslError
+from vssl.errors import OptionError, VsslError
 
 CONF = Path(__file__).parents[2] / "conf" / "source" / "synthetic.yaml"
 
@@ -265,7 +267,7 @@ def test_a_full_disk_leaves_nothing_behind(source, monkeypatch):
         encode(path, *args)
 
     monkeypatch.setattr(synthetic, "encode", full)
-    with pytest.raises(VsslError, match=r"No space left on device.*source.root"):
+    with pytest.raises(VsslError, match=r"No space left on device.*free some space"):
         source.prepare()
     assert os.listdir(source.root) == []
 
@@ -287,10 +289,32 @@ def test_the_lengths_are_known_before_the_videos_are_written(source):
             assert sum(1 for _ in file.decode(video=0)) == video.num_frames
 
 
-@pytest.mark.parametrize("wrong", [{"appearance": "both"}, {"height": 31}, {"width": 48}, {"min_frames": 13}])
-def test_impossible_settings_are_refused(source, wrong):
-    with pytest.raises(VsslError, match="source"):
-        replace(source, **wrong)
+WRONG = {
+    "appearance": ("both", "no such value; valid: test, train"),
+    "num_videos": (0, "too small; choose 1 or more"),
+    "seed": (-1, "too small; choose 0 or more"),
+    "height": (31, "odd; choose an even number"),
+    "width": (48, "too small; choose 64 or more"),
+    "min_frames": (0, "too small; choose 1 or more"),
+    "max_frames": (1, "too small; choose"),
+    "fps": (0, "too small; choose 1 or more"),
+    "noise": (-1.0, "too small; choose 0 or more"),
+    "crf": (52, "out of range; choose a number from 0 to 51"),
+    "decoder": ("pyva", "no such decoder; did you mean 'pyav'?"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_impossible_settings_are_refused(source, name):
+    value, said = WRONG[name]
+    with pytest.raises(OptionError, match=f"^{name}={value}: {re.escape(said)}"):
+        replace(source, **{name: value})
+
+
+def test_an_optional_decoder_that_is_not_installed_says_what_to_install(source, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)  # what importing finds is an ImportError
+    with pytest.raises(OptionError, match=r"^decoder=torchcodec: .*; pip install torchcodec"):
+        replace(source, decoder="torchcodec").prepare()
 
 
 def test_decoders_agree_to_the_bit(source):
@@ -307,5 +331,5 @@ def test_the_yaml_lists_every_field():
     config = yaml.safe_load(CONF.read_text())
     assert config.pop("_target_") == "vssl.data.synthetic.SyntheticVideos"
     config.pop("repeat", None)
-    SyntheticVideos(**config)
+    SyntheticVideos(**{**config, "decoder": "pyav"})
     assert set(config) == set(SyntheticVideos.__dataclass_fields__)

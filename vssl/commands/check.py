@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from vssl.data import layouts, lists
-from vssl.data.check import Check, Remark
-from vssl.data.decoders import torchcodec
-from vssl.data.index import VERDICTS, Index, absolute, index_path, validate, write
-from vssl.errors import VsslError
+from vssl.data.check import Check, CheckLimits, Remark
+from vssl.data.decode import load_decoder
+from vssl.data.index import VERDICTS, Index, absolute, check_source, index_path, write
+from vssl.errors import OptionError, VsslError
 from vssl.files import write_atomically
 from vssl.report.progress import Progress
 from vssl.report.table import Cause, cause_table
+from vssl.stage.build import build
 
 PLANNED = False
 
@@ -36,16 +38,17 @@ Node = dict[str, Any]
 
 def execute(cfg: DictConfig) -> None:
     """Check source and downstream; raise `VsslError` if too many files of one of them cannot be used."""
-    sources = {index_path(source): source for source in _real_sources(cfg)}
+    limits = limits_of(cfg)
+    sources = dict(_real_sources(cfg))
     if not sources:
         raise VsslError(
             "mode=check: synthetic videos need none; name a data set: source=ucf101 source.root=DIR"
         )
     complaints = []
     for path, source in sources.items():
-        index = _check(source, path, cfg)
+        index = _check(source, path, limits, cfg.runtime.workers)
         bad = 1 - index.usable.mean()
-        if bad > cfg.check.max_bad:
+        if bad > limits.max_bad:
             complaints.append(f"{source['name']}: {bad:.1%} of {len(index):,} files cannot be used")
     if complaints:
         raise VsslError(
@@ -54,31 +57,49 @@ def execute(cfg: DictConfig) -> None:
         )
 
 
-def _real_sources(cfg: DictConfig) -> Iterator[Node]:
-    for node in (cfg.source, cfg.downstream.train, cfg.downstream.test):
+def limits_of(cfg: DictConfig) -> CheckLimits:
+    """The limits of checks in a config; raises `OptionError` for one that means nothing."""
+    limits: CheckLimits = build({"_target_": "vssl.data.check.CheckLimits", **cfg.check}, "check")
+    return limits
+
+
+@contextmanager
+def below(path: str) -> Iterator[None]:
+    """Errors of options in the block have the path of their node."""
+    try:
+        yield
+    except OptionError as error:
+        raise error.below(path) from error
+
+
+def _real_sources(cfg: DictConfig) -> Iterator[tuple[Path, Node]]:
+    """The sources that have an index, with its file."""
+    for path in ("source", "downstream.train", "downstream.test"):
+        node = OmegaConf.select(cfg, path)
         source: Node = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
         if "index" in source:
-            validate(source)
-            yield source
+            with below(path):
+                check_source(source)
+                file = index_path(source)
+            yield file, source
 
 
-def _check(source: Node, path: Path, cfg: DictConfig) -> Index:
-    if source["decoder"] == "torchcodec":
-        torchcodec.load()  # else every file would seem to need another decoder
+def _check(source: Node, path: Path, limits: CheckLimits, workers: int) -> Index:
+    load_decoder(source["decoder"])  # without its library, every file would seem to need another decoder
     root = absolute(source["root"])
     given = absolute(source["lists"]) if source["lists"] else None
     listing = layouts.read(source["layout"], root, given, source["classes"])
     journal = path.parent / f"{hashlib.sha256(str(root).encode()).hexdigest()[:10]}.jsonl"
     check = Check(listing, root, source["decoder"], journal)
-    workers = cfg.runtime.workers or len(os.sched_getaffinity(0))
+    workers = workers or len(os.sched_getaffinity(0))
     progress = Progress(f"check {source['name']}", len(listing.entries), "files")
     progress.start(len(listing.entries) - len(check.left))
     try:
-        for _ in check.run(workers, cfg.check.timeout_s):
+        for _ in check.run(workers, limits.timeout_s):
             progress.advance(1)
     finally:
         progress.close()
-    index = check.index(cfg.check.min_frames)
+    index = check.index(limits.min_frames)
     write(index, path)
     _report(source, listing, index, check.remarks(), path)
     return index

@@ -16,15 +16,18 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
+from vssl.checks import check_above_0, check_type
+from vssl.commands.check import below, limits_of
 from vssl.data.decode import read_frames
 from vssl.data.index import absolute, root_of
 from vssl.data.lists import printable, video_files
 from vssl.data.pool import Lost, each
 from vssl.data.prepare import PreparedFormat, claimed, copy_lists, transcode_file
 from vssl.data.probe import probe
-from vssl.errors import VsslError
+from vssl.errors import OptionError, VsslError
 from vssl.files import write_atomically
 from vssl.report.progress import Progress
+from vssl.stage.build import build
 
 PLANNED = False
 
@@ -35,15 +38,19 @@ SAMPLE = 12
 def execute(cfg: DictConfig) -> None:
     """Prepare what is not there yet; raise `VsslError` if too many files fail."""
     root, out = _folders(cfg)
+    limits = limits_of(cfg)
     node: dict[str, Any] = OmegaConf.to_container(cfg.prepare)  # type: ignore[assignment]
-    look = PreparedFormat(node["size"], node["crf"], node["gop"])
+    check_type("prepare.timeout_s", node["timeout_s"], float)
+    check_above_0("prepare.timeout_s", node["timeout_s"])
+    asked = {name: node[name] for name in ("size", "crf", "gop")}
+    look: PreparedFormat = build({"_target_": "vssl.data.prepare.PreparedFormat", **asked}, "prepare")
     names = video_files(root)
     if not names:
-        raise VsslError(f"source.root={root}: no videos below it; say source.root=DIR of the videos")
+        raise OptionError("source.root", root, "no video below it", "give the folder of the videos")
     with claimed(out, look):
         failed = copy_lists(root, out) | _transcode(names, root, out, look, cfg)
     _report(names, failed, root, out)
-    if len(failed) > cfg.check.max_bad * len(names):
+    if len(failed) > limits.max_bad * len(names):
         raise VsslError(
             f"{len(failed):,} of {len(names):,} files could not be prepared (listed above); mend them, or "
             "accept the share with check.max_bad=... (all others are ready)"
@@ -52,16 +59,19 @@ def execute(cfg: DictConfig) -> None:
 
 def _folders(cfg: DictConfig) -> tuple[Path, Path]:
     if not cfg.prepare.out:
-        raise VsslError("mode=prepare: say where to: prepare.out=DIR")
+        raise OptionError("prepare.out", cfg.prepare.out, "no folder", "give the folder to write to")
     if "index" not in cfg.source:
         raise VsslError(
             "mode=prepare: synthetic videos are small already; name a data set: source=ucf101 source.root=DIR"
         )
-    root, out = root_of(cfg.source), absolute(cfg.prepare.out)
+    with below("source"):
+        root = root_of(cfg.source)
+    out = absolute(cfg.prepare.out)
     if root == out or root in out.parents or out in root.parents:
-        raise VsslError(f"prepare.out={out}: must lie outside of source.root={root}")
+        problem = f"must lie outside of source.root={root}"
+        raise OptionError("prepare.out", out, problem, "choose another folder")
     if not root.is_dir():
-        raise VsslError(f"source.root={root}: no such folder")
+        raise OptionError("source.root", root, "no such folder", "give the folder of the videos")
     return root, out
 
 

@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Literal
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vssl.errors import VsslError
+from vssl.modules import check_module, load_module
 
-Decoder = Literal["pyav", "decord", "torchcodec"]
-"""Each is a module of `vssl.data.decoders`."""
+Decoder = str
+"""Name of a module of `vssl.data.decoders`."""
+
+_DECODERS = "vssl.data.decoders"
+
+
+def check_decoder(name: object) -> None:
+    """Raise `OptionError` if there is no decoder of this name."""
+    check_module(_DECODERS, "decoder", name)
+
+
+def load_decoder(name: Decoder) -> ModuleType:
+    """The module of a decoder; raises `OptionError` if there is none, or if its library is not installed."""
+    module = load_module(_DECODERS, "decoder", name)
+    if hasattr(module, "load"):
+        module.load()
+    return module
 
 
 def read_frames(path: Path, frames_T: NDArray[np.int64], decoder: Decoder) -> NDArray[np.uint8]:
@@ -29,7 +45,7 @@ def read_frames(path: Path, frames_T: NDArray[np.int64], decoder: Decoder) -> ND
     if not path.is_file():
         raise VsslError(f"{path}: no such file; put it back, or run mode=check again")
     distinct_T, position_T = np.unique(frames_T, return_inverse=True)
-    module = importlib.import_module(f"vssl.data.decoders.{decoder}")
+    module = importlib.import_module(f"{_DECODERS}.{decoder}")
     frames_THWC: NDArray[np.uint8] = module.read(path, distinct_T)
     in_order = np.array_equal(distinct_T, frames_T)
     return frames_THWC if in_order else frames_THWC[position_T]

@@ -16,14 +16,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vssl.data.decode import Decoder
+from vssl.checks import check_at_least, check_below_1, check_choice, check_type
+from vssl.data.decode import check_decoder
+from vssl.data.layouts import check_layout
 from vssl.data.lists import SUBSETS
-from vssl.errors import VsslError, nearest
+from vssl.errors import OptionError, VsslError
 from vssl.files import write_atomically
 
 FORMAT = 2
@@ -123,7 +125,7 @@ def _bytes(name: str) -> bytes:
 def index_path(source: Mapping[str, Any]) -> Path:
     """Where the index of a source node lies: one for all its subsets and splits.
 
-    Raises VsslError if the source has no root.
+    Raises OptionError if the source has no root.
     """
     parts = [
         str(root_of(source)),
@@ -134,10 +136,11 @@ def index_path(source: Mapping[str, Any]) -> Path:
 
 
 def root_of(source: Mapping[str, Any]) -> Path:
-    """The folder of a source node's videos; raises VsslError if it has none yet."""
+    """The folder of a source node's videos; raises OptionError if it has none yet."""
     name, root = source["name"], source["root"]
     if root is None:
-        raise VsslError(f"{name}: where are its videos? say roots.{name}=DIR, or source.root=DIR for one run")
+        problem = f"no folder of the videos of {name}"
+        raise OptionError("root", root, problem, f"give it, or roots.{name}=DIR for all sources")
     return absolute(root)
 
 
@@ -174,36 +177,42 @@ def _load(path: Path, _changed_ns: int) -> Index:
         raise VsslError(f"{path}: not an index ({error}); delete it and run mode=check again") from error
 
 
-CHOICES = {
-    "layout": ("ucf101", "hmdb51", "kinetics", "folder"),
-    "subset": ("train", "test", "val"),
-    "decoder": get_args(Decoder),
-}
 ONLY_FOR_THE_CHECK = ("layout", "lists", "classes", "decoder", "published")
 """Values of a source node that say how the lists are read; the index holds what came of them."""
 
 
-def validate(source: Mapping[str, Any]) -> None:
-    """Raise VsslError for a value of a source node that means nothing."""
-    for name, options in CHOICES.items():
-        if source[name] not in options:
-            raise VsslError(
-                f"source.{name}={source[name]}: no such value; {nearest(str(source[name]), options)}"
-            )
-    share = source["validation"]
-    if not isinstance(share, (int, float)) or not 0 <= share < 1:
-        raise VsslError(f"source.validation={share}: give a share of the training videos, from 0 to below 1")
-    if source["subset"] == "val" and not share:
-        raise VsslError(
-            "subset=val: is the share that validation=0.1, say, holds out of the training videos; give it "
-            "one, or say subset=test (a folder named val is the test set where there is none named test)"
+def check_source(source: Mapping[str, Any]) -> None:
+    """Raise `OptionError` for a value of a source node that means nothing."""
+    check_layout(source["layout"])
+    check_decoder(source["decoder"])
+    check_selection(*(source[name] for name in SELECTION))
+
+
+SELECTION = ("subset", "split", "validation", "group")
+"""Values of a source node that say which of the files in its index are meant; see `select`."""
+
+
+def check_selection(subset: str, split: int, validation: float, group: str | None) -> None:
+    """Raise `OptionError` for values that select nothing in any index."""
+    check_choice("subset", subset, ("train", "test", "val"))
+    check_type("split", split, int)
+    check_at_least("split", split, 1)
+    check_type("validation", validation, float)
+    check_below_1("validation", validation)
+    if subset == "val" and not validation:
+        raise OptionError(
+            "subset",
+            subset,
+            "is the share that validation=0.1, say, holds out of the training videos",
+            "give a share, or choose test (a folder named val is the test set where none is named test)",
         )
+    remedy = "give a regular expression with a part (?P<group>...), or null"
     try:
-        named = source["group"] is None or "group" in re.compile(source["group"]).groupindex
-    except re.error as error:
-        raise VsslError(f"source.group={source['group']}: not a regular expression ({error})") from error
+        named = group is None or "group" in re.compile(group).groupindex
+    except (re.error, TypeError) as error:
+        raise OptionError("group", group, f"not a regular expression ({error})", remedy) from error
     if not named:
-        raise VsslError(f"source.group={source['group']}: has no part (?P<group>...) that names the group")
+        raise OptionError("group", group, "names no group", remedy)
 
 
 def checked(source: Mapping[str, Any]) -> dict[str, Any]:
@@ -211,14 +220,16 @@ def checked(source: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises VsslError, with the command that mends it, if there is no index or no video in the subset.
     """
-    validate(source)
+    check_source(source)
     path = index_path(source)
-    chosen = tuple(source[name] for name in ("subset", "split", "validation", "group"))
-    count, digest = _summary(path, _changed(source, path), *chosen)
+    count, digest = _summary(path, _changed(source, path), *(source[name] for name in SELECTION))
     if not count:
-        raise VsslError(
-            f"{source['name']}: no usable video with subset={source['subset']}; {path.with_suffix('.txt')} "
-            "says why files are left out, and lists=... or folders named train and test say what is for what"
+        raise OptionError(
+            "subset",
+            source["subset"],
+            f"{source['name']} has no usable video in it",
+            f"see {path.with_suffix('.txt')} for files that are left out, and say by lists=DIR or by folders "
+            "named train and test what is for what",
         )
     kept = {name: value for name, value in source.items() if name not in ONLY_FOR_THE_CHECK}
     places = {"root": str(root_of(source)), "index": str(path)}
@@ -250,7 +261,7 @@ def assumed(source: Mapping[str, Any]) -> dict[str, Any] | None:
     For a plan to count with; None if no number is published. Its fingerprint stands for its lists: the same
     videos are the same here too.
     """
-    validate(source)
+    check_source(source)
     subset, split, share = (source[name] for name in ("subset", "split", "validation"))
     published = source["published"]["test" if subset == "test" else "train"][split - 1 : split]
     if not published:
@@ -270,7 +281,8 @@ def _changed(source: Mapping[str, Any], path: Path) -> int:
     except FileNotFoundError as error:
         name, root, lists = source["name"], source["root"], source["lists"]
         if not absolute(root).is_dir():
-            raise VsslError(f"{name}: root={root}: no such folder") from error
+            remedy = f"give the folder of the videos of {name}"
+            raise OptionError("root", root, "no such folder", remedy) from error
         words = ["mode=check", f"source={name}", f"source.root={root}"]
         words += [f"source.lists={lists}"] if lists else []
         words += [f"decoder={source['decoder']}"] if source["decoder"] != "pyav" else []
@@ -286,8 +298,9 @@ def select(index: Index, subset: str, split: int, validation: float, group: str 
     subset: train, test, or val: the share `validation` of train, which train then lacks.
     split: official split, from 1. group: see `validation_rows`.
     """
-    if not 1 <= split <= len(index.subsets):
-        raise VsslError(f"split={split}: the lists that were checked have splits 1 to {len(index.subsets)}")
+    if split > len(index.subsets):
+        problem = f"the lists that were checked have splits 1 to {len(index.subsets)}"
+        raise OptionError("split", split, problem, "choose one of them")
     listed = "train" if subset == "val" else subset
     rows = np.flatnonzero(index.subsets[split - 1] == SUBSETS.index(listed))
     if subset != "test" and validation:
@@ -308,9 +321,8 @@ def validation_rows(index: Index, rows: Column, share: float, group: str | None)
     before = np.cumsum([0, *counts[order]])[:-1]
     held = [i for i, count in zip(order, before, strict=True) if count < share * len(rows)]
     if len(held) == len(groups):
-        raise VsslError(
-            f"validation={share}: {len(groups)} groups cannot be cut in two; lower it or set group"
-        )
+        problem = f"{len(groups)} groups cannot be cut in two"
+        raise OptionError("validation", share, problem, "choose a smaller share, or another group")
     return rows[np.isin(group_of, held)]
 
 

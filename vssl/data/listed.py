@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, cast, overload
+from typing import Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vssl.data.decode import Decoder, read_frames
-from vssl.data.index import Index, fingerprint, load, select
+from vssl.data.index import Index, check_selection, fingerprint, load, select
 from vssl.data.lists import printable
 from vssl.errors import VsslError
 from vssl.types import Video
@@ -41,6 +41,9 @@ class ListedVideos:
     group: str | None
     num_videos: int
     fingerprint: str
+
+    def __post_init__(self) -> None:
+        check_selection(self.subset, self.split, self.validation, self.group)
 
     @cached_property
     def videos(self) -> Sequence[Video]:
@@ -92,7 +95,8 @@ class ListedVideos:
         """The decoder of most files."""
         index = load(Path(self.index))
         names, counts = np.unique(index.decoder[self._rows(index)], return_counts=True)
-        return cast(Decoder, names[counts.argmax()].decode())
+        usual: Decoder = names[counts.argmax()].decode()
+        return usual
 
     @cached_property
     def _decoders(self) -> dict[str, Decoder]:

@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vssl.checks import check_at_least, check_between
 from vssl.data.augmentation import resize
 from vssl.data.lists import walk
 from vssl.data.probe import BadVideo, probe, unreadable
-from vssl.errors import VsslError
+from vssl.errors import OptionError, VsslError
 from vssl.files import remove_leftovers, write_atomically
 
 LISTS = (".txt", ".csv", ".json")
@@ -46,7 +47,10 @@ class PreparedFormat:
     def __post_init__(self) -> None:
         sides = [self.size] * 2 if isinstance(self.size, int) else self.size
         if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
-            raise VsslError(f"prepare.size={self.size}: give [height,width], or a number for the short side")
+            remedy = "give [height,width], or a number for the short side"
+            raise OptionError("size", self.size, "no sides of a picture", remedy)
+        check_between("crf", self.crf, 0, 51)
+        check_at_least("gop", self.gop, 1)
 
     def sides(self, height: int, width: int) -> list[int]:
         """Height and width of the pictures of a video that now has these; a short side makes both even."""

@@ -21,8 +21,9 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from vssl.data.decode import read_frames
-from vssl.errors import VsslError
+from vssl.checks import check_at_least, check_between, check_choice
+from vssl.data.decode import check_decoder, load_decoder, read_frames
+from vssl.errors import OptionError, VsslError
 from vssl.types import Video
 
 MOTIONS = ("translate", "bounce", "rotate", "zoom", "oscillate", "orbit", "zigzag", "shear")
@@ -58,7 +59,7 @@ class SyntheticVideos:
     appearance: "train" or "test"; their pools of sprites and backgrounds are disjoint.
     noise: standard deviation of the sensor noise, in grey levels of 255.
     crf: constant rate factor of x264 (0 lossless, 51 worst).
-    decoder: what reads the files; the frames are the same to the bit.
+    decoder: what reads the files; for pyav and decord the frames are the same to the bit.
     Height and width are in pixels and even, width at least 64; lengths are uniform in min_frames..max_frames.
     """
 
@@ -73,19 +74,22 @@ class SyntheticVideos:
     fps: int
     noise: float
     crf: int
-    decoder: Literal["pyav", "decord"]
+    decoder: str
 
     def __post_init__(self) -> None:
-        if self.appearance not in ("train", "test"):
-            raise VsslError(f"source.appearance={self.appearance}: choose train or test")
-        if self.height % 2 or self.width % 2:
-            raise VsslError(f"source: {self.height}x{self.width} pixels; H.264 needs even height and width")
-        if self.width < 64:
-            raise VsslError(f"source.width={self.width}: decord misreads narrow videos; take 64 or more")
-        if not 1 <= self.min_frames <= self.max_frames:
-            raise VsslError(
-                f"source: min_frames={self.min_frames} must lie in 1..{self.max_frames} (max_frames)"
-            )
+        check_decoder(self.decoder)
+        check_choice("appearance", self.appearance, ("train", "test"))
+        for name in ("num_videos", "min_frames", "fps"):
+            check_at_least(name, getattr(self, name), 1)
+        for name in ("seed", "noise"):
+            check_at_least(name, getattr(self, name), 0)
+        check_at_least("max_frames", self.max_frames, self.min_frames)
+        check_at_least("height", self.height, 2)
+        check_at_least("width", self.width, 64)  # decord misreads narrower ones
+        check_between("crf", self.crf, 0, 51)
+        for name in ("height", "width"):
+            if getattr(self, name) % 2:
+                raise OptionError(name, getattr(self, name), "odd", "choose an even number; H.264 needs one")
 
     @property
     def num_classes(self) -> int:
@@ -117,8 +121,10 @@ class SyntheticVideos:
     def prepare(self) -> None:
         """Write the videos unless they are there. Processes may do this at the same time.
 
-        Raises VsslError if the folder cannot be written; nothing half-written stays behind.
+        Raises VsslError if the folder cannot be written (nothing half-written stays behind), or if the
+        decoder is not installed.
         """
+        load_decoder(self.decoder)
         if self.folder.is_dir():
             return
         try:
@@ -128,7 +134,7 @@ class SyntheticVideos:
         except OSError as error:
             raise VsslError(
                 f"{self.folder}: cannot write the synthetic videos ({error}); "
-                "free some space or set source.root to a folder that can be written"
+                "free some space or set root to a folder that can be written"
             ) from error
 
     def _write(self, folder: Path) -> Path:

@@ -1,7 +1,8 @@
-"""One file per decoder, each with `read(path, frames_T)`: the pictures of rising frame numbers.
+"""One file per decoder, found by its name, each with `read(path, frames_T)`: frames of rising numbers.
 
-The library is imported in that file alone, and late. What all of them promise stands in
-`vssl.data.decode`; here is how they say no.
+The library is imported in that file alone, and late; one that is optional has `load()`, which raises
+VsslError with what to install. What all of them promise is written in `vssl.data.decode`; here is how they
+say no.
 """
 
 from __future__ import annotations

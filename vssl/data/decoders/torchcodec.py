@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vssl.data.decoders import check_range, undecodable
-from vssl.errors import VsslError
+from vssl.errors import OptionError
 
 
 def read(path: Path, frames_T: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Decode frames; see `vssl.data.decode.read_frames`. Raises `VsslError` if the library does not load."""
+    """Decode frames; see `vssl.data.decode.read_frames`. Raises VsslError without the library."""
     video_decoder = load()
     try:
         # Opened per call, as it does not survive a fork; "approximate" gives wrong frames at a variable rate.
@@ -27,14 +27,13 @@ def read(path: Path, frames_T: NDArray[np.int64]) -> NDArray[np.uint8]:
 
 
 def load() -> Any:
-    """The library's decoder class; raises `VsslError` with the library's own reason if it does not load."""
+    """The library's decoder class; raises `OptionError` with the library's own reason if it does not load."""
     try:
         from torchcodec.decoders import VideoDecoder
     except (ImportError, OSError, RuntimeError) as error:
-        raise VsslError(
-            f"decoder=torchcodec: {_short(error)}; pip install torchcodec, in a version for this torch, and "
-            "the libraries of FFmpeg (apt-get install ffmpeg), or take decoder=pyav"
-        ) from error
+        remedy = "pip install torchcodec, in a version for this torch, and the libraries of FFmpeg (apt-get "
+        remedy += "install ffmpeg), or choose decoder=pyav"
+        raise OptionError("decoder", "torchcodec", _short(error), remedy) from error
     return VideoDecoder
 
 
