@@ -59,7 +59,7 @@ def test_nested_objects():
             "x.sizes=[1,2.5]: not a list of whole numbers in brackets; give",
         ),
         ({"limit": "ten"}, "x.limit=ten: not a whole number or null; give a whole number or null"),
-        ({"inner": 3}, "x.inner=3: not a Inner (a node with a _target_); give"),
+        ({"inner": 3}, "x.inner=3: not an Inner (a node with a _target_); give"),
         ({"inner": {"_target_": f"{__name__}.Inner", "size": 1.5}}, "x.inner.size=1.5: not a whole number; "),
         (
             {"inner": {"_target_": f"{__name__}.Inner", "size": -1}},

@@ -8,9 +8,8 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any, Literal, Union, get_args, get_origin
-
-from hydra.utils import get_class
 
 from vssl.errors import OptionError, VsslError, nearest
 
@@ -57,14 +56,13 @@ def naming(where: str) -> Iterator[None]:
         raise error.below(where) if where else error from error
 
 
-def _class(target: Any, where: str) -> type:
+def _class(path: str, where: str) -> type:
+    module, _, name = path.rpartition(".")
     try:
-        found: type = get_class(target)
-    except Exception as error:  # Hydra raises what the import raised
-        reason = str(error).splitlines()[0]
-        raise OptionError(
-            f"{where}._target_", target, reason, "give the class of a module that exists"
-        ) from error
+        found: type = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        remedy = "give the path of a class in a module that Python finds"
+        raise OptionError(f"{where}._target_", path, f"cannot be imported ({error})", remedy) from error
     return found
 
 
@@ -92,7 +90,7 @@ def _made(value: Any, hint: Any, where: str) -> Any:
             remedy = nearest(str(value), map(str, get_args(hint)))
             raise OptionError(where, value, "no such value", remedy)
     elif not _fits(value, hint):
-        raise OptionError(where, value, f"not {_wanted(hint)}", f"give {_wanted(hint)}")
+        raise OptionError(where, value, f"not {_wanted(hint)}", _remedy(value, hint, where))
     return value
 
 
@@ -111,6 +109,15 @@ def _fits(value: Any, hint: Any) -> bool:
     return isinstance(value, origin or hint)
 
 
+def _remedy(value: Any, hint: Any, where: str) -> str:
+    """What to do about a value of the wrong type; a node that may be left out was probably overwritten."""
+    options = get_args(hint)
+    if type(None) in options and not set(options) <= set(WANTED) and not isinstance(value, Mapping):
+        name = where.rpartition(".")[2]
+        return f"set one of its own options ({name}.NAME=...), or leave it out with {name}=null"
+    return f"give {_wanted(hint)}"
+
+
 def _wanted(hint: Any) -> str:
     """What a value of this type is, in words."""
     if get_origin(hint) in (Union, types.UnionType):
@@ -119,8 +126,10 @@ def _wanted(hint: Any) -> str:
         return " or ".join(map(str, get_args(hint)))
     if get_origin(hint) is list:
         return f"a list of {_wanted(get_args(hint)[0]).removeprefix('a ')}s in brackets"
-    return WANTED.get(hint, f"a {_name(hint)} (a node with a _target_)")
+    article = "an" if _name(hint)[0] in "AEIOU" else "a"
+    return WANTED.get(hint, f"{article} {_name(hint)} (a node with a _target_)")
 
 
 def _name(hint: Any) -> str:
-    return getattr(hint, "__name__", str(hint))
+    options = [one for one in get_args(hint) if one is not type(None)]
+    return " or ".join(map(_name, options)) if options else getattr(hint, "__name__", str(hint))
