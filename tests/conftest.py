@@ -16,6 +16,10 @@ from hydra import compose, initialize_config_dir
 
 from vssl.data.augmentation import Augmentation
 from vssl.data.index import Index, pack_names
+from vssl.data.operations.crop import RandomCrop
+from vssl.data.operations.flip import Flip
+from vssl.data.operations.grey import Grey
+from vssl.data.operations.jitter import ColorJitter
 from vssl.engine.cost import CostMeter
 from vssl.engine.loader import evaluation_batches
 from vssl.engine.optimizers import SGD
@@ -68,24 +72,15 @@ RUNTIME = Runtime(
 )
 
 
-AUGMENTATION = Augmentation(
-    resize=[24, 32],
-    crop=24,
-    random_crop=True,
-    crop_area=None,
-    flip=0.5,
-    jitter_probability=0.8,
-    brightness=0.8,
-    contrast=0.8,
-    saturation=0.8,
-    hue=0.2,
-    jitter_per="frame",
-    grey=0.0,
-    pixel_max=255.0,
-    mean=None,
-    std=None,
-)
-"""The published one, on small frames."""
+def augmentation(pixel_max=255.0, mean=None, std=None, **changes):
+    """The published one on small frames, with other operations by name."""
+    operations = {
+        "crop": RandomCrop([24, 32], 24),
+        "flip": Flip(0.5),
+        "grey": Grey(0.0),
+        "jitter": ColorJitter(0.8, brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2, per="frame"),
+    }
+    return Augmentation(pixel_max, mean, std, **{**operations, **changes})
 
 
 PROGRESS = Progress(epochs=1.0, share=0.5)

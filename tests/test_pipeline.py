@@ -53,7 +53,7 @@ def test_runtime_does_not_move_a_key(override):
 MOVES = {
     "auxiliary.teacher_temperature=0.07": "auxiliary",
     "pretext.sampler.num_segments=2": "auxiliary",
-    "pretext.augmentation.flip=0": "auxiliary",
+    "pretext.augmentation.flip.probability=0": "auxiliary",
     "backbone.widths=[8,16,32]": "auxiliary",
     "source.seed=7": "auxiliary",
     "seed=7": "auxiliary",
@@ -156,7 +156,7 @@ def test_retrieval_and_knn_share_their_features_with_one_another_and_pretraining
 FEATURE_MOVES = {
     "features.feature=conv5_max": "gallery",
     "features.sampler.num_clips=3": "gallery",
-    "features.augmentation.flip=1.0": "gallery",
+    "features.augmentation.crop.size=16": "gallery",
     "downstream.train.num_videos=16": "gallery",
     "downstream.test.num_videos=16": "queries",
     "protocol.ranks=[1,2]": "test",
@@ -204,12 +204,12 @@ def test_presets_are_the_published_recipes():
     training = vcop.protocol.training
     assert (training.epochs, training.batch_size, training.optimizer.lr) == (150, 8, 1e-3)
     assert (training.optimizer.weight_decay, training.schedule.factor) == (5e-4, 1.0)
-    assert (vcop.protocol.augmentation.flip, vcop.protocol.augmentation.pixel_max) == (0.0, 1.0)
+    assert (vcop.protocol.augmentation.flip.probability, vcop.protocol.augmentation.pixel_max) == (0.0, 1.0)
     training, augmentation = rspnet.protocol.training, rspnet.protocol.augmentation
     assert (training.epochs, training.batch_size, training.optimizer.lr) == (30, 32, 0.1)
     assert (training.optimizer.weight_decay, training.schedule.final_factor) == (1e-4, 1e-3)
-    assert (augmentation.crop_area, augmentation.flip) == ([0.25, 1.0], 0.5)
-    assert (augmentation.jitter_probability, augmentation.grey) == (0.0, 0.0)
+    assert (augmentation.crop.area, augmentation.flip.probability) == ([0.25, 1.0], 0.5)
+    assert (augmentation.jitter, augmentation.grey.probability) == (None, 0.0)
     assert augmentation.mean == rspnet.protocol.test.augmentation.mean == [0.485, 0.456, 0.406]
     for cfg in (vcop, rspnet):
         assert cfg.protocol.test.average == "logits"

@@ -57,10 +57,10 @@ def by_pil(batch: Batch) -> Tensor:
     out = torch.zeros(clips.shape)
     for b, k, t in np.ndindex(*clips.shape[:2], clips.shape[3]):
         image = Image.fromarray(clips[b, k, :, t].permute(1, 2, 0).numpy())
-        image = pil.hflip(image) if batch["flip"][b, k] else image
-        factors = batch["jitter"][b, k, t].tolist()
+        image = pil.hflip(image) if batch["flip.chosen"][b, k] else image
+        factors = batch["jitter.factors"][b, k, t].tolist()
         if factors != [1, 1, 1, 0]:
-            for operation in batch["jitter_order"][b, k, t].tolist():
+            for operation in batch["jitter.order"][b, k, t].tolist():
                 image = OPERATIONS[operation](image, factors[operation])
         out[b, k, :, t] = torch.from_numpy(np.array(image)).permute(2, 0, 1)
     return out

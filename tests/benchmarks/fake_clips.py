@@ -66,7 +66,7 @@ class Noise:
 def batch_of(spec: StageSpec, size: int) -> tuple[Batch, Augmentation]:
     """A batch as the loader sends it, pinned where a GPU waits for it, and the augmentation of the stage."""
     augmentation: Augmentation = build(spec.recipe["augmentation"], "augmentation")
-    source = Noise(size, *augmentation.resize)
+    source = Noise(size, *augmentation.crop.resize)
     data = ClipDataset(source, build_task(spec).sampler, augmentation, 0, 1, replace_bad=False)
     batch: Batch = default_collate([data[0, n] for n in range(size)])
     if device().type == "cuda":

@@ -36,6 +36,7 @@ from vssl.data.prepare import PreparedFormat, transcode
 from vssl.data.probe import BadVideo, probe
 from vssl.data.synthetic import SyntheticVideos
 from vssl.errors import VsslError
+from vssl.stage.build import build
 from vssl.types import ClipPlan, ClipSampler, Video
 
 SIZE, CROP = [128, 171], 112
@@ -194,10 +195,9 @@ def folders(root: Path, scratch: Path) -> dict[str, Path]:
 
 def loaders(root: Path, scratch: Path, videos: list[Video]) -> dict[str, Callable[[int], object]]:
     """What makes the clip of a number, by name."""
-    jitter = yaml.safe_load((ROOT / "conf/augmentation/frame_jitter.yaml").read_text())
-    jitter = {**jitter, "resize": SIZE, "crop": CROP}
-    jitter.pop("_target_")
-    augmentation = Augmentation(**jitter)
+    node = yaml.safe_load((ROOT / "conf/augmentation/frame_jitter.yaml").read_text())
+    node["crop"].update(resize=SIZE, size=CROP)
+    augmentation: Augmentation = build(node, "augmentation")
     classic = Classic(scratch / "jpeg", videos)
     makers: dict[str, Callable[[int], object]] = {"classic": lambda n: classic[0, n]}
     for files in ("original", "prepared"):

@@ -173,7 +173,7 @@ def forward_flops(spec: StageSpec) -> float:
     """Operations of the backbone for one clip; a multiplication and an addition are two."""
     with torch.device("meta"):
         backbone: nn.Module = build(spec.recipe["backbone"], "backbone")
-        crop, frames = spec.recipe["augmentation"]["crop"], _frames(spec)
+        crop, frames = spec.recipe["augmentation"]["crop"]["size"], _frames(spec)
         clip = torch.zeros(2, 3, frames, crop, crop)  # batch norm wants two
     with FlopCounterMode(display=False) as counter:
         backbone(clip)

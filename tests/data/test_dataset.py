@@ -3,22 +3,24 @@ import gc
 import multiprocessing
 import os
 import signal
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from conftest import AUGMENTATION
+from conftest import augmentation
 from vssl.data.dataset import ClipDataset
+from vssl.data.operations.crop import RandomCrop
+from vssl.data.operations.grey import Grey
 from vssl.engine.cost import CostMeter
 from vssl.engine.loader import Loading, evaluation_batches
 from vssl.errors import VsslError
 from vssl.types import ClipPlan, ClipSampler, Video
 
-AUGMENTED = replace(AUGMENTATION, resize=[16, 20], crop=12, grey=0.2)
-PLAIN = replace(AUGMENTED, random_crop=False, flip=0.0, jitter_probability=0.0)
+AUGMENTED = augmentation(crop=RandomCrop([16, 20], 12), grey=Grey(0.2))
+PLAIN = AUGMENTED.without_randomness()
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,12 @@ def test_a_sample_holds_the_planned_frames_and_their_target():
         assert sample["index"] == index
         assert {sample[name].dtype for name in ("step", "label", "index")} == {torch.int64}
         assert sample["step"].shape == ()
-        assert sample["flip"].shape == sample["grey"].shape == (2,)
-        assert sample["jitter"].shape == sample["jitter_order"].shape == (2, 4, 4)
+
+
+def test_a_sample_holds_what_each_operation_drew_for_each_clip():
+    sample = dataset()[0, 0]
+    assert sample["flip.chosen"].shape == sample["grey.chosen"].shape == (2,)
+    assert sample["jitter.factors"].shape == sample["jitter.order"].shape == (2, 4, 4)
 
 
 def test_all_frames_come_from_one_read():
@@ -119,7 +125,7 @@ def test_a_sample_is_a_pure_function_of_seed_epoch_and_index():
     _ = data[0, 0], data[5, 1]
     assert equal(data[1, 2], sample)
     for other in (data[2, 2], data[1, 5], dataset(seed=4)[1, 2]):
-        assert not torch.equal(other["jitter"], sample["jitter"])
+        assert not torch.equal(other["jitter.factors"], sample["jitter.factors"])
 
 
 def test_repeat_passes_over_the_videos_with_other_draws():
@@ -127,7 +133,7 @@ def test_repeat_passes_over_the_videos_with_other_draws():
     assert len(data) == 9
     first, second = data[0, 1], data[0, 4]
     assert first["label"] == second["label"] == 1
-    assert not torch.equal(first["jitter"], second["jitter"])
+    assert not torch.equal(first["jitter.factors"], second["jitter.factors"])
 
 
 def test_short_videos_are_left_out_and_counted():

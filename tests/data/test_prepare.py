@@ -10,14 +10,15 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 
 from conftest import ROOT, composed, environment
 from fake_videos import cut, numbers, write
 from vssl.commands.prepare import execute
-from vssl.data.augmentation import resize
 from vssl.data.decode import read_frames
 from vssl.data.exactness import exact
 from vssl.data.lists import video_files
+from vssl.data.operations.crop import resize
 from vssl.data.prepare import PreparedFormat, claimed, copy_lists, transcode
 from vssl.data.probe import BadVideo, probe
 from vssl.errors import VsslError
@@ -75,11 +76,13 @@ def test_the_pictures_are_those_that_training_would_have_made(tmp_path):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame_HWC, format="rgb24")))
         container.mux(stream.encode())
     transcode(tmp_path / "in.mp4", tmp_path / "out.mp4", PreparedFormat([65, 81], 5, 8))
-    expected_TCHW = resize(read_frames(tmp_path / "in.mp4", np.arange(3), "pyav"), [65, 81]).numpy()
-    given_THWC = read_frames(tmp_path / "out.mp4", np.arange(3), "pyav")
-    assert given_THWC.shape == (3, 66, 82, 3)
-    given_TCHW = resize(given_THWC, [65, 81]).numpy()
-    assert np.abs(given_TCHW - expected_TCHW.astype(int)).mean() < 4
+    expected_TCHW, given_TCHW = (
+        torch.from_numpy(read_frames(tmp_path / f"{name}.mp4", np.arange(3), "pyav")).permute(0, 3, 1, 2)
+        for name in ("in", "out")
+    )
+    assert given_TCHW.shape == (3, 3, 66, 82)
+    difference = resize(given_TCHW, [65, 81]).int() - resize(expected_TCHW, [65, 81])
+    assert difference.abs().float().mean() < 4
     assert probe(tmp_path / "out.mp4").fps == pytest.approx(30000 / 1001)
 
 

@@ -10,7 +10,7 @@ from vssl.stage.parts import build_backbone, build_task
 
 from benchmarks.fake_clips import batch_of, stages
 from conftest import RUNTIME
-from vssl.data import augmentation
+from vssl.data.operations import jitter
 from vssl.engine.loader import Steps
 from vssl.engine.loop import Loop
 from vssl.engine.precision import arithmetic
@@ -92,10 +92,10 @@ def test_a_compiled_training_goes_on_bit_for_bit_after_a_smaller_batch(tmp_path)
 @needs_compiler
 def test_a_compiled_augmentation_does_the_same(monkeypatch):
     """All clips at once, as on a GPU, in one piece of code; rounding turns a grey level here and there."""
-    monkeypatch.setattr(augmentation, "CACHED_VALUES", 2**40)
+    monkeypatch.setattr(jitter, "CACHED_VALUES", 2**40)
     small = ("backbone.input.crop=32", "backbone.input.resize=[36,36]")
     batch, augment = batch_of(stages("backbone=r2plus1d_10", *small)["pretext"], 4)
-    assert augment.jitters
+    assert augment.operations["jitter"].jitters
     found = torch.compile(augment.apply, fullgraph=True)(batch)
     expected = augment.apply(batch)
     assert (found - expected).abs().mean() < 1e-3

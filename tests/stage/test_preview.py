@@ -16,9 +16,8 @@ from vssl.stage.preview import leave_preview, preview
 from vssl.stage.store import StageStore
 
 PLAIN = [
-    "pretext.augmentation.random_crop=false",
-    "pretext.augmentation.flip=0.0",
-    "pretext.augmentation.jitter_probability=0.0",
+    "pretext.augmentation.crop._target_=vssl.data.operations.crop.CenterCrop",
+    "pretext.augmentation.flip.probability=0.0",
     "pretext.augmentation.pixel_max=1.0",
     "pretext.augmentation.mean=[0.4,0.5,0.6]",
     "pretext.augmentation.std=[0.2,0.3,0.4]",
@@ -68,7 +67,7 @@ def test_the_sheet_shows_the_samples_of_epoch_0(stage, drawn):
 
 
 def test_what_augmentation_does_is_shown(stage, drawn):
-    spec, dataset = stage("pretext", "pretext.augmentation.flip=1.0", *PLAIN[:1], *PLAIN[2:])
+    spec, dataset = stage("pretext", "pretext.augmentation.flip.probability=1.0", *PLAIN[:1], *PLAIN[2:])
     preview(spec, dataset, samples=1)
     clip = drawn[0][1][0].clips[0]
     assert np.array_equal(clip.augmented_THWC, clip.decoded_THWC[:, 16:48, 16:48][:, :, ::-1])

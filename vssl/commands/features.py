@@ -19,7 +19,7 @@ from vssl.stage.build import build
 from vssl.stage.construct import Machine, Stage
 from vssl.stage.features import describe_stage, protocol, to_arrays
 from vssl.stage.kind import FEATURES
-from vssl.stage.saved import expected_input, load_saved, with_weights
+from vssl.stage.saved import expected_input, for_input, load_saved, with_weights
 from vssl.stage.spec import Recipe, StageSpec
 from vssl.stage.store import StageStore, StoredStage
 from vssl.stage.weights import write_arrays
@@ -52,10 +52,10 @@ def _spec(cfg: DictConfig, trained: StoredStage) -> StageSpec:
     node, source = plain(cfg.features), plain(cfg.source)
     source = checked(source) if "index" in source else source
     given = expected_input(trained.spec.recipe)
-    sampler = {**node["sampler"], "num_frames": given.pop("num_frames")}
+    sampler = {**node["sampler"], "num_frames": given["num_frames"]}
     recipe = Recipe(
         task={key: value for key, value in node.items() if key not in NOT_THE_TASK} | {"sampler": sampler},
-        augmentation={**node["augmentation"], **given},
+        augmentation=for_input(node["augmentation"], given),
         batch_size=node["batch_size"],
         backbone=trained.spec.recipe.backbone,
         data={key: value for key, value in source.items() if key not in PLACES} | {"repeat": 1},

@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from vssl.checks import check_at_least, check_between
-from vssl.data.augmentation import resize
 from vssl.data.lists import walk
+from vssl.data.operations.crop import resize
 from vssl.data.probe import BadVideo, probe, unreadable
 from vssl.errors import OptionError, VsslError
 from vssl.files import remove_leftovers, write_atomically
@@ -125,8 +125,8 @@ class _Writer:
 
 def _resized(picture_HWC: NDArray[np.uint8], sides: list[int]) -> NDArray[np.uint8]:
     """Resized as in training, then made even."""
-    frames_THWC = np.ascontiguousarray(picture_HWC)[None]
-    small_HWC = resize(frames_THWC, sides)[0].permute(1, 2, 0).numpy()
+    frame_CHW = torch.from_numpy(np.ascontiguousarray(picture_HWC)).permute(2, 0, 1)
+    small_HWC = resize(frame_CHW[None], sides)[0].permute(1, 2, 0).numpy()
     odd_rows, odd_columns = (side % 2 for side in sides)
     return np.pad(small_HWC, ((0, odd_rows), (0, odd_columns), (0, 0)), mode="edge")
 

@@ -97,7 +97,7 @@ def _result(
     before = context.store.result(stage.spec.parent)
     own = {"test_data": dict(stage.recipe.data), **tested, **stage.task.facts()}
     if stage.recipe.augmentation is not None:
-        own["test_crop"] = "random" if stage.recipe.augmentation["random_crop"] else "centre"
+        own["test_crop"] = stage.augmentation.crop.place
     return StageResult(
         metrics=found.metrics,
         protocol={**(before.protocol if before else {}), **own},

@@ -91,6 +91,7 @@ def protocol(stage: Stage, features: FeatureSet, backbone: Backbone) -> dict[str
         "feature": stage.task.feature,
         "feature_dim": dimension,
         "clips_per_video": stage.clips_per_sample,
+        "test_crop": stage.augmentation.crop.place,
         "data": dict(stage.recipe.data),
         "videos": videos,
         "seed": stage.recipe.seed,

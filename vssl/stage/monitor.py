@@ -18,7 +18,6 @@ from torch import nn
 
 from vssl import distributed
 from vssl.checks import check_at_least
-from vssl.data.augmentation import Augmentation
 from vssl.data.dataset import ClipDataset
 from vssl.engine.cost import CostMeter
 from vssl.engine.loader import evaluation_batches
@@ -82,7 +81,7 @@ class Monitor:
         self.monitoring, self.runtime, self.seed = monitoring, runtime, stage.recipe.seed
         num_frames = expected_input(stage.recipe)["num_frames"]
         self.features = VideoFeatures(UniformClips(num_frames, monitoring.clips, "loop"), "pooled")
-        self.augmentation = without_randomness(stage.dataset.augmentation)
+        self.augmentation = stage.augmentation.without_randomness()
         self.gallery, self.queries = two_sets(labelled, monitoring.videos)
 
     def look(self, objective: Objective, epochs: int) -> dict[str, float]:
@@ -174,13 +173,6 @@ def spread(videos: Iterable[Video], count: int) -> list[Video]:
         turns.append((seen[video.label], video.label, video))
         seen[video.label] += 1
     return [video for _, _, video in sorted(turns, key=lambda turn: turn[:2])[:count]]
-
-
-def without_randomness(augmentation: Augmentation) -> Augmentation:
-    """The same frame size and range of pixels, and nothing random."""
-    return replace(
-        augmentation, random_crop=False, crop_area=None, flip=0.0, jitter_probability=0.0, grey=0.0
-    )
 
 
 @contextmanager

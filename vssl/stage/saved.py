@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from hydra.utils import get_class
 
+from vssl.data.augmentation import Augmentation
 from vssl.engine.checkpoint import WEIGHTS
 from vssl.errors import VsslError
 from vssl.stage.build import build
@@ -52,9 +54,19 @@ def with_weights(stage: StoredStage) -> StoredStage:
 
 def expected_input(recipe: Recipe) -> dict[str, Any]:
     """What the backbone was trained on: frames of a clip, sizes, and the range of its pixels."""
-    augmentation = recipe.augmentation or {}
-    values = {name: augmentation[name] for name in ("resize", "crop", "pixel_max", "mean", "std")}
-    return {"num_frames": _num_frames(recipe.task["sampler"]), **values}
+    augmentation: Augmentation = build(recipe.augmentation or {}, "augmentation")
+    crop = augmentation.crop
+    return {
+        **{"num_frames": _num_frames(recipe.task["sampler"]), "resize": crop.resize, "crop": crop.size},
+        **{name: getattr(augmentation, name) for name in ("pixel_max", "mean", "std")},
+    }
+
+
+def for_input(augmentation: Node, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The node of an augmentation whose operation `crop` is a `Crop`, for the sizes and range of pixels that
+    `expected_input` returned."""
+    crop = {**augmentation["crop"], "resize": given["resize"], "size": given["crop"]}
+    return {**augmentation, "crop": crop, **{name: given[name] for name in ("pixel_max", "mean", "std")}}
 
 
 def _num_frames(sampler: Node) -> int:
