@@ -30,6 +30,7 @@ from vssl.pipeline import merge, plan
 from vssl.stage.callback import Silent
 from vssl.stage.context import Context
 from vssl.stage.features import describe
+from vssl.stage.monitor import Monitoring
 from vssl.stage.run import run_stage
 from vssl.stage.store import StageStore
 from vssl.types import Progress
@@ -98,6 +99,9 @@ def step_decay(**changes):
     return StepDecay(**{**values, **changes})
 
 
+NO_LOOKS = Monitoring(0, 2, 1, 1, 1.0, 1, None)
+
+
 def training(**changes):
     """A short recipe in float32: constant SGD, steps of four samples in micro-batches of two."""
     values = {
@@ -157,14 +161,17 @@ def finished(tmp_path_factory, data):
     for name in ("retrieval", "knn"):
         overrides = [*small, *data, *base[:2], f"protocol={name}", "features.sampler.num_clips=2"]
         chains[name] = plan(composed(*overrides))
-    context = Context(
-        store=StageStore(outputs), runtime=RUNTIME, make_callback=lambda spec: Silent(), say=print, plain={}
-    )
+    context = context_in(outputs)
     for spec in merge(chains.values()):
         context.store.folder(spec).mkdir(parents=True)
         with context.store.claim(spec):
             run_stage(spec, context)
     return context.store, chains
+
+
+def context_in(outputs, runtime=RUNTIME, make_callback=lambda spec: Silent(), monitoring=NO_LOOKS):
+    """What stages of a test run in."""
+    return Context(StageStore(outputs), runtime, make_callback, print, {}, monitoring)
 
 
 def command(outputs, data, *overrides, small=True):

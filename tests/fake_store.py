@@ -73,7 +73,7 @@ def finish_chain(store, specs, top1, **cost):
 
 def curve(spec):
     """Losses that fall, a line per epoch."""
-    epochs = range(1, spec.recipe["training"]["epochs"] + 1)
+    epochs = range(1, spec.recipe.epochs + 1)
     return [
         {"step": 10 * e, "epoch": float(e), "loss": 2 / e, "speed_loss": 1 / e, "lr": 0.1} for e in epochs
     ]

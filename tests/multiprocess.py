@@ -10,10 +10,10 @@ import torch
 
 from conftest import SMALL, composed
 from vssl import distributed
-from vssl.dispatch.job import open_context
+from vssl.context import open_context
 from vssl.dispatch.local import LocalDispatcher
 from vssl.dispatch.slots import rank_variables
-from vssl.pipeline import plan
+from vssl.pipeline import monitored, plain, plan
 from vssl.tracking.metrics import Launch
 
 
@@ -58,7 +58,7 @@ def _run(variables, results, patience_s, function, args):
 def pretrain(outputs, processes, *overrides):
     """Run the stages before fine-tuning as `dispatch.processes_per_stage` has it; return their outcomes."""
     cfg = composed(*SMALL, *overrides, f"outputs={outputs}")
-    nodes = {group: dict(cfg[group]) for group in ("runtime", "tracking")}
+    nodes = {group: plain(cfg[group]) for group in ("runtime", "tracking")} | {"monitor": monitored(cfg)}
     context, _ = open_context(
         {"outputs": str(outputs), "launch": asdict(Launch("0", "test", "test")), **nodes}
     )

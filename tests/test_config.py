@@ -47,7 +47,7 @@ def test_the_yaml_lists_every_argument_and_every_value_has_its_type(choice, tmp_
     cfg = composed(choice, f"outputs={Path('outputs').absolute()}", *planted(choice, tmp_path))
     for spec in plan(cfg):
         check(spec)
-        data = {key: value for key, value in spec.recipe["data"].items() if key != "repeat"}
+        data = {key: value for key, value in spec.recipe.data.items() if key != "repeat"}
         build({**data, **spec.paths}, "data")
         for node in targets(spec.recipe):
             assert_no_defaults(get_class(node["_target_"]))
@@ -68,7 +68,7 @@ def test_every_training_takes_every_optimizer(node, choice):
     cfg = composed(
         f"{group}@{node}.{group}={name}", f"{node}.{group}.lr=0.125", f"{node}.{group}.clip_norm=40"
     )
-    built = [build(spec.recipe["training"], node) for spec in plan(cfg) if "training" in spec.recipe]
+    built = [build(spec.recipe.training, node) for spec in plan(cfg) if "training" in spec.recipe]
     [chosen] = [training.optimizer for training in built if training.optimizer.lr == 0.125]
     assert (type(chosen).__name__.lower(), chosen.clip_norm) == (name, 40)
     assert_no_defaults(type(chosen))
@@ -79,7 +79,7 @@ def test_a_training_takes_every_schedule_and_a_warm_up(name):
     override = f"schedule@pretext.training.schedule={name}"
     cfg = composed("backbone=r3d_18", override, "pretext.training.schedule.warmup_epochs=2.5")
     [pretext] = [spec for spec in plan(cfg) if spec.name == "pretext"]
-    schedule = build(pretext.recipe["training"], "pretext.training").schedule
+    schedule = build(pretext.recipe.training, "pretext.training").schedule
     assert schedule.warmup_epochs == 2.5
     assert_no_defaults(type(schedule))
 
@@ -236,7 +236,7 @@ def test_how_often_videos_of_ucf101_count_in_an_epoch(pretext, tmp_path):
     source = ["source=ucf101", *planted("source=ucf101", tmp_path)]
     cfg = composed(f"pretext={pretext}", "auxiliary=none", "backbone=r2plus1d_10", *source)
     [stage, *_] = plan(cfg)
-    assert stage.recipe["data"]["repeat"] == REPEATS[pretext]
+    assert stage.recipe.data["repeat"] == REPEATS[pretext]
 
 
 @pytest.mark.parametrize("name", ["as_paper", "as_released", "quick"])

@@ -101,12 +101,12 @@ def test_a_long_training_waits_for_the_longest_shorter_one_that_it_passes(pretex
     base = ["auxiliary=none", f"pretext={pretext}", "backbone=r3d_10"]
     chains = [chain(*base, f"pretext.training.epochs={epochs}") for epochs in (20, 10, 40)]
     trained = [spec for spec in merge(chains) if spec.name == "pretext"]
-    trained.sort(key=lambda spec: spec.recipe["training"]["epochs"])
+    trained.sort(key=lambda spec: spec.recipe.epochs)
     found = [spec.continues for spec in trained]
-    assert [one and one.recipe["training"]["epochs"] for one in found] == expected
+    assert [one and one.recipe.epochs for one in found] == expected
     for one, spec in zip(found, trained, strict=True):
         assert spec.waits_for == ([one] if one else [])
-        schedule = build(spec.recipe["training"]["schedule"], "schedule")
+        schedule = build(spec.recipe.training["schedule"], "schedule")
         assert schedule.depends_on_length == (expected[1] is None)  # known without importing it
 
 
@@ -138,8 +138,8 @@ def test_clips_to_see():
 def test_the_recipe_is_plain_data():
     for spec in chain():
         assert OmegaConf.create(dict(spec.recipe)) is not None
-        assert "root" not in spec.recipe["data"]
-        assert "input" not in spec.recipe["backbone"]
+        assert "root" not in spec.recipe.data
+        assert "input" not in spec.recipe.backbone
 
 
 @pytest.mark.parametrize("pretext", ["vspp", "none"])
@@ -189,7 +189,7 @@ def test_external_weights_are_judged_by_their_neighbours(tmp_path):
 def test_presets_of_others_show_every_video_once_per_epoch_unless_told_otherwise(protocol):
     def repeat(*overrides):
         [finetune] = [s for s in chain("downstream.train.repeat=10", *overrides) if s.name == "finetune"]
-        return finetune.recipe["data"]["repeat"]
+        return finetune.recipe.data["repeat"]
 
     assert repeat() == 10
     assert repeat(f"protocol={protocol}") == 1

@@ -199,9 +199,9 @@ def test_tables_share_stages(quick):
 @pytest.mark.parametrize("name", SIZES)
 def test_the_quick_experiment_leaves_nothing_large(name):
     for spec in merge(chains(f"+sweeps={name}", "experiment=quick")):
-        assert spec.recipe["backbone"]["_target_"].endswith(".Tiny"), spec
-        assert spec.recipe["data"]["num_videos"] <= 32, spec
-        assert spec.recipe["data"]["max_frames"] <= 96, spec
+        assert spec.recipe.backbone["_target_"].endswith(".Tiny"), spec
+        assert spec.recipe.data["num_videos"] <= 32, spec
+        assert spec.recipe.data["max_frames"] <= 96, spec
         assert spec.clips <= 4 * 32 * 3, spec
 
 

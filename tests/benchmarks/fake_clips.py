@@ -13,7 +13,6 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 from numpy.typing import NDArray
 from torch.utils.data import default_collate
-from vssl.stage.parts import build_backbone, build_task
 
 from benchmarks.measuring import ROOT, device, synchronise
 from vssl.data.augmentation import Augmentation
@@ -25,6 +24,7 @@ from vssl.engine.training import Training
 from vssl.pipeline import plan
 from vssl.stage.build import build
 from vssl.stage.callback import Silent
+from vssl.stage.construct import build_backbone, build_task
 from vssl.stage.spec import StageSpec
 from vssl.types import Batch, Video
 
@@ -65,7 +65,7 @@ class Noise:
 
 def batch_of(spec: StageSpec, size: int) -> tuple[Batch, Augmentation]:
     """A batch as the loader sends it, pinned where a GPU waits for it, and the augmentation of the stage."""
-    augmentation: Augmentation = build(spec.recipe["augmentation"], "augmentation")
+    augmentation: Augmentation = build(spec.recipe.augmentation, "augmentation")
     source = Noise(size, *augmentation.crop.resize)
     data = ClipDataset(source, build_task(spec).sampler, augmentation, 0, 1, replace_bad=False)
     batch: Batch = default_collate([data[0, n] for n in range(size)])
@@ -82,7 +82,7 @@ def runtime(channels_last: bool = False, compiled: bool = False, deterministic: 
 def seconds_per_step(spec: StageSpec, where: Runtime, blocks: int, block: int = 1) -> list[float]:
     """Seconds of a training step in several blocks of so many steps, through the loop that stages use:
     transfer, augmentation, forward, backward, optimiser. One block warms up."""
-    training: Training = build(spec.recipe["training"], "training")
+    training: Training = build(spec.recipe.training, "training")
     steps = Steps(training.batch_size * (blocks + 1) * block * 100, training, 0)
     made = [batch_of(spec, len(micro_batch)) for micro_batch in steps.mine(0)]
     batches, augmentation = [batch for batch, _ in made], made[0][1]

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from vssl.stage.parts import build_task
 
 from benchmarks.fake_clips import LENGTH, runtime, seconds_per_step, stages
 from benchmarks.measuring import Options, Table, in_turns, median, processor, spread
@@ -28,6 +27,7 @@ from vssl.engine.cost import CostMeter
 from vssl.engine.loader import Loading, Steps, training_batches
 from vssl.engine.training import Training
 from vssl.stage.build import build
+from vssl.stage.construct import build_task
 from vssl.types import Video
 
 SIZES = (100, 1_000, 10_000, 240_000)
@@ -94,7 +94,7 @@ def planted(size: int, folder: Path) -> ClipDataset:
     file = str(synthetic.folder / synthetic.videos[0].name)
     source = OneFile("planted", "/", str(path), "train", 1, 0.0, None, size, mark, file)
     spec = stages("auxiliary=none", "pretext=vspp", "backbone=r2plus1d_10")["pretext"]
-    augmentation: Augmentation = build(spec.recipe["augmentation"], "augmentation")
+    augmentation: Augmentation = build(spec.recipe.augmentation, "augmentation")
     return ClipDataset(source, build_task(spec).sampler, augmentation, 0, 1, replace_bad=True)
 
 
@@ -125,7 +125,7 @@ def by_videos(data: Mapping[int, ClipDataset], options: Options) -> tuple[Rows, 
 
 def worker_mb(data: ClipDataset, clips: int) -> list[float]:
     """Megabytes of a loader process after each batch."""
-    training: Training = build(stages("auxiliary=none")["pretext"].recipe["training"], "training")
+    training: Training = build(stages("auxiliary=none")["pretext"].recipe.training, "training")
     steps = Steps(max(len(data), training.batch_size), training, 0)
     batches = training_batches(
         Watched(data), steps, 0, Loading(1, False, 60.0), CostMeter(torch.device("cpu"))

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from vssl.stage.parts import build_backbone, build_task
 
 from benchmarks.fake_clips import batch_of, runtime, seconds_per_step, stages
 from benchmarks.measuring import FOLDER, Options, Table, cores, device, median, spread, wall
@@ -17,6 +16,7 @@ from vssl.engine.precision import Precision
 from vssl.engine.runtime import Runtime
 from vssl.protocol.finetune import Classifier
 from vssl.stage.build import build
+from vssl.stage.construct import build_backbone, build_task
 from vssl.stage.spec import StageSpec
 
 PEAK = {
@@ -166,14 +166,14 @@ def seconds_per_test(spec: StageSpec, way: Way, blocks: int, block: int) -> list
 
 def videos_per_test(spec: StageSpec) -> int:
     """Videos whose clips make about a batch of training."""
-    return max(1, spec.chain[0].recipe["training"]["batch_size"] // 10)
+    return max(1, spec.chain[0].recipe.training["batch_size"] // 10)
 
 
 def forward_flops(spec: StageSpec) -> float:
     """Operations of the backbone for one clip; a multiplication and an addition are two."""
     with torch.device("meta"):
-        backbone: nn.Module = build(spec.recipe["backbone"], "backbone")
-        crop, frames = spec.recipe["augmentation"]["crop"]["size"], _frames(spec)
+        backbone: nn.Module = build(spec.recipe.backbone, "backbone")
+        crop, frames = spec.recipe.augmentation["crop"]["size"], _frames(spec)
         clip = torch.zeros(2, 3, frames, crop, crop)  # batch norm wants two
     with FlopCounterMode(display=False) as counter:
         backbone(clip)
@@ -181,7 +181,7 @@ def forward_flops(spec: StageSpec) -> float:
 
 
 def _frames(spec: StageSpec) -> int:
-    sampler = spec.recipe["task"]["sampler"]
+    sampler = spec.recipe.task["sampler"]
     frames: int = sampler.get("sampler", sampler)["num_frames"]
     return frames
 

@@ -84,7 +84,7 @@ def test_a_set_without_published_numbers_has_to_be_checked(tmp_path):
 def test_a_share_that_is_held_out_counts():
     cfg = composed(*REAL, "downstream.validation=0.1", "downstream.test.subset=val")
     _, finetune, test = plan(cfg)
-    assert (finetune.recipe["data"]["num_videos"], test.recipe["data"]["num_videos"]) == (3213, 357)
+    assert (finetune.recipe.data["num_videos"], test.recipe.data["num_videos"]) == (3213, 357)
 
 
 def test_kinetics100_lies_in_kinetics400_unless_said_otherwise():

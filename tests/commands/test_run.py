@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from vssl.commands.run import run_forest
-from vssl.dispatch.job import open_context
+from vssl.context import open_context
 from vssl.errors import VsslError
 from vssl.stage.context import Outcome
 from vssl.stop import Stopped

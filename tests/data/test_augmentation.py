@@ -10,7 +10,6 @@ from torch.nn.functional import interpolate
 from torch.utils.data import default_collate
 from torchvision import transforms
 from torchvision.transforms import functional as pil
-from vssl.stage.parts import build_augmentation, build_task
 
 from conftest import ROOT, augmentation, composed
 from vssl.data.dataset import ClipDataset
@@ -22,6 +21,7 @@ from vssl.data.operations.resized_crop import RandomResizedCrop, random_region
 from vssl.errors import VsslError
 from vssl.pipeline import plan
 from vssl.stage.build import build
+from vssl.stage.construct import build_augmentation, build_task
 from vssl.stage.run import check
 from vssl.types import Video
 

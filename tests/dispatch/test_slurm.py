@@ -142,7 +142,7 @@ def test_many_children_of_few_parents(context, cluster):
         stage("pretext", 3, one),
         stage("pretext", 4, two),
     ]
-    tuned = [stage("finetune", spec.recipe["number"], spec) for spec in pretexts]
+    tuned = [stage("finetune", spec.recipe.number, spec) for spec in pretexts]
     forest = [one, two, *pretexts, *tuned]
     submit(forest, context, cluster)
     for spec, (_, waits_for) in dependencies(context, cluster, forest).items():

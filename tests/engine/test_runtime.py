@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from vssl.stage.parts import build_backbone, build_task
 
 from benchmarks.fake_clips import batch_of, stages
 from conftest import RUNTIME
@@ -17,6 +16,7 @@ from vssl.engine.precision import arithmetic
 from vssl.errors import VsslError
 from vssl.stage.build import build
 from vssl.stage.callback import Silent
+from vssl.stage.construct import build_backbone, build_task
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")
 TOO_SMALL = {"workers": -1, "threads": 0, "save_every_s": -1.0, "log_every_steps": 0, "timeout_s": 0.5}
@@ -41,7 +41,7 @@ def trained(folder, **changes):
     folder.mkdir()
     spec = stages("auxiliary.training={epochs: 3, batch_size: 8, micro_batch: 8}")["auxiliary"]
     batch, augmentation = batch_of(spec, 8)
-    steps = Steps(8, build(spec.recipe["training"], "training"), 0)
+    steps = Steps(8, build(spec.recipe.training, "training"), 0)
     objective = build_task(spec).objective(build_backbone(spec))
     loop = Loop(objective, steps, 2, augmentation.apply, folder, replace(RUNTIME, **changes), Silent())
     loop.run(iter([[batch]] * 3))
@@ -71,7 +71,7 @@ def compiled(folder, sizes):
     recipe = "{epochs: 2, batch_size: 4, micro_batch: 4, drop_last: false}"
     spec = stages("auxiliary=none", f"pretext.training={recipe}")["pretext"]
     made = {size: batch_of(spec, size) for size in set(sizes)}
-    steps = Steps(10, build(spec.recipe["training"], "training"), 0)
+    steps = Steps(10, build(spec.recipe.training, "training"), 0)
     objective, augment = build_task(spec).objective(build_backbone(spec)), made[sizes[0]][1].apply
     runtime = replace(RUNTIME, compile=True, save_every_s=0.0)
     loop = Loop(objective, steps, 1, augment, folder, runtime, Silent())

@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from vssl.stage.parts import build_backbone, build_task
 
 from benchmarks.fake_clips import batch_of, stages
 from conftest import ROOT, RUNTIME
@@ -26,6 +25,7 @@ from vssl.engine.runtime import Runtime
 from vssl.errors import VsslError
 from vssl.stage.build import build
 from vssl.stage.callback import Silent
+from vssl.stage.construct import build_backbone, build_task
 
 GPU = torch.device("cuda", 0)
 SIZE = 4
@@ -69,7 +69,7 @@ def train(spec, monkeypatch, runtime):
     """Three steps of a stage, each of two micro-batches."""
     batch, augmentation = batch_of(spec, SIZE)
     objective = build_task(spec).objective(build_backbone(spec))
-    steps = Steps(100 * SIZE, build(spec.recipe["training"], "training"), 0)
+    steps = Steps(100 * SIZE, build(spec.recipe.training, "training"), 0)
 
     def backward(loss):
         assert (loss.device, loss.shape) == (GPU, ())

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from vssl.stage.parts import build_dataset
 
 from conftest import RUNTIME, described
+from vssl.stage.construct import build_dataset
 from vssl.stage.features import build_features
 from vssl.stage.saved import load_saved
 

@@ -21,7 +21,7 @@ def specs(task, *overrides):
 @pytest.mark.parametrize("task", TASKS)
 def test_it_is_known_of_every_sampler(task):
     for spec in specs(task).values():
-        node = spec.recipe["task"]["sampler"]
+        node = spec.recipe.task["sampler"]
         sampler = build(node, "sampler")
         inner = getattr(sampler, "sampler", sampler)
         assert _may_refuse(node) == (type(inner).min_frames is not ClipSampler.min_frames)
@@ -31,7 +31,7 @@ def test_it_is_known_of_every_sampler(task):
 def test_the_videos_that_are_too_short_are_counted(task, frames):
     spec = specs(task, "source.num_videos=40", "auxiliary=none")["pretext"]
     found = left_out(spec)
-    places = {name: value for name, value in spec.recipe["data"].items() if name != "repeat"}
+    places = {name: value for name, value in spec.recipe.data.items() if name != "repeat"}
     videos = build({**places, **spec.paths}, "data").videos
     assert (found.of, found.frames) == (40, frames)
     assert found.videos == sum(video.num_frames < frames for video in videos) > 0

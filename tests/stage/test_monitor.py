@@ -5,16 +5,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from vssl.stage.parts import build_backbone, build_dataset, build_task, load_backbone
 
 from conftest import SMALL, composed, described
 from vssl import distributed
-from vssl.dispatch.job import open_context
+from vssl.context import open_context
 from vssl.engine.checkpoint import load
 from vssl.errors import VsslError
 from vssl.pipeline import monitored, plan
 from vssl.protocol.collapse import effective_rank
 from vssl.stage.build import build
+from vssl.stage.construct import build_backbone, build_dataset, build_task, load_backbone
 from vssl.stage.monitor import Monitor, evaluating, monitor_for, spread, two_sets
 from vssl.stage.run import run_stage
 from vssl.types import Video

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from vssl.stage.parts import check_labels, load_backbone, starting_weights
 
 from conftest import SMALL, composed
 from vssl.backbone.tiny import Tiny
 from vssl.errors import VsslError
 from vssl.pipeline import plan
+from vssl.stage.construct import check_labels, load_backbone, starting_weights
 from vssl.stage.run import check
 from vssl.stage.spec import StageSpec
 from vssl.stage.store import StageStore

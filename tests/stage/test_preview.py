@@ -5,13 +5,13 @@ import random
 import numpy as np
 import pytest
 import torch
-from vssl.stage.parts import build_dataset, build_task
 
 from conftest import RUNTIME, SMALL, composed
 from vssl.pipeline import plan
 from vssl.stage import preview as module
 from vssl.stage import train as training
 from vssl.stage.callback import Silent
+from vssl.stage.construct import build_dataset, build_task
 from vssl.stage.preview import leave_preview, preview
 from vssl.stage.store import StageStore
 

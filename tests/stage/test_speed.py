@@ -3,8 +3,8 @@
 import os
 
 import pytest
-from vssl.stage.speed import kind, speeds
 
+from vssl.report.speed import kind, speeds
 from vssl.stage.spec import StageSpec
 from vssl.stage.store import StageStore
 

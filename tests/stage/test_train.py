@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from vssl.stage.parts import build_dataset, build_task
 
 from conftest import RUNTIME, SMALL, composed
 from vssl.engine.checkpoint import load
 from vssl.errors import VsslError
 from vssl.pipeline import plan
 from vssl.stage.callback import Silent
+from vssl.stage.construct import build_dataset, build_task
 from vssl.stage.context import Context
 from vssl.stage.run import run_stage
 from vssl.stage.store import StageStore
@@ -75,9 +75,9 @@ def test_a_longer_training_goes_on_where_a_shorter_one_ended(data, tmp_path):
 def test_not_where_the_schedule_depends_on_the_length(data, tmp_path):
     def pretext(epochs):
         spec = plan(composed(*SMALL, *data, "auxiliary=none", f"pretext.training.epochs={epochs}"))[0]
-        schedule = {**spec.recipe["training"]["schedule"], "_target_": "vssl.engine.schedules.Cosine"}
+        schedule = {**spec.recipe.training["schedule"], "_target_": "vssl.engine.schedules.Cosine"}
         del schedule["every_epochs"], schedule["factor"]
-        training = {**spec.recipe["training"], "schedule": {**schedule, "final_factor": 0.1}}
+        training = {**spec.recipe.training, "schedule": {**schedule, "final_factor": 0.1}}
         return replace(spec, recipe={**spec.recipe, "training": training})
 
     run(pretext(1), tmp_path)
@@ -97,6 +97,6 @@ def test_clips_of_videos_that_are_left_out_are_not_counted(data, tmp_path):
     spec = plan(composed(*SMALL, *data, *vcop))[0]
     result, _ = run(spec, tmp_path)
     left_out = result["protocol"]["videos_excluded"]
-    seen = (spec.recipe["data"]["num_videos"] - left_out) * spec.recipe["training"]["epochs"]
+    seen = (spec.recipe.data["num_videos"] - left_out) * spec.recipe.epochs
     assert left_out > 0
     assert (result["cost"]["videos"], result["cost"]["clips"]) == (seen, 3 * seen)
