@@ -8,7 +8,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from conftest import ROOT
+from conftest import ROOT, composed
 from vssl.cli import as_hydra_wants_it, explain, one_line_errors
 
 
@@ -63,3 +63,11 @@ def test_the_short_way_to_help_says_what_hydra_says():
 def test_a_word_without_a_value_is_told_what_to_be():
     error = HydraException("Error parsing override 'plan'\nmissing EQUAL at '<EOF>'\nSee https://hydra.cc")
     assert explain(error).startswith("plan: an option is key=value; say mode=plan for a mode")
+
+
+def test_an_option_of_what_is_left_out_is_told_to_come_with_the_rest():
+    with pytest.raises(HydraException) as caught:
+        composed("pretext.augmentation.jitter.probability=0.5")  # which the toy does without
+    node = "pretext.augmentation.jitter"
+    said = f"{node}.probability: {node} is null; set all of it, {node}={{_target_:CLASS,probability:...}}"
+    assert explain(caught.value) == said

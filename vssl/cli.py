@@ -106,6 +106,9 @@ def explain(error: BaseException) -> str:
 
 def _explain_key(error: BaseException, parent: DictConfig) -> str:
     where, key = getattr(error, "full_key", None) or "", str(getattr(error, "key", ""))
+    if "is not in struct" in str(error) and not parent:  # Hydra has made an empty node of null
+        node = where.rpartition(".")[0]
+        return f"{where}: {node} is null; set all of it, {node}={{_target_:CLASS,{key}:...}}"
     if "is not in struct" in str(error):
         return f"{where}: no such option; {nearest(key, map(str, parent))}"
     if missing := re.search(r"Missing mandatory value: (\S+)", str(error)):
