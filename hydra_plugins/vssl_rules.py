@@ -4,8 +4,9 @@
       - when: {pretext: vspp, backbone: [r3d_10, r2plus1d_10], auxiliary: not none}   # choices of groups
         set: {pretext: {training: {epochs: 20}}}                                      # values that hold then
 
-A node with a `_target_` takes the place of the one that is there. Rules are laid over the config in their order, the command line's values over them. Hydra asks this config
-source before it opens such a file itself, and so composes and prints the values as any others.
+A node with a `_target_` takes the place of the one that is there. Rules are laid over the config in their
+order, and the command line's values over them. Hydra asks this config source before it opens such a file
+itself, and so composes and prints the values as any others.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vssl.errors import VsslError
 
-GROUPS = ("backbone", "auxiliary", "pretext", "protocol")
+GROUPS = ("backbone", "auxiliary", "pretext", "protocol", "downstream")
 """What a rule may ask for, in the order in which a path of this source names the choices."""
 
 OmegaConf.register_new_resolver("with", OmegaConf.merge, replace=True)

@@ -77,7 +77,8 @@ class AuxSKD(Task):
 
     sampler: gives the pairs; the first clip goes to the student, the second one to the teacher.
     projection_dim: width D of the embeddings.
-    predictor_hidden: hidden width of the student's predictor, an MLP D -> hidden -> D.
+    predictor_layers, predictor_hidden: linear layers of the student's predictor, an MLP D -> hidden -> D, and
+        its hidden width (released code: 2 layers; the paper: "3-layer MLP").
     queue_size: H, the number of anchors: the teacher's latest embeddings.
     queue_init: what the queue starts with, see `KeyQueue`.
     momentum: m of the teacher's update.
@@ -88,6 +89,7 @@ class AuxSKD(Task):
 
     sampler: PairSampler
     projection_dim: int
+    predictor_layers: int
     predictor_hidden: int
     queue_size: int
     queue_init: QueueInit
@@ -98,6 +100,7 @@ class AuxSKD(Task):
 
     def __post_init__(self) -> None:
         check_at_least("projection_dim", self.projection_dim, 1)
+        check_at_least("predictor_layers", self.predictor_layers, 2)
         check_at_least("predictor_hidden", self.predictor_hidden, 1)
         check_at_least("queue_size", self.queue_size, 2)
         check_share("momentum", self.momentum)
@@ -126,12 +129,7 @@ class AuxSKDObjective(Objective):
         self.task = task
         self.backbone = backbone
         self.projection = nn.Linear(backbone.feature_dim, task.projection_dim)
-        self.predictor = nn.Sequential(
-            nn.Linear(task.projection_dim, task.predictor_hidden),
-            nn.BatchNorm1d(task.predictor_hidden),
-            nn.ReLU(inplace=True),
-            nn.Linear(task.predictor_hidden, task.projection_dim),
-        )
+        self.predictor = _mlp(task.projection_dim, task.predictor_hidden, task.predictor_layers)
         self.teacher = MomentumEncoder(self._student(), task.shuffle_bn)
         self.queue = KeyQueue(task.queue_size, task.projection_dim, task.queue_init)
 
@@ -164,6 +162,17 @@ class AuxSKDObjective(Objective):
     def _student(self) -> nn.Sequential:
         """What the teacher is a running average of."""
         return nn.Sequential(self.backbone, self.projection)
+
+
+def _mlp(dim: int, hidden: int, layers: int) -> nn.Sequential:
+    """Linear layers dim -> hidden -> ... -> dim; batch norm and ReLU after all but the last one."""
+    widths = [dim, *[hidden] * (layers - 1)]
+    inner = [
+        part
+        for width in widths[:-1]
+        for part in (nn.Linear(width, hidden), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True))
+    ]
+    return nn.Sequential(*inner, nn.Linear(hidden, dim))
 
 
 def log_similarities(embeddings_BD: Tensor, anchors_HD: Tensor, temperature: float) -> Tensor:

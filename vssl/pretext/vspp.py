@@ -34,7 +34,8 @@ class VSPPSampler(ClipSampler):
     num_frames, num_segments, max_speed: K, Z, Q.
     variant: `released` plays positions floor((zeta-1) K/Z) to floor(zeta K/Z), both inclusive, at lambda:
         K/Z+1 frames, in the last segment K/Z. `eq4` is Eq. 4 to the letter: K/Z frames in every segment,
-        and a clip whose first segment is fast begins lambda-1 frames later; Z has to divide K.
+        and a clip whose first segment is fast begins lambda-1 frames later. Where Z does not divide K, as
+        in the Z=3 of Table 4, positions are rounded down, as the released loop does.
     start: where the clip may begin: `inside` leaves K frames behind its first one (released:
         1 <= f_r <= n-K, counted from 1), `anywhere` is any frame. Videos of K or fewer frames begin at
         their first one.
@@ -57,14 +58,9 @@ class VSPPSampler(ClipSampler):
         check_at_least("max_speed", self.max_speed, 1)
         check_at_least("wrap_lookahead", self.wrap_lookahead, 1)
         if self.num_segments > self.num_frames:
-            raise VsslError(
-                f"num_segments={self.num_segments} is too large for clips of {self.num_frames} frames: "
-                f"choose {self.num_frames} or fewer"
-            )
-        if self.variant == "eq4" and self.num_frames % self.num_segments:
-            raise VsslError(
-                f"variant=eq4 cannot cut {self.num_frames} frames into {self.num_segments} equal segments: "
-                "choose variant=released, or a num_segments that divides the number of frames"
+            problem = f"too large for clips of {self.num_frames} frames"
+            raise OptionError(
+                "num_segments", self.num_segments, problem, f"choose {self.num_frames} or fewer"
             )
 
     @property
