@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vssl.checks import check_at_least
-from vssl.errors import VsslError
+from vssl.errors import OptionError, VsslError
 from vssl.nn.frames import OutOfBounds, keep_inside
 from vssl.result import References
 from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, StepOutput, Task
