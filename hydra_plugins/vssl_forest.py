@@ -10,13 +10,8 @@ from __future__ import annotations
 import gc
 import pickle
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
-import omegaconf.base
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -25,10 +20,11 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from vssl.compat.hydra_private import Sweeper, apply_values, is_choice, parse_once, read_files_once
 from vssl.errors import VsslError
 
 
-class ForestSweeper(BasicSweeper):
+class ForestSweeper(Sweeper):
     """Hydra's basic sweeper, plus rows and columns (`sweep` of a sweep file), and it writes no file."""
 
     def sweep(self, arguments: list[str]) -> Any:
@@ -37,8 +33,8 @@ class ForestSweeper(BasicSweeper):
         assert self.launcher is not None
         assert self.config is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
-        [points] = self.split_arguments(overrides, None)
+        overrides = parser.parse_overrides([*self.parameters(), *arguments])
+        points = self.points(overrides)
         table = places(self.config)
         _refuse_both(overrides, table)
         batch = [
@@ -49,24 +45,14 @@ class ForestSweeper(BasicSweeper):
         return [self.launcher.launch(batch, initial_job_idx=0)]
 
 
-class _ReadOnce(CachingConfigRepository):
-    """The files of a launch. Hydra copies its repository, and so reads all files, for every composition."""
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _ReadOnce:
-        return self
-
-
 class ForestLauncher(Launcher):
     """Runs all points of a multirun as one forest of stages."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what is needed to compose the points."""
         self.context, self.config = hydra_context, config
-        loader = hydra_context.config_loader
-        loader.repository = _ReadOnce(loader.repository)  # type: ignore[attr-defined]
-        # OmegaConf parses each ${...} again whenever it is resolved: half the time of planning many points,
-        # which all have the same ones. It only reads the trees.
-        omegaconf.base.parse = lru_cache(maxsize=4096)(omegaconf.base.parse)  # type: ignore[attr-defined]
+        read_files_once(hydra_context.config_loader)
+        parse_once()
         self.chosen: dict[tuple[str, ...], bytes] = {}
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
@@ -89,8 +75,8 @@ class ForestLauncher(Launcher):
         points with the same choices of groups are composed once."""
         loader = self.context.config_loader
         parsed = OverridesParser.create(config_loader=loader).parse_overrides(overrides)
-        is_choice = [_is_choice(override, loader.repository) for override in parsed]  # type: ignore[attr-defined]
-        choices = tuple(line for line, choice in zip(overrides, is_choice, strict=True) if choice)
+        chooses = [is_choice(override, loader) for override in parsed]
+        choices = tuple(line for line, choice in zip(overrides, chooses, strict=True) if choice)
         if choices not in self.chosen:
             chosen = loader.load_sweep_config(self.config, list(choices))
             with open_dict(chosen):
@@ -98,14 +84,9 @@ class ForestLauncher(Launcher):
                     chosen.pop(name, None)
             self.chosen[choices] = pickle.dumps(chosen)  # a third of the time of copy.deepcopy
         config: DictConfig = pickle.loads(self.chosen[choices])
-        values = [override for override, choice in zip(parsed, is_choice, strict=True) if not choice]
-        ConfigLoaderImpl._apply_overrides_to_config(values, config)
+        values = [override for override, choice in zip(parsed, chooses, strict=True) if not choice]
+        apply_values(values, config)
         return config
-
-
-def _is_choice(override: Override, repository: IConfigRepository) -> bool:
-    """Whether an override chooses from a group, by Hydra's own rule."""
-    return repository.group_exists(override.key_or_group) and not isinstance(override.value(), dict)
 
 
 def places(config: DictConfig) -> list[tuple[str, list[str]]]:

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-BASE = {"vssl", "checks", "errors", "files", "modules", "distributed", "stop"}
+BASE = {"vssl", "checks", "compat", "errors", "files", "modules", "distributed", "stop"}
 SIBLINGS = {"backbone", "pretext", "auxiliary", "protocol", "data", "engine", "tracking", "report"}
 ALLOWED = {
+    "compat": set(),
     "errors": set(),
     "checks": BASE,
     "files": BASE,
@@ -30,9 +31,11 @@ ONE_HOME = {
     "torchcodec": "vssl/data/decoders/torchcodec.py",
     "av": "vssl/data",
     "rich": "vssl/report",
-    "omegaconf": ("vssl/pipeline.py", "vssl/commands", "vssl/cli.py"),
+    "omegaconf": ("vssl/compat", "vssl/pipeline.py", "vssl/commands", "vssl/cli.py"),
 }
 FILES = sorted((ROOT / "vssl").rglob("*.py"))
+PRIVATE_HOME = "vssl/compat"
+PUBLIC_ALL_THE_SAME = {"_asdict", "_fields", "_replace", "_exit"}
 
 
 def imports(path):
@@ -68,3 +71,31 @@ def test_a_library_has_one_home(library):
     }
     assert users
     assert all(user.startswith(homes) for user in users), users
+
+
+@pytest.mark.parametrize("path", [*FILES, *sorted((ROOT / "hydra_plugins").glob("*.py"))], ids=str)
+def test_private_parts_of_other_libraries_have_one_home(path):
+    """Imports of private names, and private attributes of what is not one's own class."""
+    if path.parent == ROOT / PRIVATE_HOME:
+        return
+    for module in imports(path):
+        library, *parts = module.split(".")
+        assert library == "vssl" or not any(is_private(part) for part in parts), module
+    tree = ast.parse(path.read_text())
+    defined = {node.name for node in ast.walk(tree) if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
+    own = defined | PUBLIC_ALL_THE_SAME
+    own |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and is_own(node)}
+    foreign = [
+        ast.unparse(node)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and is_private(node.attr) and node.attr not in own
+    ]
+    assert not foreign
+
+
+def is_own(node):
+    return isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+
+
+def is_private(name):
+    return name.startswith("_") and not name.startswith("__")

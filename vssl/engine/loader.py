@@ -12,10 +12,10 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch._C import _error_if_any_worker_fails
 from torch.utils.data import DataLoader, default_collate
 
 from vssl import distributed, stop
+from vssl.compat.torch_private import kill_workers, raise_deaths, shut_down_workers
 from vssl.engine.cost import CostMeter
 from vssl.engine.training import Training
 from vssl.errors import OptionError, VsslError
@@ -65,7 +65,10 @@ class _Batched:
 
     def __getitem__(self, at: list[SampleAt]) -> Batch:
         began = time.process_time()
-        batch: Batch = default_collate([self.samples[one] for one in at])
+        try:
+            batch: Batch = default_collate([self.samples[one] for one in at])
+        except OptionError as error:  # torch makes the error anew in the training process, from one text
+            raise VsslError(str(error)) from error
         return {**batch, _SECONDS: torch.tensor(time.process_time() - began)}
 
 
@@ -202,15 +205,15 @@ def _batches(loader: DataLoader[Batch]) -> Iterator[Batch]:
     batches: Any = iter(loader)
     try:
         while True:
-            signal.signal(signal.SIGCHLD, _raise_deaths)
+            signal.signal(signal.SIGCHLD, lambda *_: raise_deaths())
             try:
-                _raise_deaths()
+                raise_deaths()
                 batch = next(batches, None)
             except (ConnectionError, EOFError):  # the end of a loader process, a moment before it is dead
                 time.sleep(DYING_S)
                 raise
             except RuntimeError:  # a process is dead, or hangs in native code and obeys nothing else
-                _kill(batches)
+                kill_workers(batches)
                 raise
             finally:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # instead of torch's handler
@@ -218,19 +221,7 @@ def _batches(loader: DataLoader[Batch]) -> Iterator[Batch]:
                 return
             yield batch
     finally:
-        # Now: an error that somebody still holds would keep the processes alive, and they outlive the signal
-        # that Python sends them at its own end.
-        batches._shutdown_workers()
-        _kill(batches)
-
-
-def _kill(batches: Any) -> None:
-    for worker in batches._workers:
-        worker.kill()
-
-
-def _raise_deaths(*_: object) -> None:
-    _error_if_any_worker_fails()
+        shut_down_workers(batches)
 
 
 def _outlive_signals(worker: int) -> None:

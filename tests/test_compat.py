@@ -1,0 +1,120 @@
+"""The private parts of other libraries that vssl uses. Where one fails, an upgrade has taken it away."""
+
+import importlib
+import inspect
+import re
+import signal
+import subprocess
+import sys
+from importlib.metadata import version
+
+import omegaconf.base
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+from torch.utils.data import DataLoader
+
+from conftest import ROOT
+from vssl.compat import hydra_private, torch_private
+
+LINES = [line.partition(" ;")[0] for line in (ROOT / "constraints.txt").read_text().splitlines()]
+TRIED = dict(line.split("==") for line in LINES if "==" in line)
+
+USED = [  # library, module, name in it, what vssl loses without
+    ("torch", "torch._C", "_error_if_any_worker_fails", "the news that a loader process has died"),
+    (
+        "torch",
+        "torch.utils.data.dataloader",
+        "_MultiProcessingDataLoaderIter._shutdown_workers",
+        "the end of loader processes after an error",
+    ),
+    (
+        "hydra-core",
+        "hydra._internal.config_loader_impl",
+        "ConfigLoaderImpl._apply_overrides_to_config",
+        "fast planning of sweeps",
+    ),
+    (
+        "hydra-core",
+        "hydra._internal.config_repository",
+        "CachingConfigRepository",
+        "fast planning of sweeps",
+    ),
+    ("hydra-core", "hydra._internal.core_plugins.basic_sweeper", "BasicSweeper._parse_config", "sweeps"),
+    ("hydra-core", "hydra._internal.core_plugins.basic_sweeper", "BasicSweeper.split_arguments", "sweeps"),
+    ("omegaconf", "omegaconf.base", "parse", "fast planning of sweeps"),
+]
+
+
+def gone(library, what, loss):
+    pytest.fail(
+        f"{library} {version(library)} has no {what} any more: vssl loses {loss}. Tried: {TRIED[library]}. "
+        "Mend vssl/compat, or lower the bound in pyproject.toml"
+    )
+
+
+@pytest.mark.parametrize(("library", "module", "name", "loss"), USED, ids=[name for _, _, name, _ in USED])
+def test_it_is_there(library, module, name, loss):
+    try:
+        found = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError):
+        gone(library, f"{module}.{name}", loss)
+
+
+def test_a_name_that_is_gone_is_said_with_the_version_that_was_tried():
+    message = r"torch 2\.\d+.* has no torch\._C\.gone any more.* Tried: 2\.15\.0"
+    with pytest.raises(pytest.fail.Exception, match=message):
+        test_it_is_there("torch", "torch._C", "gone", "something")
+
+
+@pytest.mark.parametrize("library", ["torch", "torchvision", "hydra-core", "omegaconf"])
+def test_no_version_is_allowed_above_the_one_that_was_tried(library):
+    major, minor, _ = TRIED[library].split(".")
+    allowed = re.search(rf'"{library}>=[\d.]+,<([\d.]+)"', (ROOT / "pyproject.toml").read_text())
+    assert allowed[1] == f"{major}.{int(minor) + 1}"
+
+
+def test_workers_of_a_loader_are_found_and_end():
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        batches = iter(DataLoader(range(4), num_workers=2))
+        next(batches)
+        torch_private.raise_deaths()
+        workers = getattr(batches, "_workers", None) or gone(
+            "torch", "_workers of a DataLoader's iterator", "it"
+        )
+        assert len(workers) == 2
+        torch_private.shut_down_workers(batches)
+        assert not any(worker.is_alive() for worker in workers)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def test_values_are_set_as_hydra_sets_them():
+    assert list(inspect.signature(hydra_private.ConfigLoaderImpl._apply_overrides_to_config).parameters) == [
+        "overrides",
+        "cfg",
+    ]
+    config = OmegaConf.create({"a": {"b": 1}, "c": [1]})
+    hydra_private.apply_values(
+        OverridesParser.create().parse_overrides(["a.b=2", "+a.d={e: 3}", "~c"]), config
+    )
+    assert config == {"a": {"b": 2, "d": {"e": 3}}}
+
+
+def test_interpolations_are_parsed_once(monkeypatch):
+    parsed, parse = [], omegaconf.base.parse
+    monkeypatch.setattr(omegaconf.base, "parse", lambda *args: parsed.append(args) or parse(*args))
+    hydra_private.parse_once()
+    config = OmegaConf.create({"a": 1, "compat": "${a}"})
+    assert [config.compat for _ in range(3)] == [1, 1, 1]
+    if len(parsed) != 1:
+        gone("omegaconf", "use of omegaconf.base.parse", "fast planning of sweeps")
+
+
+def test_composing_needs_no_torch():
+    """As `vssl.compat.hydra_private` is imported by every launch."""
+    code = "import sys, vssl.compat.hydra_private; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

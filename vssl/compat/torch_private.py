@@ -1,0 +1,28 @@
+"""Private parts of torch, each with what it is needed for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch._C import _error_if_any_worker_fails
+
+
+def raise_deaths() -> None:
+    """Raise `RuntimeError` if a loader process of this one is dead.
+
+    torch does so from its own handler of SIGCHLD alone: at any moment, and not where it is convenient.
+    """
+    _error_if_any_worker_fails()
+
+
+def kill_workers(batches: Any) -> None:
+    """Kill the processes of a DataLoader's iterator: one that hangs in native code obeys nothing else."""
+    for worker in batches._workers:
+        worker.kill()
+
+
+def shut_down_workers(batches: Any) -> None:
+    """End the processes of a DataLoader's iterator now, and not when it is collected as garbage: an error
+    that somebody still holds would keep them alive, and they outlive the signal of Python's own end."""
+    batches._shutdown_workers()
+    kill_workers(batches)
