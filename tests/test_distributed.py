@@ -261,6 +261,43 @@ def test_synchronised_batch_norm_counts_in_32_bits():
     torch.testing.assert_close(torch.cat([output_one, output_two]), expected, rtol=0.01, atol=0.05)
 
 
+def far_from_zero():
+    """Output, gradient and running statistics of numbers at mean/std = 1000; ranks have unlike parts."""
+    together = nn.Sequential(nn.BatchNorm3d(2))
+    synchronise(together)
+    clips = distant_clips(distributed.rank()).requires_grad_()
+    output = together(clips)
+    (output * weights_of_loss(distributed.rank())).sum().backward()
+    gradients = [clips.grad, distributed.all_reduce(together[0].weight.grad), output.detach()]
+    return gradients, [name for name, _ in together.named_parameters()], together.state_dict()
+
+
+def distant_clips(rank):
+    noise = torch.randn(3 + rank, 2, 4, 5, 5, generator=torch.Generator().manual_seed(rank))
+    return (
+        noise * torch.tensor([1.0, 0.01])[:, None, None, None] + torch.tensor([1000, 10])[:, None, None, None]
+    )
+
+
+def weights_of_loss(rank):
+    return torch.randn(3 + rank, 2, 4, 5, 5, generator=torch.Generator().manual_seed(10 + rank))
+
+
+def test_synchronised_batch_norm_is_torchs_own_where_the_mean_is_a_thousand_times_the_deviation():
+    one, two = run_together(far_from_zero)
+    reference = nn.Sequential(nn.BatchNorm3d(2))
+    clips = torch.cat([distant_clips(0), distant_clips(1)]).requires_grad_()
+    output = reference(clips)
+    (output * torch.cat([weights_of_loss(0), weights_of_loss(1)])).sum().backward()
+    for found, expected in zip(zip(one[0], two[0], strict=True), [clips.grad, None, output], strict=True):
+        if expected is not None:
+            torch.testing.assert_close(torch.cat(found), expected.detach(), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(one[0][1], reference[0].weight.grad, rtol=1e-3, atol=1e-2)
+    assert one[1] == [name for name, _ in reference.named_parameters()]
+    close(one[2], reference.state_dict(), rtol=1e-4, atol=1e-6)
+    close(one[2], two[2], rtol=0, atol=0)
+
+
 def seeing_another_checkpoint(folder):
     if distributed.rank() == 1:  # a network file system that does not show what rank 0 has written
         folder = folder / "empty"
