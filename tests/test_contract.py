@@ -1,5 +1,8 @@
 """What every task and every backbone owes the rest, whoever wrote it: found by listing the configs."""
 
+from dataclasses import fields, replace
+from typing import get_type_hints
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +11,7 @@ from omegaconf import OmegaConf
 
 from conftest import PROGRESS, ROOT, composed
 from vssl.auxiliary.auxskd import DrawsPairs, PairSampler
+from vssl.errors import OptionError
 
 NOT_ARGUMENTS = ("augmentation", "training", "revision", "input", "repeat")
 LENGTHS = (1, 7, 16, 300)
@@ -58,9 +62,33 @@ def batch_of(sampler, cfg):
     return {"clips": noise * 255, "label": torch.full((BATCH,), -1), **targets}
 
 
+def assert_every_number_has_a_range(made):
+    hints = get_type_hints(type(made))
+    for name in (field.name for field in fields(made) if hints[field.name] in (int, float)):
+        with pytest.raises(OptionError) as error:
+            replace(made, **{name: -1})
+        assert error.value.option == name
+
+
 def assert_gradients_reach(backbone):
     missed = [n for n, p in backbone.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert not missed
+
+
+def test_every_number_has_a_range_and_an_error_that_names_it(config):
+    for group in ("pretext", "auxiliary"):
+        task = built(config, group)
+        assert_every_number_has_a_range(task)
+        assert_every_number_has_a_range(task.sampler)
+
+
+@pytest.mark.parametrize("choice", ["optimizer=sgd", "optimizer=adamw", "optimizer=lars", "schedule=cosine"])
+def test_so_has_every_number_of_a_training(choice):
+    group, _, name = choice.partition("=")
+    cfg = composed(f"{group}@pretext.training.{group}={name}", "backbone=r3d_18")
+    training = instantiate(OmegaConf.to_container(cfg.pretext.training, resolve=True))
+    for made in (training, training.optimizer, training.schedule):
+        assert_every_number_has_a_range(made)
 
 
 def test_plans_stay_inside_the_video(sampler):

@@ -335,7 +335,7 @@ def test_shuffled_clips_come_back_to_their_own_rank_in_order():
 
 
 def test_alone_nothing_can_be_shuffled():
-    with pytest.raises(VsslError, match=r"shuffle_bn=true takes several .* shuffle_bn=false"):
+    with pytest.raises(VsslError, match=r"^shuffle_bn=true: needs several processes; say false"):
         in_shuffled_order(nn.Identity(), torch.ones(2, 1))
 
 

@@ -94,7 +94,7 @@ def test_pairs_lie_anywhere_in_the_video():
 @pytest.mark.parametrize("change", ["num_clips=1", "num_frames=0", "gap=-1"])
 def test_what_cannot_be_sampled(change):
     name, value = change.split("=")
-    with pytest.raises(VsslError, match=f"{change}: too small"):
+    with pytest.raises(VsslError, match=f"^{change}: (too small|out of range)"):
         sampler(**{name: int(value)})
 
 

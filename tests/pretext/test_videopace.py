@@ -244,8 +244,11 @@ def test_the_head_has_the_published_size_and_the_released_task_no_projection():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sampler": sampler(num_clips=2)}, "contrastive=none goes with sampler.num_clips=1"),
-        ({"contrastive": "same_pace", "sampler": sampler()}, "contrastive=same_pace goes with .*num_clips=2"),
+        (
+            {"sampler": sampler(num_clips=2)},
+            "^contrastive=none: takes 1 clips of a video; say sampler.num_clips=1",
+        ),
+        ({"contrastive": "same_pace", "sampler": sampler()}, "^contrastive=same_pace: .*num_clips=2"),
         ({"temperature": 0.0}, "temperature=0.0"),
         ({"contrastive_weight": -1.0}, "contrastive_weight=-1.0"),
     ],

@@ -96,6 +96,20 @@ def test_other_numbers_of_segments(num_segments, speed, zeta, expected):
 
 
 @pytest.mark.parametrize(
+    ("zeta", "expected"),
+    [
+        (1, "2 4 6 8 10 11 12 13 14 15 16 17 18 19 20 21"),
+        (2, "1 2 3 4 5 7 9 11 13 15 16 17 18 19 20 21"),
+        (3, "1 2 3 4 5 6 7 8 9 10 12 14 16 18 20 22"),
+    ],
+)
+def test_eq4_rounds_down_where_segments_do_not_divide_the_clip(zeta, expected):
+    """Table 4 has a row of three segments: of 16 frames, they begin at positions 0, 5 and 10."""
+    clip = frames_from_1(sampler(num_segments=3, variant="eq4"), 300, 1, 2, zeta)
+    assert clip == numbers(expected)
+
+
+@pytest.mark.parametrize(
     ("changes", "expected"),
     [
         ({"out_of_bounds": "loop"}, "24 25 26 27 31 35 39 1 5 6 7 8 9 10 11 12"),
@@ -191,11 +205,10 @@ def test_a_pair_differs_in_both_targets_only_if_asked_to(monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_segments": 0}, "num_segments=0: too small"),
-        ({"num_segments": 17}, "num_segments=17 is too large for clips of 16 frames"),
+        ({"num_segments": 0}, "num_segments=0: out of range"),
+        ({"num_segments": 17}, "num_segments=17: out of range; choose a number from 1 to 16"),
         ({"max_speed": 0}, "max_speed=0: too small"),
         ({"wrap_lookahead": 0}, "wrap_lookahead=0: too small"),
-        ({"num_segments": 3, "variant": "eq4"}, "choose variant=released"),
     ],
 )
 def test_what_cannot_be_sampled(changes, message):
@@ -281,7 +294,7 @@ def test_two_linear_heads_of_the_published_size():
 
 
 def test_nothing_to_learn():
-    with pytest.raises(VsslError, match="both 0"):
+    with pytest.raises(VsslError, match="speed_weight=0: segment_weight is 0 too"):
         VSPP(sampler(), 0.0, 0.0, False)
     with pytest.raises(VsslError, match="segment_weight=-1"):
         VSPP(sampler(), 1.0, -1.0, False)

@@ -1,4 +1,4 @@
-"""How modules and batches come to the device, and what modules make of whole data sets there."""
+"""Move modules and batches to the device; run a module over a data set."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Augment = Callable[[Batch], Tensor]
 
 
 def to_device(module: Module, runtime: Runtime) -> Module:
-    """The module on the device, in the memory layout that the runtime asks for."""
+    """Move the module to the device, in the memory layout that the runtime asks for."""
     layout = torch.channels_last_3d if runtime.channels_last else torch.preserve_format
     module.to(runtime.torch_device(), memory_format=layout)  # type: ignore[call-overload]  # it takes both
     return module
 
 
 def deliver(host_batch: Batch, augment: Augment, runtime: Runtime) -> Batch:
-    """The batch on the device, its clips augmented."""
+    """Move the batch to the device and augment its clips."""
     device = runtime.torch_device()
     batch = {name: value.to(device, non_blocking=True) for name, value in host_batch.items()}
     batch["clips"] = augment(batch)
@@ -43,10 +43,11 @@ def predict(
     precision: Precision,
     advance: Callable[[int], None],
 ) -> tuple[Tensor, Tensor]:
-    """What `compute` makes of the clips of each batch, in order, as float32 on the CPU; and their labels.
+    """Apply `compute` to the clips of each batch; return all results, in order and as float32 on the CPU, and
+    the labels.
 
-    `advance` is told of the clips that are done. All stays on the device until the end: fetching what each
-    batch gave would make the device wait for the host.
+    `advance` gets the number of clips after each batch. Results stay on the device until the end: fetching
+    those of each batch would make the device wait for the host.
     """
     found, labels = [], []
     with arithmetic(precision, runtime.deterministic), autocast(runtime.torch_device(), precision):

@@ -31,7 +31,7 @@ _SECONDS = "loader_seconds"
 
 
 class Samples(Protocol):
-    """A dataset that can say what its readers are at."""
+    """A dataset that knows which videos are being read."""
 
     def __len__(self) -> int: ...
 
@@ -55,9 +55,9 @@ class Loading:
 
 
 class _Batched:
-    """Batches of samples, which say how much of the processor's time making them took, in seconds.
+    """Batches of samples, each with the processor time in seconds that it took to make.
 
-    Putting one together is part of it: it goes to new shared memory, which takes longer than the copy.
+    This includes collating: a batch goes to new shared memory, which takes longer than the copy.
     """
 
     def __init__(self, samples: Samples) -> None:
@@ -105,15 +105,15 @@ class Steps:
         return [samples[i : i + micro] for i in range(0, len(samples), micro)]
 
     def mine(self, step: int) -> list[list[SampleAt]]:
-        """What this rank sees of a step: some of the micro-batches; with synchronised batch norm, its part
-        of each of them. Ranks one after the other are the order of `micro_batches`."""
+        """This rank's part of a step: some of the micro-batches or, with synchronised batch norm, a part of
+        each. The parts of all ranks, one after the other, have the order of `micro_batches`."""
         whole, rank, world = self.micro_batches(step), distributed.rank(), distributed.world_size()
         if self.training.sync_bn:
             return [_part(micro_batch, rank, world) for micro_batch in whole]
         return _part(whole, rank, world)
 
     def seeds(self, step: int) -> list[int]:
-        """A seed for what is drawn in the forward of each micro-batch in `mine`, whichever rank sees it."""
+        """A seed for the forward of each micro-batch in `mine`; it does not depend on the rank."""
         count, rank, world = len(self.micro_batches(step)), distributed.rank(), distributed.world_size()
         if self.training.sync_bn:
             numbers = [number * world + rank for number in range(count)]
@@ -153,7 +153,7 @@ class MicroBatchSampler:
 def training_batches(
     dataset: Samples, steps: Steps, start: int, loading: Loading, cost: CostMeter
 ) -> Iterator[list[Batch]]:
-    """Yield this rank's micro-batches of each step from `start` to the end; add to `cost` what they take."""
+    """Yield this rank's micro-batches of each step from `start` to the end; add their cost to `cost`."""
     batches = _load(dataset, MicroBatchSampler(steps, start), loading, cost)
     for step in range(start, steps.total):
         yield [next(batches) for _ in steps.mine(step)]
@@ -162,7 +162,7 @@ def training_batches(
 def evaluation_batches(
     dataset: Samples, batch_size: int, loading: Loading, cost: CostMeter
 ) -> Iterator[Batch]:
-    """Yield every sample once, in order; the last batch may be smaller. Add to `cost` what they take."""
+    """Yield every sample once, in order; the last batch may be smaller. Add their cost to `cost`."""
     at = [(0, index) for index in range(len(dataset))]
     chunks = [at[i : i + batch_size] for i in range(0, len(at), batch_size)]
     yield from _load(dataset, chunks, loading, cost)
@@ -197,10 +197,10 @@ def _load(
 
 
 def _batches(loader: DataLoader[Batch]) -> Iterator[Batch]:
-    """The loader's batches. A `RuntimeError` for the death of a loader process comes from here only.
+    """Yield the loader's batches; only here can the death of a loader process raise `RuntimeError`.
 
-    torch raises it from a signal handler, wherever this process is: in an exchange with other ranks, say, one
-    of which would get the blame.
+    torch raises it from a signal handler at any moment, such as during an exchange with other ranks, which
+    would then get the blame.
     """
     batches: Any = iter(loader)
     try:
@@ -231,7 +231,7 @@ def _outlive_signals(worker: int) -> None:
 
 
 def _lost(error: str, reading: list[str]) -> str:
-    """What to say when a loader process hangs or has died."""
+    """The error message for a loader process that hangs or has died."""
     what = " ".join(error.removeprefix("DataLoader ").split()).partition(". ")[0]
     names = " or ".join(reading) or "no video: it waited for the disk or the processor"
     return (

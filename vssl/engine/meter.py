@@ -1,4 +1,4 @@
-"""Means of metrics between two lines of the record, and a watch on the loss; neither waits for the device."""
+"""Means of metrics between two log lines, and a check of the loss; neither waits for the device."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class Meter:
 
 
 class FiniteCheck:
-    """Finds losses that are not finite. On a GPU it looks at those of the step before, whose numbers have
-    arrived by then: looking at once would make every step wait."""
+    """Finds losses that are not finite. On a GPU it checks those of the previous step, which have arrived by
+    then: checking at once would make every step wait."""
 
     def __init__(self) -> None:
         self._noted: list[tuple[int, list[int], Tensor]] = []

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,17 @@ from torch import Tensor, nn
 from vssl.checks import check_above_0, check_at_least, check_below_1, check_share
 
 Group = dict[str, Any]
+
+CHECKS: dict[str, Callable[[str, float], None]] = {
+    "lr": partial(check_at_least, least=0),
+    "weight_decay": partial(check_at_least, least=0),
+    "clip_norm": check_above_0,
+    "momentum": check_share,
+    "beta1": check_below_1,
+    "beta2": check_below_1,
+    "eps": check_above_0,
+    "trust": check_above_0,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,25 +43,19 @@ class Optimizer(ABC):
     clip_norm: float | None
 
     def __post_init__(self) -> None:
-        check_at_least("lr", self.lr, 0)
-        check_at_least("weight_decay", self.weight_decay, 0)
-        if self.clip_norm is not None:
-            check_above_0("clip_norm", self.clip_norm)
+        for name, check in CHECKS.items():
+            if (value := getattr(self, name, None)) is not None:
+                check(name, value)
 
     def build(self, named_parameters: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
         """Make torch's optimiser for the parameters that need a gradient."""
-        trained = [parameter for _, parameter in named_parameters if parameter.requires_grad]
-        on_gpu = all(parameter.is_cuda for parameter in trained)
+        trained = [p for _, p in named_parameters if p.requires_grad]
+        others_decay = self.weight_decay if self.decay_norm_and_bias else 0.0
         groups: list[Group] = [
-            {
-                "params": [parameter for parameter in trained if parameter.ndim > 1],
-                "weight_decay": self.weight_decay,
-            },
-            {
-                "params": [parameter for parameter in trained if parameter.ndim <= 1],
-                "weight_decay": self.weight_decay if self.decay_norm_and_bias else 0.0,
-            },
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": self.weight_decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": others_decay},
         ]
+        on_gpu = all(p.is_cuda for p in trained)
         return self._build([group for group in groups if group["params"]], fused=on_gpu, foreach=not on_gpu)
 
     @abstractmethod
@@ -63,10 +69,6 @@ class SGD(Optimizer):
 
     momentum: float
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_share("momentum", self.momentum)
-
     def _build(self, groups: list[Group], **kernels: bool) -> torch.optim.Optimizer:
         return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, **kernels)
 
@@ -78,12 +80,6 @@ class AdamW(Optimizer):
     beta1: float
     beta2: float
     eps: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_below_1("beta1", self.beta1)
-        check_below_1("beta2", self.beta2)
-        check_above_0("eps", self.eps)
 
     def _build(self, groups: list[Group], **kernels: bool) -> torch.optim.Optimizer:
         return torch.optim.AdamW(groups, lr=self.lr, betas=(self.beta1, self.beta2), eps=self.eps, **kernels)
@@ -97,10 +93,6 @@ class LARS(SGD):
     """
 
     trust: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_above_0("trust", self.trust)
 
     def _build(self, groups: list[Group], **kernels: bool) -> torch.optim.Optimizer:
         for group in groups:

@@ -29,13 +29,11 @@ class Schedule(ABC):
 
     def factor_at(self, epochs: float, total: int) -> float:
         """Factor of the step that begins when `epochs` of `total` epochs are done; fractions count steps."""
-        if epochs < self.warmup_epochs:
-            end = self._decayed(self.warmup_epochs, total)
-            return self.warmup_factor + (end - self.warmup_factor) * epochs / self.warmup_epochs
-        return self._decayed(epochs, total)
-
-    def _decayed(self, epochs: float, total: int) -> float:
-        return self._decay(math.floor(epochs) if self.per == "epoch" else epochs, total)
+        at = max(epochs, self.warmup_epochs)
+        factor = self._decay(math.floor(at) if self.per == "epoch" else at, total)
+        if epochs >= self.warmup_epochs:
+            return factor
+        return self.warmup_factor + (factor - self.warmup_factor) * epochs / self.warmup_epochs
 
     @abstractmethod
     def _decay(self, epochs: float, total: int) -> float:

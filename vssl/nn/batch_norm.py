@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vssl import distributed
-from vssl.errors import VsslError
+from vssl.errors import OptionError
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -113,15 +113,14 @@ def average_statistics(module: nn.Module) -> None:
 
 @torch.no_grad()
 def in_shuffled_order(encode: Callable[[Tensor], Tensor], clips: Tensor) -> Tensor:
-    """Encode clips [B,...] so that batch norm sees each among others than its own rank's (MoCo, 3.3).
+    """Encode clips [B,...] so that batch norm does not see them with those of their own rank (MoCo, 3.3).
 
-    The clips of all ranks are shuffled, dealt out again, encoded, and their embeddings [B,...] sent back. B
-    is the same on all ranks. Raises `VsslError` if there is one rank only.
+    The clips of all ranks are shuffled and shared out again; after encoding, the embeddings [B,...] return to
+    their rank. B is the same on all ranks. Raises `OptionError` if there is only one.
     """
     if distributed.world_size() == 1:
-        raise VsslError(
-            "shuffle_bn=true takes several processes (dispatch.gpus_per_stage=2); else say shuffle_bn=false"
-        )
+        remedy = "say false, or dispatch.gpus_per_stage=2"
+        raise OptionError("shuffle_bn", True, "needs several processes", remedy)
     batch, mine = len(clips), distributed.rank() * len(clips)
     order = distributed.broadcast_object(torch.randperm(batch * distributed.world_size())).to(
         clips.device, non_blocking=True

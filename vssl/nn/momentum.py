@@ -49,7 +49,7 @@ class MomentumEncoder(nn.Module):
 
 
 def check_batches(queue_size: int, shuffle_bn: bool, training: Batching) -> None:
-    """Raise `OptionError` for a queue or a shuffling that cannot do with the batches of a training."""
+    """Raise `OptionError` if the batches of a training do not fit the queue, or cannot be shuffled."""
     check_queue_size(queue_size, training.batch_size)
     if shuffle_bn and not training.drop_last:
         problem = "needs full batches, and training.drop_last is false"

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vssl.checks import check_at_least
-from vssl.errors import VsslError
+from vssl.checks import check_at_least, check_below_1, check_between
 from vssl.result import References
 from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, StepOutput, Task
 
@@ -42,7 +41,7 @@ class VCOPSampler(ClipSampler):
     gap: int
 
     def __post_init__(self) -> None:
-        check_at_least("num_clips", self.num_clips, 2)
+        check_between("num_clips", self.num_clips, 2, 8)  # 8! = 40,320 classes
         check_at_least("num_frames", self.num_frames, 1)
         check_at_least("gap", self.gap, 0)
 
@@ -95,8 +94,7 @@ class VCOP(Task):
 
     def __post_init__(self) -> None:
         check_at_least("pair_dim", self.pair_dim, 1)
-        if not 0 <= self.dropout < 1:
-            raise VsslError(f"dropout={self.dropout} is not possible: choose a number from 0 to below 1")
+        check_below_1("dropout", self.dropout)
 
     def objective(self, backbone: Backbone) -> Objective:
         clips, classes = self.sampler.num_clips, self.sampler.classes["order"]

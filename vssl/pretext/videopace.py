@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vssl.checks import check_above_0, check_at_least
-from vssl.errors import VsslError
+from vssl.checks import check_at_least, check_between, check_temperature
+from vssl.errors import OptionError
 from vssl.nn.frames import OutOfBounds, keep_inside
 from vssl.nn.similarity import dot_products
 from vssl.result import References
@@ -58,8 +58,8 @@ class VideoPaceSampler(ClipSampler):
 
     def __post_init__(self) -> None:
         check_at_least("max_pace", self.max_pace, 1)
-        if self.num_clips not in (1, 2):
-            raise VsslError(f"num_clips={self.num_clips}: choose 1, or 2 for the contrastive losses")
+        check_at_least("num_frames", self.num_frames, 1)
+        check_between("num_clips", self.num_clips, 1, 2)
 
     @property
     def classes(self) -> Mapping[str, int]:
@@ -118,10 +118,11 @@ class VideoPace(Task):
         check_at_least("pace_weight", self.pace_weight, 0)
         check_at_least("contrastive_weight", self.contrastive_weight, 0)
         check_at_least("projection_dim", self.projection_dim, 1)
-        check_above_0("temperature", self.temperature)
+        check_temperature("temperature", self.temperature)
         clips = 1 if self.contrastive == "none" else 2
         if self.sampler.num_clips != clips:
-            raise VsslError(f"contrastive={self.contrastive} goes with sampler.num_clips={clips}")
+            remedy = f"say sampler.num_clips={clips}"
+            raise OptionError("contrastive", self.contrastive, f"takes {clips} clips of a video", remedy)
 
     def objective(self, backbone: Backbone) -> Objective:
         return VideoPaceObjective(backbone, self)

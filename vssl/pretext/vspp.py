@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vssl.checks import check_at_least
-from vssl.errors import OptionError, VsslError
+from vssl.checks import check_at_least, check_between
+from vssl.errors import OptionError
 from vssl.nn.frames import OutOfBounds, keep_inside
 from vssl.result import References
 from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, StepOutput, Task
@@ -54,14 +54,10 @@ class VSPPSampler(ClipSampler):
     wrap_lookahead: int
 
     def __post_init__(self) -> None:
-        check_at_least("num_segments", self.num_segments, 1)
+        check_at_least("num_frames", self.num_frames, 1)
+        check_between("num_segments", self.num_segments, 1, self.num_frames)
         check_at_least("max_speed", self.max_speed, 1)
         check_at_least("wrap_lookahead", self.wrap_lookahead, 1)
-        if self.num_segments > self.num_frames:
-            problem = f"too large for clips of {self.num_frames} frames"
-            raise OptionError(
-                "num_segments", self.num_segments, problem, f"choose {self.num_frames} or fewer"
-            )
 
     @property
     def classes(self) -> Mapping[str, int]:
@@ -120,7 +116,7 @@ class VSPP(Task):
         check_at_least("speed_weight", self.speed_weight, 0)
         check_at_least("segment_weight", self.segment_weight, 0)
         if self.speed_weight == self.segment_weight == 0:
-            raise VsslError("speed_weight and segment_weight are both 0: give one of them a positive value")
+            raise OptionError("speed_weight", 0, "segment_weight is 0 too", "choose one above 0")
 
     def objective(self, backbone: Backbone) -> Objective:
         return VSPPObjective(backbone, self)

@@ -36,6 +36,9 @@ class RandomClip(ClipSampler):
     num_frames: int
     out_of_bounds: OutOfBounds
 
+    def __post_init__(self) -> None:
+        check_at_least("num_frames", self.num_frames, 1)
+
     @property
     def classes(self) -> Mapping[str, int]:
         return {}
@@ -61,6 +64,7 @@ class UniformClips(ClipSampler):
     out_of_bounds: OutOfBounds
 
     def __post_init__(self) -> None:
+        check_at_least("num_frames", self.num_frames, 1)
         check_at_least("num_clips", self.num_clips, 1)
 
     @property
