@@ -127,7 +127,13 @@ def data(tmp_path_factory):
 def composed(*overrides):
     """The config of `python launch.py *overrides`."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("config", overrides=list(overrides))
+        return compose("config", overrides=fitting(overrides))
+
+
+def fitting(overrides):
+    """Without the values of `SMALL` for a stage that there is not."""
+    absent = [f"{line.removesuffix('=none')}." for line in overrides if line == "auxiliary=none"]
+    return [line for line in overrides if line not in SMALL or not line.startswith(tuple(absent))]
 
 
 @pytest.fixture
@@ -177,7 +183,8 @@ def context_in(outputs, runtime=RUNTIME, make_callback=lambda spec: Silent(), mo
 def command(outputs, data, *overrides, small=True):
     """The command line of a small pipeline."""
     settings = [*SMALL, *data] if small else []
-    return [sys.executable, str(ROOT / "launch.py"), *settings, f"outputs={outputs}", *overrides]
+    words = fitting([*settings, f"outputs={outputs}", *overrides])
+    return [sys.executable, str(ROOT / "launch.py"), *words]
 
 
 def start(is_far_enough, outputs, data, *overrides):
