@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vssl import distributed
-from vssl.dispatch.watch import StageLogger
+from vssl.report.logger import StageLogger
 from vssl.stage.build import build
 from vssl.stage.context import Context
 from vssl.stage.provenance import git_commit
@@ -39,5 +39,5 @@ def open_context(plain: Mapping[str, Any]) -> tuple[Context, Tracker]:
 
 def stage_logger(spec: StageSpec, store: StageStore, tracker: Tracker) -> StageLogger:
     """The callback of a stage."""
-    tags = {"git_commit": git_commit(), "host": socket.gethostname(), "what": spec.recipe.words}
-    return StageLogger(spec, store.folder(spec), tracker, tags)
+    tags = {"git_commit": git_commit(), "host": socket.gethostname()}
+    return StageLogger(spec, store, tracker, tags)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from vssl.words import number
+
 References = Mapping[str, Mapping[str, float]]
 """What to read a metric against, by its name: values by what they are, such as `chance`, what guessing comes
 to, and `reachable`, the best that the targets allow."""
@@ -24,6 +26,19 @@ class Metric:
     headline: bool = False
     larger_is_better: bool = True
     percent: bool = True
+
+    @property
+    def unit(self) -> str:
+        """What follows a number in a sentence."""
+        return " %" if self.percent else ""
+
+    def scaled(self, value: float) -> float:
+        """A value as it is shown."""
+        return 100 * value if self.percent else value
+
+    def words(self, scaled: float) -> str:
+        """A value that is scaled already, as text: one decimal of percent, else three digits."""
+        return f"{scaled:.1f}" if self.percent else number(scaled)
 
 
 @dataclass(frozen=True)
@@ -85,8 +100,15 @@ class StageResult:
 
     @property
     def headline(self) -> Metric | None:
-        """The metric that a table compares."""
-        return next((metric for metric in self.declared if metric.headline), None)
+        """The metric that a table compares: the first one if none is marked."""
+        return next((metric for metric in self.declared if metric.headline), next(iter(self.declared), None))
+
+    @property
+    def reached(self) -> str:
+        """The headline in words, or ""."""
+        if (metric := self.headline) is None or metric.name not in self.metrics:
+            return ""
+        return f"{metric.label} {metric.words(metric.scaled(self.metrics[metric.name]))}{metric.unit}"
 
     def to_plain(self) -> dict[str, Any]:
         """The result as JSON can hold it."""

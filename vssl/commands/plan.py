@@ -11,12 +11,13 @@ from omegaconf import DictConfig
 from vssl import pipeline
 from vssl.pipeline import Point
 from vssl.preflight import Preflight, preflight
-from vssl.report.speed import Speed, kind, speeds
-from vssl.report.table import NONE, PlanRow, plan_table
+from vssl.report.speed import Speed, group, speeds
+from vssl.report.table import PlanRow, plan_table
 from vssl.stage.compared import differences, nearest_finished
 from vssl.stage.construct import Stage
 from vssl.stage.spec import StageSpec, class_name
 from vssl.stage.store import StageStore
+from vssl.words import NONE
 
 plan = partial(pipeline.plan, provisional=True)
 """Data sets that are not checked have their published number of videos."""
@@ -83,8 +84,8 @@ def _cost(left: dict[StageSpec, int], store: StageStore, given: float | None) ->
     clips = f"to do: {sum(left.values()):,} clips"
     if given is not None:
         return f"{clips}, {_time(sum(left.values()) / given)} on one device at {given:g} clips/s"
-    measured = speeds(store, map(kind, left))
-    known = {spec: measured[kind(spec)] for spec in left if kind(spec) in measured}
+    measured = speeds(store, map(group, left))
+    known = {spec: measured[group(spec)] for spec in left if group(spec) in measured}
     if not known:
         return f"{clips}; stages of these kinds were never timed here, plan.clips_per_s=... says how fast"
     line = f"{clips}, {_measured_time(left, known)}"
@@ -100,8 +101,8 @@ def _measured_time(left: dict[StageSpec, int], known: dict[StageSpec, Speed]) ->
     words = f"{_time(sum(seconds.values()))} as measured here on {devices}"
     if gpu_seconds:
         words += f" ({gpu_seconds / 3600:,.1f} GPU hours)"
-    cores = [speed.loader_cores for speed in known.values() if speed.loader_cores is not None]
-    return f"{words}; {max(cores):.1f} cores that load keep each process busy" if cores else words
+    cores = max(speed.loader_cores for speed in known.values())
+    return f"{words}; {cores:.1f} cores that load keep each process busy" if cores else words
 
 
 def _time(seconds: float) -> str:

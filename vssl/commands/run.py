@@ -13,11 +13,14 @@ from typing import Any
 from omegaconf import DictConfig
 
 from vssl import stop
-from vssl.context import open_context, stage_logger
+from vssl.context import open_context
+from vssl.dispatch.states import states
 from vssl.errors import VsslError
-from vssl.pipeline import Point
+from vssl.pipeline import Point, merge
 from vssl.preflight import preflight
 from vssl.report import table
+from vssl.report.collect import of_points
+from vssl.report.logger import tracked
 from vssl.stage.context import Context, Outcome
 from vssl.stage.spec import StageSpec
 from vssl.stage.store import StageStore
@@ -57,7 +60,7 @@ def run_forest(
         outcomes: list[Outcome] = dispatcher.run(forest, context)
         for outcome in outcomes:
             if outcome.status == "reused":
-                tracker.reuse(stage_logger(outcome.spec, context.store, tracker).stage)
+                tracker.reuse(tracked(context.store.stage(outcome.spec), {}))
         ok = not _count(outcomes, "failed")
     finally:
         tracker.end(ok)
@@ -82,42 +85,13 @@ def _launch_name(points: Sequence[Point]) -> str:
 
 
 def _show(points: Sequence[Point], outcomes: Sequence[Outcome], store: StageStore) -> None:
-    """Tables of stages (unless all were there already) and of results."""
-    table.outcome_table([_row(outcome, store) for outcome in outcomes])
-    table.result_table(
-        [
-            table.Point(point.label, point.seed, _metrics(point.chain[-1], store), _tested_on(point))
-            for point in points
-        ]
-    )
-
-
-def _tested_on(point: Point) -> str:
-    """The column of the point; with the videos that take the place of its data set, in a rehearsal."""
-    data = point.chain[-1].recipe.data_name
-    if data.lower() == point.column.lower() or not point.column:
-        return point.column
-    return f"{point.column}: {data}"
+    """Tables of stages and of results."""
+    table.outcome_table(outcomes, store)
+    found = states(merge(point.chain for point in points), store, None)
+    table.result_table(of_points(points, {}, found))
 
 
 def _let_go(outcomes: Sequence[Outcome]) -> None:
     """Show what runs elsewhere from here on."""
-    table.job_table(
-        [
-            table.StatusRow(o.spec.name, o.spec.key, o.spec.recipe.words, o.status, o.reason, "", None)
-            for o in outcomes
-        ]
-    )
+    table.job_table(outcomes)
     print("\nthe same command with mode=status shows how they stand, mode=cancel takes them back")
-
-
-def _row(outcome: Outcome, store: StageStore) -> table.Outcome:
-    spec = outcome.spec
-    log = str(store.folder(spec) / "log.txt") if outcome.status == "failed" else None
-    words = spec.recipe.words
-    return table.Outcome(spec.name, spec.key, words, outcome.status, outcome.reason, log, outcome.seconds)
-
-
-def _metrics(spec: StageSpec, store: StageStore) -> dict[str, float] | None:
-    result = store.result(spec)
-    return dict(result.metrics) if result else None

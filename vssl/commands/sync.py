@@ -12,9 +12,10 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from vssl.pipeline import plain
+from vssl.report.logger import tracked
 from vssl.stage.build import build
 from vssl.stage.store import StageStore, StoredStage, is_claimed
-from vssl.tracking.metrics import StageFolder, Tracker
+from vssl.tracking.metrics import Tracker
 
 PLANNED = False
 
@@ -32,15 +33,7 @@ def execute(cfg: DictConfig) -> None:
 
 def _mirror(stage: StoredStage, tracker: Tracker) -> None:
     if stage.result is not None:
-        tracker.sync(_folder(stage), "finished")
+        tracker.sync(tracked(stage, {}), "finished")
     elif not is_claimed(stage.folder):
         failed = (stage.folder / "failed.json").exists()
-        tracker.sync(_folder(stage), "failed" if failed else "running")
-
-
-def _folder(stage: StoredStage) -> StageFolder:
-    """A stage as the tracker sees it; where it ran is known once it is done."""
-    origin = stage.result.provenance if stage.result else {}
-    tags = {"what": stage.spec.recipe.words}
-    tags |= {tag: origin[tag] for tag in ("git_commit", "host") if tag in origin}
-    return StageFolder(stage.spec.name, stage.spec.key, stage.folder, tags)
+        tracker.sync(tracked(stage, {}), "failed" if failed else "running")

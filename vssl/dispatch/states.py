@@ -10,10 +10,10 @@ from typing import Literal
 
 from vssl.dispatch.cluster import Cluster, Job
 from vssl.dispatch.records import JobRecords, Record
-from vssl.report.progress import duration
 from vssl.result import StageResult
 from vssl.stage.spec import StageSpec
-from vssl.stage.store import StageStore
+from vssl.stage.store import StageStore, StoredStage
+from vssl.words import duration
 
 Status = Literal["done", "running", "queued", "failed", "cancelled", "stale", "to do"]
 
@@ -22,27 +22,44 @@ Status = Literal["done", "running", "queued", "failed", "cancelled", "stale", "t
 class State:
     """How a stage stands.
 
-    `job`: its Slurm job, if it has one. `detail`: progress, or why it waits, failed or stopped. `log`: the
-    file that tells more. `gpu_hours`: that a finished stage took.
+    `job`: its Slurm job, if it has one. `detail`: the headline of a test, progress, or why the stage waits,
+    failed or stopped. `log`: the file that tells more.
     """
 
-    spec: StageSpec
+    stage: StoredStage
     status: Status
     job: str = ""
     detail: str = ""
     log: Path | None = None
-    gpu_hours: float = 0.0
+
+    @property
+    def spec(self) -> StageSpec:
+        """What the stage is."""
+        return self.stage.spec
+
+    @property
+    def result(self) -> StageResult | None:
+        """What it came to; None if it is not done."""
+        return self.stage.result
+
+    @property
+    def gpu_hours(self) -> float:
+        """Hours of GPUs that a finished stage took itself."""
+        return self.result.cost.own.gpu_hours if self.result else 0.0
 
 
-def states(forest: Sequence[StageSpec], store: StageStore, cluster: Cluster) -> list[State]:
-    """The state of every stage. Slurm is asked only about stages that were submitted and are not done."""
+def states(forest: Sequence[StageSpec], store: StageStore, cluster: Cluster | None) -> list[State]:
+    """The state of every stage. Slurm is asked only about stages that were submitted and are not done.
+
+    Without a cluster nobody is asked, and a stage whose job has not begun counts as failed.
+    """
     reader = _Reader(store)
-    results = {spec: store.result(spec) for spec in forest}
-    if any(result is None and reader.records.read(spec.key) for spec, result in results.items()):
+    stages = {spec: store.stage(spec) for spec in forest}
+    if cluster and any(not one.result and reader.records.read(spec.key) for spec, one in stages.items()):
         reader.jobs = cluster.jobs()
     found: dict[StageSpec, State] = {}
-    for spec in forest:
-        found[spec] = reader.state(spec, results[spec], found.get(spec.parent) if spec.parent else None)
+    for spec, stage in stages.items():
+        found[spec] = reader.state(stage, found.get(spec.parent) if spec.parent else None)
     return list(found.values())
 
 
@@ -52,42 +69,44 @@ class _Reader:
         self.records = JobRecords(store.root.parent)
         self.jobs: dict[str, Job] = {}
 
-    def state(self, spec: StageSpec, result: StageResult | None, parent: State | None) -> State:
-        if result is not None:
-            return State(spec, "done", gpu_hours=result.cost.own.gpu_hours)
+    def state(self, stage: StoredStage, parent: State | None) -> State:
+        if stage.result is not None:
+            return State(stage, "done", detail=stage.result.reached)
+        spec = stage.spec
         record = self.records.read(spec.key)
         number, job = (record.id, self.jobs.get(record.id)) if record else ("", None)
         if self.store.is_claimed(spec):
-            return State(spec, "running", number, self._progress(spec, job), self._log(spec, number))
+            return State(stage, "running", number, self._progress(spec, job), self._log(spec, number))
         if job and job.waits:
-            return State(spec, "queued", number, _with_restarts(job.reason, job))
+            return State(stage, "queued", number, _with_restarts(job.reason, job))
         if job and job.alive:
             where = f"{job.state.lower()} on {job.node}"
-            return State(spec, "running", number, _with_restarts(where, job), self._log(spec, number))
+            return State(stage, "running", number, _with_restarts(where, job), self._log(spec, number))
         if note := self.store.note(spec, "failed.json"):
             reason = (number and self.records.death(number)) or note["reason"]
-            return State(spec, "failed", number, reason, self._log(spec, number))
-        return self._lost(spec, record, job, parent) if record else self._left(spec)
+            return State(stage, "failed", number, reason, self._log(spec, number))
+        return self._lost(stage, record, job, parent) if record else self._left(stage)
 
-    def _lost(self, spec: StageSpec, record: Record, job: Job | None, parent: State | None) -> State:
+    def _lost(self, stage: StoredStage, record: Record, job: Job | None, parent: State | None) -> State:
         """A stage whose job is over and left neither a result nor a word."""
-        log = self._log(spec, record.id)
+        log = self._log(stage.spec, record.id)
         if parent and parent.status in ("failed", "cancelled"):
-            return State(spec, "cancelled", record.id, f"{parent.spec} {parent.status}", log)
+            return State(stage, "cancelled", record.id, f"{parent.spec} {parent.status}", log)
         if record.cancelled or (job and job.state == "CANCELLED"):
-            return State(spec, "cancelled", record.id, "its job was cancelled", log)
+            return State(stage, "cancelled", record.id, "its job was cancelled", log)
         ended = f"ended as {job.state}" if job else "is no longer in the queue"
         reason = self.records.death(record.id) or f"its job {ended} and left no result"
-        return State(spec, "failed", record.id, reason, log)
+        return State(stage, "failed", record.id, reason, log)
 
-    def _left(self, spec: StageSpec) -> State:
+    def _left(self, stage: StoredStage) -> State:
         """A stage without a job that nobody works on."""
+        spec = stage.spec
         owner, progress = (self.store.note(spec, f"{name}.json") for name in ("owner", "progress"))
         if owner is None:
-            return State(spec, "to do")
+            return State(stage, "to do")
         step = f"step {progress['step']}, " if progress else ""
         detail = f"{step}left by {self.store.owner(spec)}; the same command continues"
-        return State(spec, "stale", "", detail, self._log(spec, ""))
+        return State(stage, "stale", "", detail, self._log(spec, ""))
 
     def _log(self, spec: StageSpec, number: str) -> Path | None:
         """The stage's own log, or what its job printed if it came to none."""

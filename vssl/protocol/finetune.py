@@ -15,6 +15,7 @@ from vssl.nn.frames import OutOfBounds, keep_inside
 from vssl.protocol.accuracy import (
     CHANCE,
     CLIP_TOP1,
+    CLIP_TOP5,
     MEAN_CLASS,
     VIDEO_TOP1,
     VIDEO_TOP5,
@@ -128,7 +129,7 @@ class ClipTest(Evaluation):
 
     @property
     def metrics(self) -> Sequence[Metric]:
-        return [CLIP_TOP1, VIDEO_TOP1, VIDEO_TOP5, MEAN_CLASS, CHANCE]
+        return [CLIP_TOP1, CLIP_TOP5, VIDEO_TOP1, VIDEO_TOP5, MEAN_CLASS, CHANCE]
 
     def evaluate(self, logits_VKN: Tensor, labels_V: Tensor) -> EvalResult:
         """Judge the scores [V,N] of the videos, and the logits of their clips alone."""

@@ -1,31 +1,28 @@
-"""A report as Markdown, CSV and LaTeX. Accuracies are in percent everywhere."""
+"""A report as Markdown, CSV and LaTeX. Shares are in percent everywhere."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from statistics import mean
 
 from vssl.report.model import (
     Cell,
     Column,
-    Missing,
     Report,
     Row,
-    Stage,
-    Total,
     cell,
+    costs,
+    declared,
     distinct,
     efficiency,
     missing,
-    total,
+    runs_of,
 )
-from vssl.report.progress import duration
+from vssl.result import Cost
+from vssl.words import MINUS, NONE, count, duration
 
-NONE = "\N{EN DASH}"
-MINUS = "\N{MINUS SIGN}"
 _COST_HEADER = ["wall time", "compute", "clips seen", "peak memory", "energy", "% per hour"]
 _TEX = {
     "\\": r"\textbackslash{}",
@@ -53,14 +50,13 @@ def to_markdown(report: Report) -> str:
         "",
         "## Missing",
         "",
-        *(_missing_lines(report) or ["Nothing."]),
+        *([f"- {_md(' '.join(words.split()))}" for words in missing_words(report)] or ["Nothing."]),
         "",
         "## Rows",
     ]
     for row in report.rows:
         lines += ["", f"### {_md(row.label)}", ""]
-        lines += [f"- {name}: {_md(words)}" for name, words in protocol(row).items()]
-        lines += [f"- {name} keys: {', '.join(keys)}" for name, keys in keys_by_name(row).items()]
+        lines += [f"- {name}: {_md(words)}" for name, words in _about(report, row).items()]
     return "\n".join(lines) + "\n"
 
 
@@ -70,12 +66,11 @@ def to_tex(report: Report) -> str:
     lines = ["% needs \\usepackage{booktabs}", r"\begin{table}", r"\centering"]
     lines += [rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", r"\toprule", _tex_row(header), r"\midrule"]
     for row, cells in zip(report.rows, rows, strict=True):
-        facts = {**protocol(row), **{f"{n} keys": ", ".join(keys) for n, keys in keys_by_name(row).items()}}
-        lines += [f"% {name}: {' '.join(words.split())}" for name, words in facts.items()]
+        lines += [f"% {name}: {' '.join(words.split())}" for name, words in _about(report, row).items()]
         lines.append(_tex_row(cells))
     caption = " ".join([f"{report.title}.", rehearsal_words(report), how_to_read(report)])
     lines += [r"\bottomrule", r"\end{tabular}", rf"\caption{{{_tex(' '.join(caption.split()))}}}"]
-    lines += [f"% missing: {' '.join(missing_words(one).split())}" for one in missing(report)]
+    lines += [f"% missing: {' '.join(words.split())}" for words in missing_words(report)]
     return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 
@@ -95,83 +90,76 @@ def grid(report: Report) -> tuple[list[str], list[list[str]]]:
     published = any(row.published for row in report.rows)
     header = ["method"]
     for column in report.columns:
-        header.append(" ".join(filter(None, [column.label, metric_words(column.metric)])))
-        header += ["seeds", *(["published", "difference"] if published else []), "test data"]
+        header += [column.head, "seeds", *(["published", "difference"] if published else []), "test data"]
     rows = [
         [row.label]
         + [text for column in report.columns for text in _cell_texts(cell(row, column), published)]
-        + costs(report, row)
+        + row_costs(report, row)
         for row in report.rows
     ]
     return [*header, *_COST_HEADER], rows
 
 
 def _cell_texts(one: Cell, published: bool) -> list[str]:
-    beside = [number(one.published), signed(one.difference)] if published else []
-    return [mean_sd(one), seeds(one), *beside, one.data or NONE]
+    beside = [one.words(one.published), one.signed(one.difference)] if published else []
+    return [one.mean_sd, one.seeds, *beside, one.data or NONE]
 
 
-def costs(report: Report, row: Row) -> list[str]:
+def row_costs(report: Report, row: Row) -> list[str]:
     """The cost of a row's distinct stages as text, in the order of the table's last columns."""
-    stages = row.stages
+    found = costs(row.stages)
+    return [*stage_costs(found), _energy_text(found), _rates(report, row)]
+
+
+def stage_costs(found: Sequence[Cost]) -> list[str]:
+    """Wall time, compute, clips and peak memory of some stages, as in the table."""
+    if not found:
+        return [NONE] * 4
     return [
-        total_text(total(stages, lambda c: c.seconds), duration),
-        compute_text(stages),
-        total_text(total(stages, lambda c: c.clips), lambda n: f"{n:,.0f}"),
-        total_text(total(stages, lambda c: c.memory_bytes, highest=True), _memory),
-        total_text(total(stages, lambda c: c.energy_joules), _energy),
-        _rates(report, row),
+        duration(sum(cost.seconds for cost in found)),
+        compute_text(found),
+        f"{sum(cost.clips for cost in found):,}",
+        f"{max(cost.peak_memory_bytes for cost in found) / 2**30:.2f} GiB",
     ]
 
 
-def stage_costs(stage: Stage) -> list[str]:
-    """Wall time, compute, clips and peak memory of one stage, as in the table."""
-    one = [stage]
-    return [
-        total_text(total(one, lambda c: c.seconds), duration),
-        compute_text(one),
-        total_text(total(one, lambda c: c.clips), lambda n: f"{n:,.0f}"),
-        total_text(total(one, lambda c: c.memory_bytes, highest=True), _memory),
-    ]
-
-
-def total_text(one: Total, words: Callable[[float], str]) -> str:
-    """A part of the cost: "≥" and the number of stages that did not measure it, where some did not."""
-    if not one.stages:
-        return NONE
-    if one.unknown == one.stages:
-        return "unknown"
-    text = words(one.value)
-    return f"≥ {text} ({one.unknown} of {one.stages} unknown)" if one.unknown else text
-
-
-def compute_text(stages: Sequence[Stage]) -> str:
+def compute_text(found: Sequence[Cost]) -> str:
     """GPU hours, and CPU hours where a stage had no GPU."""
-    gpu, cpu = total(stages, lambda c: c.gpu_hours), total(stages, lambda c: c.cpu_hours)
-    parts = [(gpu.value, "GPU h"), (cpu.value, "CPU h")]
-    words = " + ".join(f"{_hours(value)} {unit}" for value, unit in parts if value) or "0 GPU h"
-    return total_text(gpu, lambda _: words)
+    parts = [
+        (sum(cost.gpu_hours for cost in found), "GPU h"),
+        (sum(cost.cpu_hours for cost in found), "CPU h"),
+    ]
+    return " + ".join(f"{_hours(value)} {unit}" for value, unit in parts if value) or "0 GPU h"
+
+
+def _energy_text(found: Sequence[Cost]) -> str:
+    """With "≥" and the number of stages that had no meter, where some had none."""
+    known = [cost.energy_joules for cost in found if cost.energy_joules is not None]
+    if not known:
+        return "unknown" if found else NONE
+    text, unknown = f"{sum(known) / 3.6e6:.3g} kWh", len(found) - len(known)
+    return f"≥ {text} ({unknown} of {len(found)} unknown)" if unknown else text
 
 
 def says(report: Report) -> list[str]:
     """What the table says, in a few sentences."""
     best = [_best(report, column) for column in report.columns]
-    done = sum(run.metrics is not None for run in report.runs)
+    done = sum(bool(run.test.result) for run in report.runs)
     stages = distinct(report.runs)
-    own = [replace(stage, cost=stage.cost and stage.cost.own) for stage in stages]
-    cost = f", {compute_text(own)} in all" if total(own, lambda c: c.seconds).stages else ""
-    finished = sum(stage.cost is not None for stage in stages)
-    of_stages = f"{finished} of {_count(len(stages), 'stage')}"
-    counts = f"{done} of {_count(len(report.runs), 'run')} done: {of_stages}{cost}."
+    own = costs(stages, own=True)
+    cost = f", {compute_text(own)} in all" if own else ""
+    of_stages = f"{len(own)} of {count(len(stages), 'stage')}"
+    counts = f"{done} of {count(len(report.runs), 'run')} done: {of_stages}{cost}."
     return [*filter(None, best), *_against_published(report), counts]
 
 
 def how_to_read(report: Report) -> str:
     """What the numbers are."""
-    metrics = ", ".join(dict.fromkeys(metric_words(column.metric) for column in report.columns))
+    metrics = {column.metric.label: column.metric.percent for column in report.columns}
+    words = ", ".join(f"{label} in percent" if percent else label for label, percent in metrics.items())
     source = f" Published: {report.source}." if report.source else ""
     return (
-        f"{metrics[:1].upper()}{metrics[1:]} in percent: mean ± sample standard deviation over the seeds."
+        f"{words[:1].upper()}{words[1:]}: mean ± sample standard deviation over the seeds."
         f"{source} Costs are sums over the distinct stages of a row, all seeds together, each stage once; "
         "accuracy per hour is for one run. An hour on a CPU is an hour of wall time."
     )
@@ -192,49 +180,41 @@ def protocol(row: Row) -> dict[str, str]:
     return {**row.facts, "seeds": ", ".join(map(str, row.seeds))}
 
 
+def _about(report: Report, row: Row) -> dict[str, str]:
+    """All that is said of a row beside its numbers."""
+    keys = {f"{name} keys": ", ".join(found) for name, found in keys_by_name(row).items()}
+    return {**others(report, row), **protocol(row), **keys}
+
+
+def others(report: Report, row: Row) -> dict[str, str]:
+    """The metrics of a row that have no column, for each column in which it has any."""
+    found = {}
+    for column in report.columns:
+        cells = [cell(row, column, metric) for metric in declared(runs_of(row, column))]
+        shown = [one for one in cells if one.metric.name != column.metric.name and one.values]
+        words = ", ".join(f"{one.metric.label} {one.mean_sd}{one.metric.unit}" for one in shown)
+        found[f"{column.name} other metrics".strip()] = words
+    return {name: words for name, words in found.items() if words}
+
+
 def keys_by_name(row: Row) -> dict[str, list[str]]:
     """The keys of the distinct stages of a row."""
-    names = dict.fromkeys(stage.name for stage in row.stages)
-    return {name: [stage.key for stage in row.stages if stage.name == name] for name in names}
-
-
-def mean_sd(one: Cell) -> str:
-    """Mean and deviation with one decimal; a mean alone of one seed."""
-    return f"{number(one.mean)} ± {one.sd:.1f}" if one.sd is not None else number(one.mean)
-
-
-def number(value: float | None) -> str:
-    """One decimal, or a dash."""
-    return NONE if value is None else f"{value:.1f}"
-
-
-def signed(value: float | None) -> str:
-    """One decimal with its sign, or a dash."""
-    return NONE if value is None else f"{value:+.1f}".replace("-", MINUS)
-
-
-def seeds(one: Cell) -> str:
-    """How many seeds are done, of how many; a dash where none was asked for."""
-    if not one.asked:
-        return NONE
-    return str(one.asked) if len(one.values) == one.asked else f"{len(one.values)} of {one.asked}"
+    names = dict.fromkeys(stage.spec.name for stage in row.stages)
+    return {name: [stage.spec.key for stage in row.stages if stage.spec.name == name] for name in names}
 
 
 def seeds_words(one: Cell) -> str:
-    """The same with the noun."""
-    return f"{seeds(one)} {'seed' if one.asked == 1 else 'seeds'}"
+    """How many seeds are done, with the noun."""
+    return f"{one.seeds} {'seed' if one.asked == 1 else 'seeds'}"
 
 
-def metric_words(metric: str) -> str:
-    """`video_top1` as people write it."""
-    return metric.replace("_", " ").replace("top", "top-")
-
-
-def missing_words(one: Missing) -> str:
-    """Which run, which of its stages, and how that stands."""
-    run = ", ".join(filter(None, [one.label, one.column, f"seed {one.seed}"]))
-    state = f"{one.stage.state}: {one.stage.detail}" if one.stage.detail else one.stage.state
-    return f"{run}: {one.stage.name} {one.stage.key} {state}"
+def missing_words(report: Report) -> list[str]:
+    """Of each run without a result: which it is, which of its stages is not done, and how that stands."""
+    return [
+        f"{', '.join(filter(None, [row.label, run.column.name, f'seed {run.seed}']))}: "
+        f"{stage.spec.name} {stage.spec.key} {': '.join(filter(None, [stage.status, stage.detail]))}"
+        for row, run, stage in missing(report)
+    ]
 
 
 def _best(report: Report, column: Column) -> str:
@@ -242,64 +222,63 @@ def _best(report: Report, column: Column) -> str:
     reached = [(one.mean, label, one) for label, one in cells if one.mean is not None]
     if len(reached) < 2:
         return ""
-    best, label, one = max(reached, key=lambda found: found[0])
+    choose = max if column.metric.larger_is_better else min
+    best, label, one = choose(reached, key=lambda found: found[0])
     ties = sum(value == best for value, _, _ in reached) - 1
-    also = f" and {_count(ties, 'other row')}" if ties else ""
-    where = " ".join(filter(None, [column.label, metric_words(column.metric)]))
-    return f"Best {where}: {label}{also}, {mean_sd(one)} % ({_count(len(one.values), 'seed')}; {one.data})."
+    also = f" and {count(ties, 'other row')}" if ties else ""
+    measured = f"{count(len(one.values), 'seed')}; {one.data}"
+    return f"Best {column.head}: {label}{also}, {one.mean_sd}{column.metric.unit} ({measured})."
 
 
 def _against_published(report: Report) -> list[str]:
+    """A sentence for all metrics in percent together, and one for each other metric."""
     cells = [cell(row, column) for row in report.rows for column in report.columns]
-    found = [one.difference for one in cells if one.difference is not None]
-    if not found:
-        return []
-    words = f"{signed(min(found))} to {signed(max(found))}" if len(found) > 1 else signed(found[0])
-    average = f"over {_count(len(found), 'number')}, {signed(mean(found))} on average"
-    return [f"Ours less published: {words} points {average}."]
+    found: dict[str, list[tuple[float, Cell]]] = {}
+    for one in cells:
+        if one.difference is not None:
+            unit = "points" if one.metric.percent else f"in {one.metric.label}"
+            found.setdefault(unit, []).append((one.difference, one))
+    return [_differences(unit, [value for value, _ in some], some[0][1]) for unit, some in found.items()]
 
 
-def _count(amount: int, noun: str) -> str:
-    return f"{amount} {noun}" if amount == 1 else f"{amount} {noun}s"
+def _differences(unit: str, values: Sequence[float], one: Cell) -> str:
+    span = f"{one.signed(min(values))} to {one.signed(max(values))}"
+    words = span if len(values) > 1 else one.signed(values[0])
+    average = f"over {count(len(values), 'number')}, {one.signed(mean(values))} on average"
+    return f"Ours less published: {words} {unit} {average}."
 
 
 def _rates(report: Report, row: Row) -> str:
     """Accuracy per hour with the unit of the hour, for each column that has one."""
-    rates = [(column.label, efficiency(row, column)) for column in report.columns]
+    rates = [(column.name, efficiency(row, column)) for column in report.columns]
     found = [(label, f"{_short(rate[0])} per {rate[1]}") for label, rate in rates if rate]
     named = len(report.columns) > 1
     return "; ".join(f"{label} {text}" if named else text for label, text in found) or NONE
-
-
-def _missing_lines(report: Report) -> list[str]:
-    return [f"- {_md(' '.join(missing_words(one).split()))}" for one in missing(report)]
 
 
 def _record(report: Report, row: Row) -> dict[str, object]:
     record: dict[str, object] = {"label": row.label}
     for column in report.columns:
         record |= _cell_record(row, column)
-    parts = {
-        "wall_seconds": total(row.stages, lambda c: c.seconds),
-        "gpu_hours": total(row.stages, lambda c: c.gpu_hours),
-        "cpu_hours": total(row.stages, lambda c: c.cpu_hours),
-        "clips": total(row.stages, lambda c: c.clips),
-        "peak_memory_bytes": total(row.stages, lambda c: c.memory_bytes, highest=True),
-        "energy_joules": total(row.stages, lambda c: c.energy_joules),
-    }
-    for name, one in parts.items():
-        record[name] = one.value if one.unknown < one.stages else ""
-        record[f"{name} stages unknown"] = one.unknown
-    keys = {f"{name} keys": " ".join(found) for name, found in keys_by_name(row).items()}
+    if found := costs(row.stages):
+        known = [cost.energy_joules for cost in found if cost.energy_joules is not None]
+        record |= {
+            "wall_seconds": sum(cost.seconds for cost in found),
+            "gpu_hours": sum(cost.gpu_hours for cost in found),
+            "cpu_hours": sum(cost.cpu_hours for cost in found),
+            "clips": sum(cost.clips for cost in found),
+            "peak_memory_bytes": max(cost.peak_memory_bytes for cost in found),
+            "energy_joules": sum(known) if known else "",
+            "energy_joules stages unknown": len(found) - len(known),
+        }
+    keys = {f"{name} keys": " ".join(some) for name, some in keys_by_name(row).items()}
     return {**record, **protocol(row), **keys}
 
 
 def _cell_record(row: Row, column: Column) -> dict[str, object]:
-    runs = [run for run in row.runs if run.column == column.label]
-    others = sorted({name for run in runs for name in run.metrics or {}} - {column.metric})
     record: dict[str, object] = {}
-    for metric in [column.metric, *others]:
-        one, name = cell(row, column, metric), f"{column.label} {metric}".strip()
+    for metric in {one.name: one for one in [column.metric, *declared(runs_of(row, column))]}.values():
+        one, name = cell(row, column, metric), f"{column.name} {metric.name}".strip()
         record[f"{name} mean"], record[f"{name} sd"] = _full(one.mean), _full(one.sd)
     one, rate = cell(row, column), efficiency(row, column)
     beside = {
@@ -312,7 +291,7 @@ def _cell_record(row: Row, column: Column) -> dict[str, object]:
         "percent per hour": _full(rate[0]) if rate else "",
         "hour": rate[1] if rate else "",
     }
-    return record | {f"{column.label} {name}".strip(): value for name, value in beside.items()}
+    return record | {f"{column.name} {name}".strip(): value for name, value in beside.items()}
 
 
 def _full(value: float | None) -> str:
@@ -325,14 +304,6 @@ def _hours(value: float) -> str:
 
 def _short(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _memory(size: float) -> str:
-    return f"{size / 2**30:.2f} GiB"
-
-
-def _energy(joules: float) -> str:
-    return f"{joules / 3.6e6:.3g} kWh"
 
 
 def _md_row(cells: Sequence[str]) -> str:

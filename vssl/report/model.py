@@ -1,102 +1,95 @@
-"""What a report says, as plain data, and what follows from it: means, differences, costs, what is missing."""
+"""What a report says, and what follows from it: means, differences, costs, what is missing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from statistics import mean, stdev
-from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from vssl.result import References
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a finished stage took; None where nobody measured it. `gpus` is 0 on a CPU. `inherited_seconds` of
-    the seconds were spent by the shorter training that it continues."""
-
-    seconds: float | None = None
-    gpus: int | None = None
-    clips: int | None = None
-    memory_bytes: float | None = None
-    energy_joules: float | None = None
-    inherited_seconds: float = 0.0
-
-    @property
-    def own(self) -> Cost:
-        """Without the time of another stage."""
-        seconds = None if self.seconds is None else self.seconds - self.inherited_seconds
-        return replace(self, seconds=seconds)
-
-    @property
-    def gpu_hours(self) -> float | None:
-        """Hours of wall time, times the GPUs."""
-        return None if self.seconds is None or self.gpus is None else self.seconds * self.gpus / 3600
-
-    @property
-    def cpu_hours(self) -> float | None:
-        """Hours of wall time of a stage that had no GPU; 0 for one that had."""
-        if self.seconds is None or self.gpus is None:
-            return None
-        return 0.0 if self.gpus else self.seconds / 3600
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One stage: how it stands, what it took if it is done, its recipe as YAML, its lines of metrics and what
-    to read these against."""
-
-    name: str
-    key: str
-    state: str
-    detail: str
-    recipe: str
-    cost: Cost | None = None
-    lines: Sequence[Mapping[str, float]] = ()
-    references: References = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Run:
-    """One chain of stages with one seed.
-
-    metrics: fractions; None if the last stage is not done. facts: the protocol in words. data: what the
-    number was measured on. other_data: in which way the videos are not those of the published number, "" if
-    they are. confusion_NN: row = true class, every row sums to 1. sheet: PNG of nearest neighbours.
-    """
-
-    column: str
-    seed: int
-    stages: Sequence[Stage]
-    metrics: Mapping[str, float] | None
-    facts: Mapping[str, str]
-    data: str
-    other_data: str = ""
-    confusion_NN: NDArray[np.float64] | None = None
-    class_names: Sequence[str] = ()
-    sheet: bytes | None = None
-
-    @property
-    def waits_for(self) -> Stage | None:
-        """The first stage that is not done."""
-        return next((stage for stage in self.stages if stage.state != "done"), None)
+from vssl.dispatch.states import State
+from vssl.report.facts import data_words, facts, other_data
+from vssl.result import Cost, Metric
+from vssl.words import MINUS, NONE
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table: its label ("" if it is the only one) and the metric that it shows."""
+    """A column of the table: its label ("" if it is the only one) and the metric that it shows.
+
+    word: tells it from another column of this label.
+    """
 
     label: str
-    metric: str
+    metric: Metric
+    word: str = ""
+
+    @property
+    def name(self) -> str:
+        """What no other column is called."""
+        return " ".join(filter(None, [self.label, self.word]))
+
+    @property
+    def head(self) -> str:
+        """What stands above it."""
+        return " ".join(filter(None, [self.label, self.metric.label]))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One chain of stages with one seed, the first stage first.
+
+    expected: names of the data sets of the published number, as `facts.other_data` takes them.
+    """
+
+    column: Column
+    stages: Sequence[State]
+    expected: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def test(self) -> State:
+        """The stage that gives the metrics."""
+        return self.stages[-1]
+
+    @property
+    def seed(self) -> int:
+        """The seed of all its stages."""
+        return self.test.spec.recipe.seed
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """What the test measured; nothing if it is not done."""
+        return self.test.result.metrics if self.test.result else {}
+
+    @property
+    def declared(self) -> Sequence[Metric]:
+        """How these are shown."""
+        return self.test.result.declared if self.test.result else []
+
+    @cached_property
+    def facts(self) -> dict[str, str]:
+        """The protocol in words."""
+        return facts(self.stages)
+
+    @property
+    def data(self) -> str:
+        """What it was measured on."""
+        return data_words(self.test.spec.recipe)
+
+    @cached_property
+    def other_data(self) -> str:
+        """How the videos differ from those of the published number, or ""."""
+        return other_data([stage.spec for stage in self.stages], self.expected)
+
+    @property
+    def waits_for(self) -> State | None:
+        """The first stage that is not done."""
+        return next((stage for stage in self.stages if stage.status != "done"), None)
 
 
 @dataclass(frozen=True)
 class Row:
-    """All runs of one label. published: in percent, by column label. x, series: its place in a curve."""
+    """All runs of one label. published: by column label, as shown. x, series: its place in a curve."""
 
     label: str
     runs: Sequence[Run]
@@ -105,7 +98,7 @@ class Row:
     x: float | str | None = None
 
     @property
-    def stages(self) -> list[Stage]:
+    def stages(self) -> list[State]:
         """The distinct stages of all runs: each key once."""
         return distinct(self.runs)
 
@@ -156,8 +149,9 @@ class Report:
 
 @dataclass(frozen=True)
 class Cell:
-    """What a row reached in a column: one value in percent for each seed that is done, of `asked` seeds."""
+    """What a row reached in a metric: one value, as shown, for each seed that is done, of `asked` seeds."""
 
+    metric: Metric
     values: Sequence[float]
     asked: int
     published: float | None
@@ -176,39 +170,41 @@ class Cell:
 
     @property
     def difference(self) -> float | None:
-        """Ours less the published number, in points; None if it was measured on other videos."""
+        """Ours less the published number; None if it was measured on other videos."""
         if self.mean is None or self.published is None or self.other_data:
             return None
         return self.mean - self.published
 
+    @property
+    def mean_sd(self) -> str:
+        """Mean and deviation; a mean alone of one seed; a dash of none."""
+        words = self.words(self.mean)
+        return words if self.sd is None else f"{words} ± {self.words(self.sd)}"
 
-@dataclass(frozen=True)
-class Total:
-    """A part of the cost over stages; `unknown` of them did not measure it, and are not in `value`."""
+    @property
+    def seeds(self) -> str:
+        """How many seeds are done, of how many; a dash where none was asked for."""
+        if not self.asked:
+            return NONE
+        return str(self.asked) if len(self.values) == self.asked else f"{len(self.values)} of {self.asked}"
 
-    value: float
-    stages: int
-    unknown: int
+    def words(self, value: float | None) -> str:
+        """A value of the metric, or a dash."""
+        return NONE if value is None else self.metric.words(value)
 
-
-@dataclass(frozen=True)
-class Missing:
-    """A run without a result, and the first of its stages that is not done."""
-
-    label: str
-    column: str
-    seed: int
-    stage: Stage
+    def signed(self, value: float | None) -> str:
+        """The same with its sign."""
+        return NONE if value is None else f"{MINUS if value < 0 else '+'}{self.words(abs(value))}"
 
 
-def cell(row: Row, column: Column, metric: str | None = None) -> Cell:
+def cell(row: Row, column: Column, metric: Metric | None = None) -> Cell:
     """What `row` reached in `column`, by the column's metric or another one."""
-    runs = runs_of(row, column)
-    name = metric or column.metric
+    runs, shown = runs_of(row, column), metric or column.metric
     return Cell(
-        values=[100 * run.metrics[name] for run in runs if run.metrics and name in run.metrics],
+        metric=shown,
+        values=[shown.scaled(run.metrics[shown.name]) for run in runs if shown.name in run.metrics],
         asked=len(runs),
-        published=row.published.get(column.label),
+        published=row.published.get(column.label) if runs or not column.word else None,
         data="; ".join(dict.fromkeys(run.data for run in runs)),
         other_data="; ".join(dict.fromkeys(run.other_data for run in runs if run.other_data)),
     )
@@ -216,52 +212,53 @@ def cell(row: Row, column: Column, metric: str | None = None) -> Cell:
 
 def runs_of(row: Row, column: Column) -> list[Run]:
     """The runs of a row in a column, one for each seed."""
-    return [run for run in row.runs if run.column == column.label]
+    return [run for run in row.runs if run.column == column]
 
 
-def distinct(runs: Iterable[Run]) -> list[Stage]:
+def declared(runs: Iterable[Run]) -> list[Metric]:
+    """The metrics of some runs, each name once, in the order declared."""
+    return list({metric.name: metric for run in runs for metric in run.declared}.values())
+
+
+def distinct(runs: Iterable[Run]) -> list[State]:
     """The stages of some runs, each key once."""
-    return list({stage.key: stage for run in runs for stage in run.stages}.values())
+    return list({stage.spec: stage for run in runs for stage in run.stages}.values())
 
 
-def total(stages: Iterable[Stage], part: Callable[[Cost], float | None], highest: bool = False) -> Total:
-    """The sum of a part of the cost over the stages that are done, or its highest value."""
-    parts = [part(stage.cost) for stage in stages if stage.cost]
-    known = [value for value in parts if value is not None]
-    value = max(known, default=0.0) if highest else sum(known)
-    return Total(value, len(parts), len(parts) - len(known))
+def costs(stages: Iterable[State], own: bool = False) -> list[Cost]:
+    """The costs of the stages that are done; `own`: without trainings that they continued."""
+    found = [stage.result.cost for stage in stages if stage.result]
+    return [cost.own for cost in found] if own else found
 
 
 def hours(runs: Sequence[Run]) -> tuple[float, str] | None:
     """Mean hours that one run took, all its stages together, and their unit: "GPU hour", or "CPU hour" if no
-    stage had a GPU. None if a run is not done, a part is unknown, or runs differ in the unit."""
+    stage had a GPU. None if a run is not done, or runs differ in the unit."""
     taken = [_hours_of(run) for run in runs]
-    known = [one for one in taken if one]
-    units = {unit for _, unit in known}
-    if len(known) < len(taken) or len(units) != 1:
+    units = {unit for _, unit in taken}
+    if len(units) != 1 or any(run.waits_for for run in runs):
         return None
-    return mean(value for value, _ in known), units.pop()
+    return mean(value for value, _ in taken), units.pop()
 
 
 def efficiency(row: Row, column: Column) -> tuple[float, str] | None:
-    """Mean accuracy in percent by mean hours of one run, over the runs that are done, and the hours' unit."""
+    """Mean percent reached by mean hours of one run, over the runs that are done, and the hours' unit.
+
+    None of a metric of which less is better, or that is no share.
+    """
     done = [run for run in runs_of(row, column) if run.metrics]
     taken, reached = hours(done), cell(row, column).mean
-    return (reached / taken[0], taken[1]) if taken and taken[0] and reached is not None else None
-
-
-def missing(report: Report) -> list[Missing]:
-    """Every run that has no result."""
-    return [
-        Missing(row.label, run.column, run.seed, run.waits_for)
-        for row in report.rows
-        for run in row.runs
-        if run.waits_for
-    ]
-
-
-def _hours_of(run: Run) -> tuple[float, str] | None:
-    gpu, cpu = total(run.stages, lambda c: c.gpu_hours), total(run.stages, lambda c: c.cpu_hours)
-    if not run.metrics or gpu.unknown:
+    if not (column.metric.percent and column.metric.larger_is_better and taken and taken[0]):
         return None
-    return (gpu.value, "GPU hour") if gpu.value else (cpu.value, "CPU hour")
+    return None if reached is None else (reached / taken[0], taken[1])
+
+
+def missing(report: Report) -> list[tuple[Row, Run, State]]:
+    """Every run that has no result, with its row and the first of its stages that is not done."""
+    return [(row, run, run.waits_for) for row in report.rows for run in row.runs if run.waits_for]
+
+
+def _hours_of(run: Run) -> tuple[float, str]:
+    taken = costs(run.stages)
+    gpu, cpu = sum(cost.gpu_hours for cost in taken), sum(cost.cpu_hours for cost in taken)
+    return (gpu, "GPU hour") if gpu else (cpu, "CPU hour")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from vssl.stage.callback import NeighbourSheet, Picture
 
 FRAMES = {None: (30, 30, 30), True: (20, 150, 60), False: (210, 40, 40)}
 PAPER, INK = (255, 255, 255), (30, 30, 30)
@@ -21,34 +19,26 @@ LONGEST = 20
 """Letters of a caption that fit below a picture."""
 
 
-class Picture(NamedTuple):
-    """A frame [H,W,C] of a video (uint8), the name of its class, and whether it is right; None: a query."""
-
-    frame_HWC: NDArray[np.uint8]
-    caption: str
-    right: bool | None
-
-
-def draw_neighbours(title: str, rows: Sequence[Sequence[Picture]]) -> bytes:
+def draw_neighbours(sheet: NeighbourSheet) -> bytes:
     """Return a PNG with a row for each query: the query itself, then its neighbours, nearest first."""
-    columns = max(len(row) for row in rows)
-    sheet = Image.new("RGB", (columns * PITCH_X + 2 * GAP, len(rows) * PITCH_Y + LETTERS + 3 * GAP), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    draw.text((GAP, GAP), title, INK, ImageFont.load_default(LETTERS))
-    for y, row in enumerate(rows):
+    columns = max(len(row) for row in sheet.rows)
+    size = (columns * PITCH_X + 2 * GAP, len(sheet.rows) * PITCH_Y + LETTERS + 3 * GAP)
+    canvas = Image.new("RGB", size, PAPER)
+    ImageDraw.Draw(canvas).text((GAP, GAP), sheet.title, INK, ImageFont.load_default(LETTERS))
+    for y, row in enumerate(sheet.rows):
         for x, picture in enumerate(row):
-            _show(sheet, picture, (GAP + x * PITCH_X, LETTERS + 2 * GAP + y * PITCH_Y))
+            _show(canvas, picture, (GAP + x * PITCH_X, LETTERS + 2 * GAP + y * PITCH_Y))
     file = io.BytesIO()
-    sheet.save(file, "PNG")
+    canvas.save(file, "PNG")
     return file.getvalue()
 
 
-def _show(sheet: Image.Image, picture: Picture, at: tuple[int, int]) -> None:
+def _show(canvas: Image.Image, picture: Picture, at: tuple[int, int]) -> None:
     """A picture in its frame with the left upper corner `at`, and its caption below."""
     left, top = at
-    draw = ImageDraw.Draw(sheet)
+    draw = ImageDraw.Draw(canvas)
     right, bottom = left + WIDTH + 2 * FRAME - 1, top + HEIGHT + 2 * FRAME - 1
     draw.rectangle((left, top, right, bottom), fill=FRAMES[picture.right])
     fitted = ImageOps.fit(Image.fromarray(picture.frame_HWC), (WIDTH, HEIGHT))
-    sheet.paste(fitted, (left + FRAME, top + FRAME))
+    canvas.paste(fitted, (left + FRAME, top + FRAME))
     draw.text((left, bottom + 3), picture.caption[:LONGEST], INK, ImageFont.load_default(LETTERS))

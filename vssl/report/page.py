@@ -11,9 +11,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from vssl.dispatch.states import State
 from vssl.report import formats
-from vssl.report.model import Column, Report, Row, Stage, cell, missing
-from vssl.report.plots import GRID, INK, Picture
+from vssl.report.model import Cell, Column, Report, Row, cell, costs
+from vssl.report.plots import GRID, INK, Plot
+from vssl.stage.store import to_yaml
 
 COSTS = ["wall time", "compute", "clips seen", "peak memory", "energy", "accuracy per hour (one run)"]
 _DARK = (
@@ -22,7 +24,7 @@ _DARK = (
 )
 
 
-def to_html(report: Report, pictures: Sequence[Picture]) -> str:
+def to_html(report: Report, pictures: Sequence[Plot]) -> str:
     """The whole page. Everything that is not the page's own is escaped."""
     folder = Path(__file__).parent
     environment = Environment(
@@ -41,60 +43,64 @@ def to_html(report: Report, pictures: Sequence[Picture]) -> str:
         how_to_read=formats.how_to_read(report),
         has_published=any(row.published for row in report.rows),
         rows=[_row(report, number, row, pictures) for number, row in enumerate(report.rows, start=1)],
-        heads=[_head(column) for column in report.columns],
+        heads=[column.head for column in report.columns],
         cost_names=COSTS,
         pictures=[_picture(one) for one in pictures if one.row is None],
-        missing=[formats.missing_words(one) for one in missing(report)],
+        missing=formats.missing_words(report),
     )
 
 
-def _head(column: Column) -> str:
-    return " ".join(filter(None, [column.label, formats.metric_words(column.metric)]))
-
-
-def _row(report: Report, number: int, row: Row, pictures: Sequence[Picture]) -> dict[str, Any]:
+def _row(report: Report, number: int, row: Row, pictures: Sequence[Plot]) -> dict[str, Any]:
     return {
         "number": number,
         "label": row.label,
         "cells": [_cell(row, column) for column in report.columns],
-        "costs": formats.costs(report, row),
-        "protocol": formats.protocol(row),
+        "costs": formats.row_costs(report, row),
+        "protocol": {**formats.others(report, row), **formats.protocol(row)},
         "stages": [_stage(row, stage) for stage in row.stages],
         "pictures": [_picture(one) for one in pictures if one.row == number - 1],
     }
 
 
 def _cell(row: Row, column: Column) -> dict[str, Any]:
-    one = cell(row, column)
+    one, seeds = cell(row, column), formats.seeds_words(cell(row, column))
     return {
-        "head": _head(column),
-        "ours": formats.mean_sd(one),
+        "head": column.head,
+        "ours": one.mean_sd,
+        "unit": one.metric.unit,
         "asked": one.asked,
         "done": bool(one.values),
-        "seeds": formats.seeds(one),
-        "small": f"{one.data}, {formats.seeds_words(one)}" if one.values else formats.seeds_words(one),
+        "seeds": one.seeds,
+        "small": f"{one.data}, {seeds}" if one.values else seeds,
         "data": one.data,
-        "published": formats.number(one.published),
-        "difference": formats.signed(one.difference),
-        "sign": "" if one.difference is None else "up" if one.difference >= 0 else "down",
+        "published": one.words(one.published),
+        "difference": one.signed(one.difference),
+        "sign": _sign(one),
         "other_data": one.other_data if one.published is not None else "",
     }
 
 
-def _stage(row: Row, stage: Stage) -> dict[str, Any]:
+def _sign(one: Cell) -> str:
+    """Whether ours is the better number."""
+    if one.difference is None:
+        return ""
+    return "better" if one.difference == 0 or (one.difference > 0) == one.metric.larger_is_better else "worse"
+
+
+def _stage(row: Row, stage: State) -> dict[str, Any]:
     seeds = sorted({run.seed for run in row.runs if stage in run.stages})
     return {
-        "name": stage.name,
-        "key": stage.key,
+        "name": stage.spec.name,
+        "key": stage.spec.key,
         "seeds": ", ".join(map(str, seeds)),
-        "state": stage.state,
+        "state": stage.status,
         "detail": stage.detail,
-        "costs": formats.stage_costs(stage),
-        "recipe": stage.recipe,
+        "costs": formats.stage_costs(costs([stage])),
+        "recipe": to_yaml(stage.spec.to_plain()),
     }
 
 
-def _picture(picture: Picture) -> dict[str, str]:
+def _picture(picture: Plot) -> dict[str, str]:
     if picture.svg is None:
         source = f"data:image/png;base64,{base64.b64encode(picture.png).decode()}"
     else:

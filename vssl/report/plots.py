@@ -6,14 +6,17 @@ import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from vssl.dispatch.states import State
 from vssl.report.curves import draw_references
-from vssl.report.formats import metric_words
-from vssl.report.model import Column, Curves, Report, Row, Run, Stage, cell, distinct, hours, runs_of
+from vssl.report.model import Column, Curves, Report, Row, Run, cell, distinct, hours, runs_of
+from vssl.result import Metric
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,7 +63,7 @@ _STYLE: dict[Any, Any] = {
 
 
 @dataclass(frozen=True)
-class Picture:
+class Plot:
     """A figure: name of its files, what it shows, the row it belongs to, if to one, and its two forms.
 
     `svg` is None of a picture that is no drawing. `wide`: too wide for half a page, or for a phone.
@@ -74,7 +77,7 @@ class Picture:
     wide: bool
 
 
-def draw(report: Report) -> list[Picture]:
+def draw(report: Report) -> list[Plot]:
     """Every figure that the report has numbers for: those of the whole report first."""
     import matplotlib as mpl  # late: a second, and nobody else needs it
 
@@ -85,7 +88,7 @@ def draw(report: Report) -> list[Picture]:
         ]
 
 
-def _of_report(report: Report) -> Iterator[Picture]:
+def _of_report(report: Report) -> Iterator[Plot]:
     if any(row.x is not None for row in report.rows) and any(_drawn(report)):
         figure = _figure(WIDTH * len(report.columns), 3.3)
         _curve(figure, report)
@@ -101,13 +104,13 @@ def _of_report(report: Report) -> Iterator[Picture]:
         figure = _figure(WIDTH, 2.7 * len(points) + 0.16 * lines + 0.2)
         _accuracy_against_cost(figure, report, points)
         yield _picture(
-            figure, "cost", "Accuracy against the cost of one run, from its first stage to its last."
+            figure, "cost", "Results against the cost of one run, from its first stage to its last."
         )
 
 
-def _of_row(report: Report, index: int, row: Row) -> Iterator[Picture]:
+def _of_row(report: Report, index: int, row: Row) -> Iterator[Plot]:
     number = f"{index + 1:02}"
-    stages = [stage for stage in row.stages if stage.lines]
+    stages = _trained(row.stages)
     if stages:
         panels = _panels(stages)
         figure = _figure(11, 2.1 * -(-len(panels) // 4))
@@ -115,17 +118,17 @@ def _of_row(report: Report, index: int, row: Row) -> Iterator[Picture]:
         yield _picture(
             figure, f"training-{number}", "Training curves of each stage, a line for each run.", index
         )
-    matrices = {column: _confusion(runs_of(row, column)) for column in report.columns}
-    drawn = {column: matrix for column, matrix in matrices.items() if matrix is not None}
+    confusions = {column: _confusion(runs_of(row, column)) for column in report.columns}
+    drawn = {column: confusion for column, confusion in confusions.items() if confusion is not None}
     if drawn:
         figure = _figure(WIDTH * len(drawn), 4.2)
         _confusions(figure, row, drawn)
         caption = "Confusion: share of each true class that was taken for each class, mean over the seeds."
         yield _picture(figure, f"confusion-{number}", caption, index)
-    sheets = [run for run in row.runs if run.sheet]
-    for place, run in enumerate(sheets, start=1):
-        caption = f"Queries and their nearest neighbours, seed {run.seed} {run.column}".rstrip()
-        yield Picture(f"retrieval-{number}-{place}", f"{caption}.", index, run.sheet or b"", None, True)
+    sheets = [(run, run.test.stage.folder / "retrieval.png") for run in row.runs if run.test.result]
+    for place, (run, path) in enumerate([(run, path) for run, path in sheets if path.exists()], start=1):
+        caption = f"Queries and their nearest neighbours, seed {run.seed} {run.column.name}".rstrip()
+        yield Plot(f"retrieval-{number}-{place}", f"{caption}.", index, path.read_bytes(), None, True)
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -135,13 +138,13 @@ def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _picture(figure: Figure, name: str, caption: str, row: int | None = None) -> Picture:
+def _picture(figure: Figure, name: str, caption: str, row: int | None = None) -> Plot:
     png, svg = io.BytesIO(), io.StringIO()
     figure.savefig(png, format="png", dpi=150, facecolor="white")
     figure.set_layout_engine("none")  # it stands where it shall; half of the time goes into finding that out
     figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None})
     wide = bool(figure.get_figwidth() > 1.3 * WIDTH)
-    return Picture(name, caption, row, png.getvalue(), svg.getvalue(), wide)
+    return Plot(name, caption, row, png.getvalue(), svg.getvalue(), wide)
 
 
 def _curve(figure: Figure, report: Report) -> None:
@@ -155,7 +158,7 @@ def _curve(figure: Figure, report: Report) -> None:
         places = list(dict.fromkeys(row.x for row in report.rows if row.x is not None))
         if len(places) <= MOST_TICKS:
             axes.set_xticks(places, map(str, places))
-        axes.set(xlabel=report.x_label, ylabel=f"{metric_words(column.metric)} (%)")
+        axes.set(xlabel=report.x_label, ylabel=_axis(column.metric))
         axes.set_title(_title(column, report.rows))
         axes.legend(fontsize=8)
 
@@ -196,8 +199,13 @@ def _curve_caption(report: Report) -> str:
     return f"{caption} Hollow diamonds: published."
 
 
-def _named(runs: Sequence[Run], curves: Curves) -> list[Stage]:
-    return [stage for stage in distinct(runs) if stage.name == curves.stage and stage.lines]
+def _named(runs: Sequence[Run], curves: Curves) -> list[State]:
+    return [stage for stage in _trained(distinct(runs)) if stage.spec.name == curves.stage]
+
+
+def _trained(stages: Sequence[State]) -> list[State]:
+    """The stages that have training curves."""
+    return [stage for stage in stages if stage.spec.kind.trains and stage.stage.lines]
 
 
 def _sweep_curves(figure: Figure, report: Report, curves: Curves) -> None:
@@ -215,27 +223,28 @@ def _sweep_curves(figure: Figure, report: Report, curves: Curves) -> None:
             axes.legend(fontsize=7)
 
 
-def _training(figure: Figure, stages: Sequence[Stage], panels: Sequence[tuple[str, str]]) -> None:
+def _training(figure: Figure, stages: Sequence[State], panels: Sequence[tuple[str, str]]) -> None:
     for place, (name, metric) in enumerate(panels, start=1):
         axes = figure.add_subplot(-(-len(panels) // 4), 4, place)
-        alike = [stage for stage in stages if stage.name == name]
+        alike = [stage for stage in stages if stage.spec.name == name]
         _lines(axes, alike, metric, COLOURS[0], "")
         _references(axes, alike, metric)
         axes.set_title(f"{name}: {metric.replace('_', ' ')}")
 
 
-def _panels(stages: Sequence[Stage]) -> list[tuple[str, str]]:
+def _panels(stages: Sequence[State]) -> list[tuple[str, str]]:
     """Names of stages and of the metrics that they logged, in order of first appearance."""
-    found = dict.fromkeys((stage.name, name) for stage in stages for line in stage.lines for name in line)
+    found = dict.fromkeys((s.spec.name, name) for s in stages for line in s.stage.lines for name in line)
     return [(name, metric) for name, metric in found if metric not in NOT_DRAWN]
 
 
-def _lines(axes: Axes, stages: Sequence[Stage], metric: str, colour: str, label: str) -> None:
+def _lines(axes: Axes, stages: Sequence[State], metric: str, colour: str, label: str) -> None:
     """One line for each stage, over the epochs done, or steps where the lines do not say the epoch."""
     for number, stage in enumerate(stages):
-        known = [line for line in stage.lines if metric in line and not math.isnan(line[metric])]
+        logged = stage.stage.lines
+        known = [line for line in logged if metric in line and not math.isnan(line[metric])]
         if known:
-            last, x = stage.lines[-1], "epoch" if "epoch" in known[0] else "step"
+            last, x = logged[-1], "epoch" if "epoch" in known[0] else "step"
             per_step = last["epoch"] / last["step"] if x == "epoch" and last["step"] else 1.0
             places, values = [per_step * step for step in _thin(known, "step")], _thin(known, metric)
             marker = "." if len(values) < 5 else ""
@@ -245,9 +254,9 @@ def _lines(axes: Axes, stages: Sequence[Stage], metric: str, colour: str, label:
             axes.locator_params(axis="x", integer=True)
 
 
-def _references(axes: Axes, stages: Sequence[Stage], metric: str) -> None:
+def _references(axes: Axes, stages: Sequence[State], metric: str) -> None:
     """What to read the metric against, where all stages have the same."""
-    found = [stage.references.get(metric, {}) for stage in stages]
+    found = [stage.result.references.get(metric, {}) if stage.result else {} for stage in stages]
     if found and all(values == found[0] for values in found):
         draw_references(axes, found[0])
 
@@ -258,22 +267,40 @@ def _thin(lines: Sequence[Mapping[str, float]], name: str) -> list[float]:
     return [float(np.mean([line[name] for line in lines[i : i + size]])) for i in range(0, len(lines), size)]
 
 
-def _confusion(runs: Sequence[Run]) -> Any:
-    """Mean over the runs that have a matrix of the same classes, or None."""
-    matrices = [run.confusion_NN for run in runs if run.confusion_NN is not None]
-    return np.mean(matrices, axis=0) if matrices and len({m.shape for m in matrices}) == 1 else None
+def _confusion(runs: Sequence[Run]) -> tuple[NDArray[np.float64], list[str]] | None:
+    """Share of each true class (row) that was taken for each class, the mean over the runs that have
+    predictions of the same classes, and the names of these; else None."""
+    found = [one for run in runs if run.test.result and (one := _predicted(run.test.stage.folder))]
+    if len({matrix_NN.shape for matrix_NN, _ in found}) != 1:
+        return None
+    return np.mean([matrix_NN for matrix_NN, _ in found], axis=0), found[0][1]
 
 
-def _confusions(figure: Figure, row: Row, matrices: Mapping[Column, Any]) -> None:
+def _predicted(folder: Path) -> tuple[NDArray[np.float64], list[str]] | None:
+    """The same of one test; a class without any video has a row of zeros."""
+    path = folder / "predictions.npz"
+    if not path.exists():
+        return None
+    with np.load(path) as held:
+        if "scores_VN" not in held:
+            return None
+        scores_VN, labels_V, names = held["scores_VN"], held["labels_V"], held["class_names"].tolist()
+    counts_NN = np.zeros((scores_VN.shape[1],) * 2)
+    np.add.at(counts_NN, (labels_V, scores_VN.argmax(axis=1)), 1)
+    return counts_NN / np.maximum(1, counts_NN.sum(axis=1, keepdims=True)), names
+
+
+def _confusions(
+    figure: Figure, row: Row, confusions: Mapping[Column, tuple[NDArray[np.float64], list[str]]]
+) -> None:
     from matplotlib.colors import LinearSegmentedColormap
 
     # Nothing is transparent, so that it is the ground of the page, be it light or dark.
     shade = LinearSegmentedColormap.from_list("shade", [(*_rgb(COLOURS[0]), 0.0), (*_rgb(COLOURS[0]), 1.0)])
-    for place, (column, matrix_NN) in enumerate(matrices.items(), start=1):
-        axes = figure.add_subplot(1, len(matrices), place)
+    for place, (column, (matrix_NN, names)) in enumerate(confusions.items(), start=1):
+        axes = figure.add_subplot(1, len(confusions), place)
         axes.imshow(matrix_NN, cmap=shade, vmin=0, vmax=1, interpolation="nearest")
         axes.grid(visible=False)
-        names = next((run.class_names for run in runs_of(row, column) if len(run.class_names)), [])
         _name_classes(axes, matrix_NN, names)
         axes.set(xlabel="taken for", ylabel="true class", title=_title(column, [row]))
 
@@ -317,7 +344,7 @@ def _accuracy_against_cost(
             )
             axes.annotate(str(number), (taken, mean), (5, 4), textcoords="offset points", fontsize=8)
         units = sorted({unit for *_, unit in found})
-        axes.set(xlabel=f"{' or '.join(units)}s of one run", ylabel=f"{metric_words(column.metric)} (%)")
+        axes.set(xlabel=f"{' or '.join(units)}s of one run", ylabel=_axis(column.metric))
         axes.set_title(_title(column, report.rows))
         axes.set_xlim(left=0)
         axes.locator_params(axis="x", nbins=5)
@@ -327,11 +354,15 @@ def _accuracy_against_cost(
     figure.legend(handles, words, loc="outside lower left", fontsize=7.5, handletextpad=0.4)
 
 
+def _axis(metric: Metric) -> str:
+    return f"{metric.label} (%)" if metric.percent else metric.label
+
+
 def _title(column: Column, rows: Sequence[Row]) -> str:
     """The column, and what was measured instead of the published: a figure is shown without the page, too."""
     runs = [run for row in rows if row.published for run in runs_of(row, column)]
     other = dict.fromkeys(run.other_data for run in runs if run.other_data)
-    return f"{column.label} ({'; '.join(other)})" if other else column.label
+    return f"{column.name} ({'; '.join(other)})" if other else column.name
 
 
 def _colours(count: int) -> list[str]:

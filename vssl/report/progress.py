@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as RichProgress
 
+from vssl.words import duration, number
+
 LINE_EVERY_S = 5.0
 BAR_EVERY_S = 0.1
 
@@ -143,18 +145,6 @@ class _Bar:
     def _draw(self, progress: Progress, time_text: str) -> None:
         text = "  ".join([f"{progress.percent:3}%", *progress.facts(), time_text])
         self._rich.update(self._task, completed=progress.done, text=text, refresh=True)
-
-
-def number(value: float) -> str:
-    """Three significant digits; all digits before the point."""
-    return f"{value:.0f}" if 100 <= abs(value) < 1e9 else f"{value:.3g}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as m:ss, from one hour on as h:mm:ss."""
-    minutes, second = divmod(round(seconds), 60)
-    hour, minute = divmod(minutes, 60)
-    return f"{hour}:{minute:02}:{second:02}" if hour else f"{minute}:{second:02}"
 
 
 def _on_terminal() -> bool:

@@ -170,8 +170,3 @@ def _width(frames_THWC: NDArray[np.uint8]) -> int:
 def _size(frames_THWC: NDArray[np.uint8]) -> str:
     height, width = frames_THWC.shape[1:3]
     return f"{width} x {height} pixels"
-
-
-def draw_preview(preview: object) -> bytes:
-    """Placeholder until the report follows."""
-    raise NotImplementedError

@@ -8,17 +8,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import mean, stdev
-from typing import Literal
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vssl.report.progress import duration
+from vssl.dispatch.states import State
+from vssl.report.model import Column, Report, Row, cell, declared, runs_of
+from vssl.stage.spec import StageSpec
+from vssl.stage.store import StageStore
+from vssl.words import count, duration
 
-NONE = "\N{EN DASH}"
+if TYPE_CHECKING:
+    from vssl.stage.context import Outcome  # it would import torch
+
 _COLOURS = {
     "done": "green",
     "reused": "cyan",
@@ -28,17 +33,6 @@ _COLOURS = {
     "failed": "bold red",
     "stale": "bold yellow",
 }
-_METRICS = {
-    "clip_top1": "clip top-1",
-    "video_top1": "video top-1",
-    "video_top5": "video top-5",
-    "recall_at_1": "recall at 1",
-    "recall_at_5": "recall at 5",
-    "recall_at_20": "recall at 20",
-    "chance": "chance",
-}
-"""What `result_table` shows of a point's metrics, and how it is called there."""
-_WITH_DEVIATION = ("clip_top1", "video_top1", "recall_at_1")
 
 
 @dataclass(frozen=True)
@@ -63,44 +57,6 @@ class Cause:
     example: str
 
 
-@dataclass(frozen=True)
-class StatusRow:
-    """How a stage stands: `job` on a cluster if it has one; `detail` is progress, or why it waits, failed or
-    stopped; `log` the file that tells more."""
-
-    name: str
-    key: str
-    what: str
-    status: str
-    job: str
-    detail: str
-    log: str | None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a stage; `reason` if it failed or was skipped, `log` the file that tells more."""
-
-    name: str
-    key: str
-    what: str
-    status: Literal["done", "reused", "failed", "skipped", "submitted", "queued"]
-    reason: str
-    log: str | None
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Point:
-    """A point of a sweep: the method's label, the seed, its test metrics (fractions of 1; None if there is no
-    result), and what it was tested on if the sweep has several of that."""
-
-    label: str
-    seed: int
-    metrics: dict[str, float] | None
-    column: str = ""
-
-
 def plan_table(rows: Sequence[PlanRow], num_points: int, num_asked: int) -> None:
     """Print the distinct stages of `num_points` points, which ask for `num_asked` stages together."""
     table = _table("key", "stage", "what", "state", "clips")
@@ -109,7 +65,7 @@ def plan_table(rows: Sequence[PlanRow], num_points: int, num_asked: int) -> None
     _print(table)
     num_done = sum(row.state == "done" for row in rows)
     print(
-        f"{_count(num_points, 'point')}, {_count(num_asked, 'stage')} asked for, "
+        f"{count(num_points, 'point')}, {count(num_asked, 'stage')} asked for, "
         f"{len(rows)} distinct, {num_done} already done"
     )
 
@@ -124,94 +80,76 @@ def cause_table(rows: Sequence[Cause], num_files: int) -> None:
     if rows:
         _print(table)
     fine = num_files - sum(row.files for row in rows)
-    print(f"{fine:,} of {_count(num_files, 'file')} without any remark")
+    print(f"{fine:,} of {count(num_files, 'file')} without any remark")
 
 
-def outcome_table(rows: Sequence[Outcome]) -> None:
+def outcome_table(outcomes: Sequence[Outcome], store: StageStore) -> None:
     """Print what came of each stage, and below it why some failed or were skipped."""
     table = _table("stage", "key", "what", "status", "time")
-    for row in rows:
-        table.add_row(row.name, row.key, Text(row.what), _state(row.status), duration(row.seconds))
+    for one in outcomes:
+        table.add_row(*_named(one.spec), _state(one.status), duration(one.seconds))
     _print(table)
-    print(_counts(row.status for row in rows))
+    print(_counts(one.status for one in outcomes))
     # Not in the table: a path that is cut or folded cannot be copied.
-    for row in rows:
-        if row.reason:
-            print(f"{row.name} {row.key} {row.status}: {row.reason}")
-        if row.log:
-            print(f"    {row.log}")
+    for one in outcomes:
+        if one.reason:
+            print(f"{one.spec.name} {one.spec.key} {one.status}: {one.reason}")
+        if one.status == "failed":
+            print(f"    {store.folder(one.spec) / 'log.txt'}")
 
 
-def job_table(rows: Sequence[StatusRow]) -> None:
-    """Print the stages that have a job or were submitted, and how many there are of each status."""
+def job_table(outcomes: Sequence[Outcome]) -> None:
+    """Print the stages that have a job (their reason), and how many there are of each status."""
     table = _table("stage", "key", "what", "status", "job")
-    for row in rows:
-        if row.job:
-            table.add_row(row.name, row.key, Text(row.what), _state(row.status), Text(row.job))
+    for one in outcomes:
+        if one.reason:
+            table.add_row(*_named(one.spec), _state(one.status), Text(one.reason))
     _print(table)
-    print(_counts(row.status for row in rows))
+    print(_counts(one.status for one in outcomes))
 
 
-def status_table(rows: Sequence[StatusRow], gpu_hours: float) -> None:
+def status_table(states: Sequence[State]) -> None:
     """Print how each stage stands, then the log files of those that need a look, and totals."""
     table = _table("stage", "key", "what", "status", "job", "detail")
-    for row in rows:
-        table.add_row(row.name, row.key, Text(row.what), _state(row.status), row.job, Text(row.detail))
+    for one in states:
+        table.add_row(*_named(one.spec), _state(one.status), one.job, Text(one.detail))
     _print(table)
-    for row in rows:
-        if row.status in ("failed", "stale") and row.log:
-            print(f"{row.name} {row.key} {row.status}: {row.detail}\n    {row.log}")
-    print(f"{_counts(row.status for row in rows)}; {gpu_hours:.1f} GPU hours in finished stages")
+    for one in states:
+        if one.status in ("failed", "stale") and one.log:
+            print(f"{one.spec.name} {one.spec.key} {one.status}: {one.detail}\n    {one.log}")
+    gpu_hours = sum(one.gpu_hours for one in states)
+    print(f"{_counts(one.status for one in states)}; {gpu_hours:.1f} GPU hours in finished stages")
 
 
-def result_table(points: Sequence[Point]) -> None:
-    """Print mean ± sample standard deviation over the seeds of each label (and column), in percent."""
-    header, *rows = _result_rows(points)
-    table = _table(*header, numeric=header[header.index("seeds") :])
-    for row in rows:
-        table.add_row(*map(Text, row))
+def result_table(report: Report) -> None:
+    """Print every declared metric of each row: its mean over the seeds, the headline with its deviation."""
+    metrics = declared(report.runs)
+    places = [(row, column) for row in report.rows for column in report.columns if runs_of(row, column)]
+    header = ["method", *(["tested on"] if any(column.label for _, column in places) else []), "seeds"]
+    names = [metric.label for metric in metrics]
+    table = _table(*header, *names, numeric=["seeds", *names])
+    for row, column in places:
+        one, shown = cell(row, column), [cell(row, column, metric) for metric in metrics]
+        is_main = [metric.name == column.metric.name for metric in metrics]
+        numbers = [c.mean_sd if main else c.words(c.mean) for c, main in zip(shown, is_main, strict=True)]
+        tested_on = [_tested_on(row, column)] if len(header) > 2 else []
+        table.add_row(*map(Text, [row.label, *tested_on, one.seeds, *numbers]))
     _print(table)
-    print("in percent: mean ± standard deviation over the seeds")
+    shares = [metric.label for metric in metrics if metric.percent]
+    all_of_them = len(shares) == len(metrics)
+    unit = "in percent" if all_of_them else " ".join([", ".join(shares), "in percent"]) if shares else ""
+    print(": ".join(filter(None, [unit, "mean ± standard deviation over the seeds"])))
 
 
-def _result_rows(points: Sequence[Point]) -> list[list[str]]:
-    """The header, and a row for each label and column in the order of first appearance.
-
-    Of the metrics those that any point has; what was tested on only if that is said of any.
-    """
-    metrics = [name for name in _METRICS if any(name in (point.metrics or {}) for point in points)]
-    with_columns = any(point.column for point in points)
-    header = [
-        "method",
-        *(["tested on"] if with_columns else []),
-        "seeds",
-        *(_METRICS[name] for name in metrics),
-    ]
-    rows = [header]
-    for label, column in dict.fromkeys((point.label, point.column) for point in points):
-        runs = [point.metrics for point in points if (point.label, point.column) == (label, column)]
-        rows.append([label, *([column] if with_columns else []), *_result_cells(runs, metrics)])
-    return rows
+def _tested_on(row: Row, column: Column) -> str:
+    """The label of the column; with the videos that take the place of its data set, in a rehearsal."""
+    names = dict.fromkeys(run.test.spec.recipe.data_name for run in runs_of(row, column))
+    others = [name for name in names if name.lower() != column.label.lower()]
+    return f"{column.label}: {', '.join(others)}" if column.label and others else column.label
 
 
-def _result_cells(runs: Sequence[dict[str, float] | None], metrics: Sequence[str]) -> list[str]:
-    """How many runs there are, and their mean for each metric."""
-    done = [run for run in runs if run is not None]
-    cells = [str(len(runs)) if len(done) == len(runs) else f"{len(done)} of {len(runs)}"]
-    for name in metrics:
-        values = [100 * run[name] for run in done if name in run]
-        cells.append(_mean_sd(values) if name in _WITH_DEVIATION else _mean(values))
-    return cells
-
-
-def _mean(values: Sequence[float]) -> str:
-    return f"{mean(values):.1f}" if values else NONE
-
-
-def _mean_sd(values: Sequence[float]) -> str:
-    if not values:
-        return NONE
-    return f"{_mean(values)} ± {f'{stdev(values):.1f}' if len(values) > 1 else NONE}"
+def _named(spec: StageSpec) -> tuple[str, str, Text]:
+    return spec.name, spec.key, Text(spec.recipe.words)
 
 
 def _table(*header: str, numeric: Sequence[str] = ("files", "clips", "time")) -> Table:
@@ -227,10 +165,6 @@ def _state(state: str) -> Text:
 
 def _counts(statuses: Iterable[str]) -> str:
     return ", ".join(f"{number} {status}" for status, number in Counter(statuses).items())
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _print(table: Table) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from vssl.errors import as_typed
@@ -16,28 +16,36 @@ MOST = 3
 NOT_A_VALUE = ("data.fingerprint", "data.num_videos")
 
 
-def values(spec: StageSpec, with_parents: bool = True) -> dict[str, Any]:
+def values(spec: StageSpec, ignored: Collection[str] = NOT_A_VALUE) -> dict[str, Any]:
     """All values behind a stage, by path; those of the stages before it with their names in front."""
     found: dict[str, Any] = {}
-    for one in spec.chain if with_parents else [spec]:
+    for one in spec.chain:
         own = leaves(one.recipe.to_plain())
         before = "" if one is spec else f"{one.name}."
-        found |= {f"{before}{_path(path)}": value for path, value in own if path not in NOT_A_VALUE}
+        found |= {f"{before}{_path(path)}": value for path, value in own if path not in ignored}
     return found
 
 
 def differences(specs: Sequence[StageSpec]) -> list[list[str]]:
     """For each stage the values, as `path=value`, in which it differs from others of the same words."""
-    flat = {spec: values(spec) for spec in specs}
-    alike: dict[tuple[str, str], list[StageSpec]] = defaultdict(list)
-    for spec in specs:
-        alike[spec.name, spec.recipe.words].append(spec)
-    return [_differing(flat[spec], [flat[s] for s in alike[spec.name, spec.recipe.words]]) for spec in specs]
+    words = [(spec.name, spec.recipe.words) for spec in specs]
+    return differing([values(spec) for spec in specs], words)
 
 
-def _differing(own: Mapping[str, Any], all_of_them: Sequence[Mapping[str, Any]]) -> list[str]:
-    paths = [p for p in own if any(p not in other or other[p] != own[p] for other in all_of_them)]
-    return [f"{short(path, paths)}={as_typed(own[path])}" for path in paths]
+def differing(found: Sequence[Mapping[str, Any]], groups: Sequence[Hashable]) -> list[list[str]]:
+    """For each mapping the values, as `path=value`, in which it differs from others of its group."""
+    alike = defaultdict(list)
+    for own, group in zip(found, groups, strict=True):
+        alike[group].append({(path, repr(value)) for path, value in own.items()})
+    shared = {group: set.intersection(*members) for group, members in alike.items()}
+    return [
+        _typed({path: value for path, value in own.items() if (path, repr(value)) not in shared[group]})
+        for own, group in zip(found, groups, strict=True)
+    ]
+
+
+def _typed(found: Mapping[str, Any]) -> list[str]:
+    return [f"{short(path, found)}={as_typed(value)}" for path, value in found.items()]
 
 
 def short(path: str, paths: Iterable[str]) -> str:

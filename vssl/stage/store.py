@@ -20,6 +20,7 @@ from vssl.errors import VsslError
 from vssl.files import remove_leftovers, write_atomically
 from vssl.result import StageResult
 from vssl.stage.spec import StageSpec
+from vssl.tracking.metrics import read
 
 FORMAT = 2
 """Version of the layout of the folders."""
@@ -30,7 +31,7 @@ Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @dataclass(frozen=True)
 class StoredStage:
-    """A stage of which nothing is known but its folder."""
+    """A stage and what its folder holds; read when it is asked for, once."""
 
     spec: StageSpec
     folder: Path
@@ -39,6 +40,11 @@ class StoredStage:
     def result(self) -> StageResult | None:
         """What it came to; None if it is not finished."""
         return read_result(self.folder)
+
+    @cached_property
+    def lines(self) -> list[dict[str, float]]:
+        """The lines of metrics that it has logged; see `vssl.tracking.metrics.read`."""
+        return read(self.folder)
 
     @property
     def finished(self) -> StageResult:
@@ -62,6 +68,10 @@ class StageStore:
     def folder(self, spec: StageSpec) -> Path:
         """The stage's folder, whether it exists yet or not."""
         return self.root / spec.name / spec.key
+
+    def stage(self, spec: StageSpec) -> StoredStage:
+        """The stage with its folder, whether that exists yet or not."""
+        return StoredStage(spec, self.folder(spec))
 
     def key(self, start: str | None, others: Iterable[str] = ()) -> str:
         """The only key that begins with `start`, among those of all folders and `others`.

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -30,12 +30,17 @@ class Launch:
 
 @dataclass(frozen=True)
 class StageFolder:
-    """A stage as a tracker sees it: its name and key, its folder, and tags such as commit, host, version."""
+    """A stage as a tracker sees it: its name and key, its folder, and tags such as commit, host, version.
+
+    params: values of the recipe by dotted path. metrics: of the result; none before the stage is finished.
+    """
 
     name: str
     key: str
     folder: Path
     tags: Mapping[str, str]
+    params: Mapping[str, object] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 class Tracker(Protocol):

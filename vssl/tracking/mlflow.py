@@ -11,11 +11,11 @@ import re
 import shlex
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 
 from vssl.errors import VsslError
@@ -126,7 +126,7 @@ class MLflowTracker:
         record = _known(client, stage) or self._create(client, experiment_id, stage)
         self._link(client, experiment_id, stage, record.run_id)
         if record.status == "new":
-            _mirror_recipe(client, stage, record)
+            _mirror_params(client, stage, record)
         record = _mirror_metrics(client, stage, record)
         if status != "running":
             _mirror_result(client, stage, record)
@@ -328,13 +328,11 @@ def _save(stage: StageFolder, record: _Record) -> None:
     write_atomically(stage.folder / "tracking.json", json.dumps(asdict(record), indent=1))
 
 
-def _mirror_recipe(client: MlflowClient, stage: StageFolder, record: _Record) -> None:
+def _mirror_params(client: MlflowClient, stage: StageFolder, record: _Record) -> None:
     """Log the recipe as parameters; only once, as MLflow refuses another value later."""
-    import yaml
     from mlflow.entities import Param
 
-    recipe = yaml.safe_load((stage.folder / "recipe.yaml").read_text())
-    params = [Param(_legal(name), str(value)[:_MAX_TEXT]) for name, value in _flatten(recipe)]
+    params = [Param(_legal(name), str(value)[:_MAX_TEXT]) for name, value in stage.params.items()]
     client.log_batch(record.run_id, params=params)
 
 
@@ -364,13 +362,10 @@ def _not_mirrored(lines: Sequence[dict[str, float]], record: _Record) -> Sequenc
 
 
 def _mirror_result(client: MlflowClient, stage: StageFolder, record: _Record) -> None:
-    """Log the scalars of the stage's result at its last step."""
-    path = stage.folder / "result.json"
-    if path.exists():
-        result = json.loads(path.read_text()).get("metrics", {})
-        scalars = {name: value for name, value in result.items() if type(value) in (int, float)}
-        written = _milliseconds(path)
-        metrics = [_metric(name, value, written, int(record.step)) for name, value in scalars.items()]
+    """Log the metrics of the stage's result at its last step."""
+    if stage.metrics:
+        written = _milliseconds(stage.folder / "result.json")
+        metrics = [_metric(name, value, written, int(record.step)) for name, value in stage.metrics.items()]
         client.log_batch(record.run_id, metrics=metrics)
 
 
@@ -398,15 +393,6 @@ def _metric(name: str, value: float, time_ms: int, step: int) -> Metric:
     from mlflow.entities import Metric
 
     return Metric(_legal(name), value, time_ms, step)
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the leaves of nested mappings with dotted names."""
-    for name, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _legal(name: str) -> str:

@@ -1,0 +1,122 @@
+"""From the stages of a store to a report. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from vssl.dispatch.states import State, states
+from vssl.errors import VsslError
+from vssl.pipeline import Point, merge
+from vssl.report.model import Column, Curves, Report, Row, Run
+from vssl.result import Metric
+from vssl.stage.compared import differing, values
+from vssl.stage.spec import StageSpec, class_name, leaves
+from vssl.stage.store import StageStore
+
+Chain = Sequence[StageSpec]
+
+UNKNOWN = Metric("", "result")
+"""Of tests while nobody knows what they will report."""
+
+
+def of_points(points: Sequence[Point], sweep: Mapping[str, Any], found: Iterable[State]) -> Report:
+    """The report of a sweep file's points, or of points that have no file; `found`: their stages."""
+    of_spec = {state.spec: state for state in found}
+    chains = [[of_spec[spec] for spec in point.chain] for point in points]
+    columns = _columns(
+        [point.column for point in points], [chain[-1] for chain in chains], sweep.get("metric")
+    )
+    entries = {entry["label"]: entry for entry in sweep.get("rows") or []}
+    column_entries = {entry["label"]: entry for entry in sweep.get("columns") or []}
+    runs: dict[str, dict[object, Run]] = {}
+    for point, chain, column in zip(points, chains, columns, strict=True):
+        expected = _data_sets(sweep, entries.get(point.label, {}), column_entries.get(point.column, {}))
+        runs.setdefault(point.label, {})[point.column, chain[-1].spec] = Run(column, chain, expected)
+    name = sweep.get("name", "sweep")
+    return Report(
+        name=name,
+        title=sweep.get("title", name),
+        source=sweep.get("source", ""),
+        columns=list(dict.fromkeys(columns)),
+        rows=[
+            _row(label, list(of_label.values()), entries.get(label, {})) for label, of_label in runs.items()
+        ],
+        x_label=sweep.get("x_label", ""),
+        curves=Curves(**sweep["curves"]) if sweep.get("curves") else None,
+    )
+
+
+def all_finished(store: StageStore) -> Report:
+    """A report of every finished test in the store; rows are chains that differ in more than the seed."""
+    chains = [stage.spec.chain for stage in store.finished("test")]
+    if not chains:
+        raise VsslError(
+            f"{store.root}: no stage 'test' is done here; run something first, or give outputs=DIR"
+        )
+    of_spec = {state.spec: state for state in states(merge(chains), store, None)}
+    columns = _columns(_data_labels(chains), [of_spec[chain[-1]] for chain in chains])
+    runs: dict[str, list[Run]] = {}
+    for chain, label, column in zip(chains, labels(chains), columns, strict=True):
+        runs.setdefault(label, []).append(Run(column, [of_spec[spec] for spec in chain]))
+    rows = [Row(label, sorted(found, key=lambda run: run.seed)) for label, found in sorted(runs.items())]
+    return Report("all", "All finished tests", "", list(dict.fromkeys(columns)), rows)
+
+
+def labels(chains: Sequence[Chain]) -> list[str]:
+    """What each chain is, in words: its tasks and its backbone, and the values in which it differs from
+    others that have the same words; the seed and the data of the test apart."""
+    words = [_words(chain) for chain in chains]
+    found = differing([_values(chain) for chain in chains], words)
+    return [", ".join([word, *differs]) for word, differs in zip(words, found, strict=True)]
+
+
+def _words(chain: Chain) -> str:
+    tasks = dict.fromkeys(class_name(spec.recipe.task) for spec in chain)
+    return f"{' + '.join(tasks)}, {class_name(chain[-1].recipe.backbone)}"
+
+
+def _values(chain: Chain) -> dict[str, Any]:
+    """All values of a chain but the seed and the data of the test."""
+    found = values(chain[-1], ignored=["seed"])
+    return {path: value for path, value in found.items() if not path.startswith("data.")}
+
+
+def _data_labels(chains: Sequence[Chain]) -> list[str]:
+    """Names of the data sets of tests, and the values in which those of one name differ."""
+    recipes = [chain[-1].recipe for chain in chains]
+    names = [recipe.data_name for recipe in recipes]
+    found = differing([dict(leaves({**recipe.data, "num_videos": 0})) for recipe in recipes], names)
+    return [", ".join([name, *differs]) for name, differs in zip(names, found, strict=True)]
+
+
+def _columns(labels: Sequence[str], tests: Sequence[State], wanted: str | None = None) -> list[Column]:
+    """The column of each test: that of its headline, or of the metric that is wanted.
+
+    A test without a result goes where others of its task are.
+    """
+    tasks = [class_name(test.spec.recipe.task) for test in tests]
+    if wanted:
+        known = {metric.name: metric for test in tests if test.result for metric in test.result.declared}
+        metrics = [known.get(wanted, Metric(wanted, wanted.replace("_", " ")))] * len(tests)
+    else:
+        own = [test.result.headline if test.result else None for test in tests]
+        of_task = {task: metric for task, metric in zip(tasks, own, strict=True) if metric}
+        metrics = [metric or of_task.get(task, UNKNOWN) for task, metric in zip(tasks, own, strict=True)]
+    pairs = set(zip(labels, metrics, strict=True))
+    shared = {label for label in labels if sum(label == other for other, _ in pairs) > 1}
+    return [
+        Column(label, metric, metric.label if label in shared else "")
+        for label, metric in zip(labels, metrics, strict=True)
+    ]
+
+
+def _row(label: str, runs: Sequence[Run], entry: Mapping[str, Any]) -> Row:
+    return Row(label, runs, entry.get("published") or {}, entry.get("series") or "", entry.get("x"))
+
+
+def _data_sets(*entries: Mapping[str, Any]) -> dict[str, str]:
+    """Which `source` and `downstream` the overrides of a sweep, a row and a column choose."""
+    overrides = [str(line) for entry in entries for line in entry.get("overrides") or []]
+    chosen = dict(line.partition("=")[::2] for line in overrides)
+    return {group: chosen[group] for group in ("source", "downstream") if group in chosen}

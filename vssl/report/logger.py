@@ -1,0 +1,109 @@
+"""Keeps the record of a stage while it runs: metrics, tracker, progress, pictures."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+
+from vssl.files import write_atomically
+from vssl.report.curves import draw_curves
+from vssl.report.neighbours import draw_neighbours
+from vssl.report.preview import draw_preview
+from vssl.report.progress import Progress
+from vssl.stage.callback import NeighbourSheet, Preview, Status
+from vssl.stage.spec import StageSpec, leaves
+from vssl.stage.store import StageStore, StoredStage
+from vssl.tracking.metrics import MetricsLog, StageFolder, Tracker
+from vssl.tracking.metrics import Status as Tracked
+
+MIRROR_EVERY_S = 10.0
+NOTE_EVERY_S = 5.0
+
+
+class StageLogger:
+    """Callback of one stage: writes `metrics.jsonl`, mirrors it to the tracker, shows progress, draws.
+
+    `progress.json` says how far the stage is: the last `step` with metrics, clips `done` of `total`, clips
+    per second (`rate`), and the `time` of that. `tags`: of the process that runs it.
+    """
+
+    def __init__(self, spec: StageSpec, store: StageStore, tracker: Tracker, tags: Mapping[str, str]) -> None:
+        self.spec, self.store, self.tracker, self.tags = spec, store, tracker, tags
+        self.folder = store.folder(spec)
+        self.progress = Progress(str(spec), 0)
+        self.mirrored = self.noted = time.monotonic()
+        self.step: int | None = None
+
+    def begin(self, step: int, share: float, clips: int) -> None:
+        """Open the metrics file, dropping what a killed run logged past its last checkpoint."""
+        self.metrics = MetricsLog(self.folder, resume_step=step)
+        self.progress.total = clips
+        self.progress.start(round(share * clips))
+        self.step = step
+        self._note()
+        self._mirror("running")
+
+    def advance(self, clips: int, **shown: float) -> None:
+        """Move the progress bar."""
+        self.progress.advance(clips, **shown)
+        if time.monotonic() - self.noted > NOTE_EVERY_S:
+            self._note()
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Append a line of metrics; pass it on to the tracker every few seconds."""
+        self.metrics.log(metrics, step)
+        self.step = step
+        if time.monotonic() - self.mirrored > MIRROR_EVERY_S:
+            self._mirror("running")
+
+    def show(self, what: Preview | NeighbourSheet) -> None:
+        """Draw it into the stage's folder."""
+        if isinstance(what, Preview):
+            write_atomically(self.folder / "preview.png", draw_preview(what))
+        else:
+            write_atomically(self.folder / "retrieval.png", draw_neighbours(what))
+
+    def close(self, status: Status) -> None:
+        """End the bar; then, unless interrupted, draw the curves and hand everything to the tracker."""
+        self.progress.close()
+        if status == "interrupted":
+            if self.step is not None:
+                self._note()
+            return
+        stage = self.store.stage(self.spec)
+        if stage.result and len(stage.lines) > 1:
+            with suppress(OSError):  # a full disk must not turn a finished stage into a failed one
+                path = self.folder / "curves.png"
+                draw_curves(stage.lines, str(self.spec), stage.result.references, path)
+        self._mirror(status)
+
+    def _mirror(self, status: Tracked) -> None:
+        self.tracker.mirror(tracked(self.store.stage(self.spec), self.tags), status)
+        self.mirrored = time.monotonic()
+
+    def _note(self) -> None:
+        bar = self.progress
+        clips = {"done": bar.done, "total": bar.total, "rate": bar.rate}
+        with suppress(OSError):  # for the eye only
+            write_atomically(
+                self.folder / "progress.json",
+                json.dumps({"step": self.step, **clips, "time": time.time()}),
+            )
+        self.noted = time.monotonic()
+
+
+def tracked(stage: StoredStage, tags: Mapping[str, str]) -> StageFolder:
+    """The stage as a tracker sees it. Where a finished one ran is known from its result, else from `tags`."""
+    spec, result = stage.spec, stage.result
+    origin = result.provenance if result else tags
+    known = {name: str(origin[name]) for name in ("git_commit", "host") if name in origin}
+    return StageFolder(
+        name=spec.name,
+        key=spec.key,
+        folder=stage.folder,
+        tags={**known, "what": spec.recipe.words},
+        params=dict(leaves(spec.to_plain())),
+        metrics=result.metrics if result else {},
+    )
