@@ -4,16 +4,33 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from omegaconf import OmegaConf
 
+from vssl.dispatch.states import State
 from vssl.files import write_atomically
 from vssl.pipeline import Point
-from vssl.stage.spec import StageSpec
-from vssl.stage.store import StageStore
+from vssl.result import Cost, Metric, StageResult
+from vssl.stage.kind import AUXILIARY, CLASSIFIER, FEATURES, PRETEXT, TEST
+from vssl.stage.spec import Recipe, StageSpec
+from vssl.stage.store import StageStore, StoredStage
 
 HOUR = 3600.0
+KINDS = {
+    "auxiliary": AUXILIARY,
+    "pretext": PRETEXT,
+    "finetune": CLASSIFIER,
+    "gallery": FEATURES,
+    "test": TEST,
+}
+COST = Cost(seconds=HOUR, gpus=2, clips=1000, peak_memory_bytes=2**30, energy_joules=3.6e6)
+"""Of every stage, unless told otherwise: an hour on two GPUs."""
+
+VIDEO_TOP1 = Metric("video_top1", "video top-1", headline=True)
+DECLARED = [VIDEO_TOP1, Metric("clip_top1", "clip top-1"), Metric("chance", "chance")]
 
 
 def videos(name, subset="train", num_videos=1000):
@@ -25,15 +42,16 @@ def videos(name, subset="train", num_videos=1000):
 
 def stage(name, task, data, seed, parent=None, epochs=20, **values):
     """A stage of task `task` on R3D; `values` are the task's own."""
-    recipe = {
-        "task": {"_target_": f"a.{task}", **values},
-        "backbone": {"_target_": "a.R3D"},
-        "data": data,
-        "seed": seed,
-    }
-    if name != "test":
-        recipe["training"] = {"epochs": epochs, "batch_size": 30, "schedule": {"every_epochs": 6}}
-    return StageSpec(name, recipe, parent)
+    training = {"epochs": epochs, "batch_size": 30, "schedule": {"every_epochs": 6}}
+    recipe = Recipe(
+        task={"_target_": f"a.{task}", **values},
+        backbone={"_target_": "a.R3D"},
+        data=data,
+        seed=seed,
+        revision=1,
+        training=training if KINDS[name].trains else None,
+    )
+    return StageSpec(name, KINDS[name], recipe, parent)
 
 
 def chain(segments, seed, source="kinetics100", target="ucf101", epochs=20):
@@ -43,25 +61,31 @@ def chain(segments, seed, source="kinetics100", target="ucf101", epochs=20):
     return [pretext, finetune, stage("test", "Classification", videos(target, "test", 3783), seed, finetune)]
 
 
-def finish(store, spec, metrics=None, lines=(), device="cuda", **cost):
-    """Write the folder of a stage that is done; an hour on two GPUs unless told; "unknown" is left out."""
-    cost = {
-        "seconds": HOUR,
-        "gpus": 2,
-        "clips": 1000,
-        "peak_memory_bytes": 2**30,
-        "energy_joules": 3.6e6,
-        **cost,
-    }
-    known = {name: value for name, value in cost.items() if value != "unknown"}
-    protocol = {"backbone_parameters": 1234567, "trained": "backbone and heads", "clips_per_video": 10}
-    provenance = {"git_commit": "0123456789abcdef", "vssl": "0.1.0", "device": device}
+def result(metrics=None, declared=DECLARED, device="cuda", references=None, **cost):
+    """What a stage came to; it declares those of the metrics that it has."""
+    return StageResult(
+        metrics=metrics or {},
+        protocol={"backbone_parameters": 1234567, "trained": "backbone and heads", "clips_per_video": 10},
+        cost=replace(COST, **cost),
+        provenance={"git_commit": "0123456789abcdef", "vssl": "0.1.0", "device": device, "host": "node1"},
+        declared=[metric for metric in declared if metric.name in (metrics or {})],
+        references=references or {},
+    )
+
+
+def finish(store, spec, metrics=None, lines=(), **parts):
+    """Write the folder of a stage that is done, with the `parts` of its result."""
     with store.claim(spec):
-        write_atomically(
-            store.folder(spec) / "metrics.jsonl", "".join(json.dumps(one) + "\n" for one in lines)
-        )
-        result = {"metrics": metrics or {}, "protocol": protocol, "cost": known, "provenance": provenance}
-        store.finish(spec, result)
+        written = "".join(json.dumps(one) + "\n" for one in lines)
+        write_atomically(store.folder(spec) / "metrics.jsonl", written)
+        store.finish(spec, result(metrics, **parts))
+
+
+def state(spec, done=None, status=None, detail="", lines=()):
+    """How a stage stands that has no folder; `done`: its result."""
+    stage = StoredStage(spec, Path("nowhere"))
+    vars(stage).update(result=done, lines=list(lines))  # in place of reading them
+    return State(stage, status or ("done" if done else "to do"), detail=detail)
 
 
 def finish_chain(store, specs, top1, **cost):

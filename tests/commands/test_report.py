@@ -11,7 +11,12 @@ from PIL import Image
 
 import fake_store
 from vssl.commands import report
+from vssl.dispatch.states import states
 from vssl.errors import VsslError
+from vssl.pipeline import merge
+from vssl.report.collect import of_points
+from vssl.report.table import result_table, status_table
+from vssl.result import Metric
 
 TWO = r"2 \<i>segments\</i> \| \$x\_2\$"
 
@@ -64,6 +69,7 @@ def test_markdown(made):
         golden(f"""
         ### 1 segment
 
+        - UCF101 other metrics: clip top-1 39.5 ± 2.8 %, chance 1.0 ± 0.0 %
         - backbone: R3D, 1,234,567 parameters
         - pretext: VSPP on kinetics100 train, 1,000 videos, epochs 20, batch 30
         - finetune: Classification on ucf101 train, 9,537 videos, epochs 25, batch 30
@@ -147,6 +153,46 @@ def test_two_points_in_one_place_are_an_error(tmp_path):
     with pytest.raises(VsslError, match="both called 'VSPP'"):
         report.execute(points, fake_store.config(tmp_path))
     report.execute(points[:1] * 2, fake_store.config(tmp_path))  # the same point twice is one
+
+
+def test_any_metric_that_a_protocol_declares_appears_everywhere(tmp_path, capsys):
+    store = fake_store.store_in(tmp_path)
+    rank = Metric("rank", "mean rank", percent=False, larger_is_better=False)
+    declared = [Metric("mAP", "mAP", headline=True), rank]
+    points = [fake_store.point(f"{z} segments", 0, fake_store.chain(z, 0)) for z in (1, 2)]
+    for point, values in zip(points, ((0.25, 3.5), (0.5, 12.25)), strict=True):
+        metrics = dict(zip(("mAP", "rank"), values, strict=True))
+        for spec in point.chain:
+            fake_store.finish(store, spec, metrics if spec.name == "test" else {}, declared=declared)
+    found = states(merge(point.chain for point in points), store, None)
+
+    result_table(of_points(points, {}, found))
+    assert capsys.readouterr().out == "\n" + golden("""
+        method       seeds    mAP   mean rank
+        ─────────────────────────────────────
+        1 segments       1   25.0         3.5
+        2 segments       1   50.0        12.2
+        mAP in percent: mean ± standard deviation over the seeds
+        """)
+    status_table(found)
+    assert "mAP 50.0 %" in capsys.readouterr().out
+
+    config = fake_store.config(tmp_path, {"name": "any"})
+    report.execute(points, config)
+    assert "Best mAP: 2 segments, 50.0 % (1 seed; ucf101 test)." in capsys.readouterr().out
+    text = (written(config, "any") / "table.md").read_text()
+    assert "| method | mAP | seeds |" in text
+    assert "- other metrics: mean rank 3.5\n" in text
+    html = (written(config, "any") / "index.html").read_text()
+    assert '<th scope="col">mAP</th>' in html
+    assert "<dd>mean rank 3.5</dd>" in html
+    with open(written(config, "any") / "table.csv") as file:
+        first, _ = csv.DictReader(file)
+    assert (first["mAP mean"], first["rank mean"]) == ("25", "3.5")
+
+    config = fake_store.config(tmp_path, {"name": "ranks", "metric": "rank"})
+    report.execute(points, config)
+    assert "Best mean rank: 1 segments, 3.5 (1 seed; ucf101 test)." in capsys.readouterr().out
 
 
 def test_needs_neither_torch_nor_mlflow():

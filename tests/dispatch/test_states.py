@@ -1,16 +1,19 @@
 import json
+import os
 import subprocess
 import sys
 import time
 
 import pytest
 
+import fake_store
 from conftest import ROOT
 from vssl.dispatch.cluster import Job
 from vssl.dispatch.records import JobRecords, Record
-from vssl.dispatch.states import eta, gpu_hours, share, states
-from vssl.stage.spec import StageSpec
+from vssl.dispatch.states import eta, share, states
 from vssl.stage.store import StageStore
+
+PATH = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
 
 
 class FakeCluster:
@@ -23,8 +26,7 @@ class FakeCluster:
         return self.queue
 
 
-PARENT = StageSpec("pretext", {"number": 1})
-CHILD = StageSpec("finetune", {"number": 1}, PARENT)
+PARENT, CHILD, TEST = fake_store.chain(1, 0)
 
 
 @pytest.fixture
@@ -42,12 +44,6 @@ def cluster():
     return FakeCluster()
 
 
-def finish(store, spec, gpus=0, seconds=1.0):
-    store.folder(spec).mkdir(parents=True, exist_ok=True)
-    result = {"metrics": {}, "cost": {"seconds": seconds, "gpus": gpus}}
-    return store.finish(spec, result)
-
-
 def submitted(records, cluster, spec, job, state=None, reason="None", node="", restarts=0):
     records.write(spec.key, Record(job))
     if state:
@@ -59,7 +55,7 @@ def only(spec, store, cluster):
 
 
 def test_without_jobs_slurm_is_not_asked(store, cluster):
-    finish(store, PARENT)
+    fake_store.finish(store, PARENT)
     assert [state.status for state in states([PARENT, CHILD], store, cluster)] == ["done", "to do"]
     assert cluster.asked == 0
 
@@ -76,15 +72,15 @@ def test_a_running_stage_tells_how_far_it_is_and_where(store, records, cluster):
     submitted(records, cluster, PARENT, "7_0", "RUNNING", node="node3")
     code = """
 import sys, time
-from vssl.stage.spec import StageSpec
+import fake_store
 from vssl.stage.store import StageStore
 from pathlib import Path
-with StageStore(Path(sys.argv[1])).claim(StageSpec("pretext", {"number": 1})) as mine:
+with StageStore(Path(sys.argv[1])).claim(fake_store.chain(1, 0)[0]) as mine:
     print(mine, flush=True)
     time.sleep(60)
 """
     owner = subprocess.Popen(
-        [sys.executable, "-c", code, str(store.root.parent)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, str(store.root.parent)], env=PATH, stdout=subprocess.PIPE, text=True
     )
     try:
         assert owner.stdout.readline() == "True\n"
@@ -183,9 +179,18 @@ def test_a_killed_process_leaves_a_stale_stage(store, cluster):
     assert found.detail == "step 30, left by process 12 on here; the same command continues"
 
 
-def test_gpu_hours_count_only_gpus(store):
-    assert gpu_hours(finish(store, PARENT, gpus=2, seconds=7200.0)) == 4.0
-    assert gpu_hours(finish(store, PARENT, gpus=0, seconds=7200.0)) == 0.0
+def test_gpu_hours_are_the_stages_own(store, cluster):
+    fake_store.finish(store, PARENT, gpus=2, seconds=7200.0)
+    assert only(PARENT, store, cluster).gpu_hours == 4.0
+    fake_store.finish(store, PARENT, gpus=2, seconds=7200.0, inherited_seconds=3600.0)
+    assert only(PARENT, store, cluster).gpu_hours == 2.0
+    fake_store.finish(store, PARENT, gpus=0, seconds=7200.0)
+    assert only(PARENT, store, cluster).gpu_hours == 0.0
+
+
+def test_a_finished_test_tells_its_headline(store, cluster):
+    fake_store.finish_chain(store, TEST.chain, 0.5)
+    assert [state.detail for state in states(TEST.chain, store, cluster)] == ["", "", "video top-1 50.0 %"]
 
 
 def test_a_thousand_stages_are_read_without_torch(tmp_path):
@@ -195,7 +200,7 @@ import sys
 from pathlib import Path
 from vssl.dispatch.records import JobRecords, Record
 from vssl.dispatch.states import states
-from vssl.stage.spec import StageSpec
+import fake_store
 from vssl.stage.store import StageStore
 import vssl.commands.status
 class Queue:
@@ -204,13 +209,13 @@ class Queue:
         self.calls += 1
         return {}
 store, queue = StageStore(Path(sys.argv[1])), Queue()
-forest = [StageSpec("pretext", {"number": i}) for i in range(1000)]
+forest = [fake_store.chain(i, 0)[0] for i in range(1000)]
 for spec in forest:
     JobRecords(store.root.parent).write(spec.key, Record("1_0"))
 found = states(forest, store, queue)
 print(len(found), queue.calls, sorted({"torch", "mlflow"} & set(sys.modules)))
 """
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, str(tmp_path)], env=PATH, capture_output=True, text=True, check=True
     )
     assert done.stdout == "1000 1 []\n"

@@ -1,15 +1,23 @@
 """From a planted store to what is reported of it."""
 
-import numpy as np
 import pytest
 
 import fake_store
+from fake_store import VIDEO_TOP1
+from vssl.dispatch.states import states
 from vssl.errors import VsslError
-from vssl.stage.collect import Collector, all_finished, labels, other_data
+from vssl.pipeline import merge
+from vssl.report.collect import UNKNOWN, all_finished, labels, of_points
+from vssl.report.facts import other_data
+from vssl.report.model import Column, cell
+from vssl.result import Metric
 
 
-def collected(store, chain, expected=()):
-    return Collector(store, {}).run(chain, "", dict(expected))
+def collected(store, chain):
+    """The run of a single point."""
+    report = of_points([fake_store.point("a", 0, chain)], {}, states(chain, store, None))
+    [run] = report.runs
+    return run
 
 
 def test_a_run_that_is_done(tmp_path):
@@ -17,51 +25,43 @@ def test_a_run_that_is_done(tmp_path):
     fake_store.finish_chain(store, chain, 0.75)
     run = collected(store, chain)
     assert run.metrics == {"video_top1": 0.75, "clip_top1": 0.625, "chance": 0.01}
+    assert run.column == Column("", VIDEO_TOP1)
     assert (run.seed, run.data, run.waits_for) == (3, "ucf101 test", None)
-    assert [stage.key for stage in run.stages] == [spec.key for spec in chain]
-    assert [len(stage.lines) for stage in run.stages] == [20, 25, 0]
-    assert "segments: 4" in run.stages[0].recipe
+    assert [stage.spec for stage in run.stages] == chain
+    assert [len(stage.stage.lines) for stage in run.stages] == [20, 25, 0]
     assert run.facts["backbone"] == "R3D, 1,234,567 parameters"
     assert run.facts["pretext"] == "VSPP on kinetics100 train, 1,000 videos, epochs 20, batch 30"
     assert run.facts["code"] == "vssl 0.1.0, commit 0123456789ab"
 
 
 def test_a_run_that_is_not_done_says_what_its_recipes_say(tmp_path):
-    chain = fake_store.chain(4, seed=0)
-    run = Collector(fake_store.store_in(tmp_path), {chain[1].key: ("failed", "no space")}).run(chain, "", {})
-    assert run.metrics is None
-    assert [(stage.state, stage.detail) for stage in run.stages] == [
-        ("to do", ""),
-        ("failed", "no space"),
-        ("to do", ""),
-    ]
-    assert run.facts["backbone"] == "R3D"
-    assert run.stages[0].cost is None
-
-
-def test_a_cpu_has_no_gpu_even_if_an_old_result_does_not_say_so(tmp_path):
     store, chain = fake_store.store_in(tmp_path), fake_store.chain(4, seed=0)
-    for device, gpus in (("cuda", None), ("cpu", 0)):
-        fake_store.finish(store, chain[0], device=device, gpus="unknown", energy_joules="unknown")
-        cost = collected(store, chain).stages[0].cost
-        assert (cost.gpus, cost.energy_joules) == (gpus, None)
-
-
-def test_confusion_is_a_share_of_each_true_class(tmp_path):
-    store, chain = fake_store.store_in(tmp_path), fake_store.chain(4, seed=0)
-    fake_store.finish_chain(store, chain, 0.5)
-    fake_store.predict(store, chain[2], [[0.7, 0.3, 0], [0, 0, 1], [0, 0, 0]], ["a", "b", "c"])
+    with store.claim(chain[0]):
+        pass
+    store.fail(chain[1], "no space")
     run = collected(store, chain)
-    np.testing.assert_allclose(run.confusion_NN, [[0.7, 0.3, 0], [0, 0, 1], [0, 0, 0]])
-    assert run.class_names == ["a", "b", "c"]
+    assert (run.metrics, run.column.metric) == ({}, UNKNOWN)
+    assert [stage.status for stage in run.stages] == ["stale", "failed", "to do"]
+    assert run.facts["backbone"] == "R3D"
 
 
-def test_a_sheet_of_neighbours_is_part_of_the_run(tmp_path):
-    store, chain = fake_store.store_in(tmp_path), fake_store.chain(4, seed=0)
-    fake_store.finish_chain(store, chain, 0.5)
-    assert collected(store, chain).sheet is None
-    (store.folder(chain[2]) / "retrieval.png").write_bytes(b"png")
-    assert collected(store, chain).sheet == b"png"
+def test_each_metric_has_a_column_and_a_test_that_is_not_done_goes_where_its_task_is(tmp_path):
+    store, recall = fake_store.store_in(tmp_path), Metric("recall_at_1", "recall at 1", headline=True)
+    first, second, retrieval = (fake_store.chain(4, seed) for seed in (0, 1, 2))
+    retrieval[-1] = fake_store.stage(
+        "test", "Retrieval", fake_store.videos("ucf101", "test"), 2, retrieval[1]
+    )
+    fake_store.finish_chain(store, first, 0.75)
+    fake_store.finish(store, retrieval[-1], {"recall_at_1": 0.25}, declared=[recall])
+    points = [fake_store.point("a", n, chain, "UCF") for n, chain in enumerate((first, second, retrieval))]
+    found = states(merge(point.chain for point in points), store, None)
+    report = of_points(points, {}, found)
+    assert [column.head for column in report.columns] == ["UCF video top-1", "UCF recall at 1"]
+    assert [column.name for column in report.columns] == ["UCF video top-1", "UCF recall at 1"]
+    [row] = report.rows
+    assert [cell(row, column).seeds for column in report.columns] == ["1 of 2", "1"]
+    [only] = of_points(points, {"metric": "clip_top1"}, found).columns
+    assert (only.head, only.name) == ("UCF clip top-1", "UCF")
 
 
 PUBLISHED = {"source": "kinetics100", "downstream": "ucf101"}
@@ -90,7 +90,7 @@ def test_all_finished_groups_seeds_and_tells_rows_apart(tmp_path):
     fake_store.finish(store, fake_store.chain(2, 0)[0])  # no test: no row
     report = all_finished(store)
     assert {column.label for column in report.columns} == {"ucf101", "hmdb51"}
-    found = {row.label: [(run.column, run.seed) for run in row.runs] for row in report.rows}
+    found = {row.label: [(run.column.label, run.seed) for run in row.runs] for row in report.rows}
     three, four, small = sorted(found)
     assert three.startswith("VSPP + Classification, R3D, segments=3")
     assert found[three] == [("ucf101", 0)]

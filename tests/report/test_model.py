@@ -1,125 +1,133 @@
 """What a report computes, against numbers worked out by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
-from vssl.report.model import (
-    Column,
-    Cost,
-    Report,
-    Row,
-    Run,
-    Stage,
-    cell,
-    efficiency,
-    hours,
-    missing,
-    total,
-)
+import fake_store
+from fake_store import COST, VIDEO_TOP1
+from vssl.report.model import Column, Report, Row, Run, cell, costs, efficiency, hours, missing
+from vssl.result import Metric
 
-UCF = Column("UCF101", "video_top1")
-GPU = Cost(seconds=3600, gpus=2, clips=100, memory_bytes=10, energy_joules=5)
+UCF = Column("UCF101", VIDEO_TOP1)
+CPU = replace(COST, gpus=0, energy_joules=None)
 
 
-def stage(key, cost=GPU, state="done"):
-    return Stage("pretext", key, state, "", "", cost)
+def stages(*names, seed=0, target="ucf101"):
+    """A chain of stages that are not done, tested on `target`."""
+    spec = None
+    for name in names:
+        data = fake_store.videos(target, "test" if name == "test" else "train")
+        spec = fake_store.stage(name, "Any", data, seed, spec)
+    return [fake_store.state(one) for one in spec.chain]
 
 
-def run(seed, top1, stages, other_data="", column="UCF101"):
-    metrics = None if top1 is None else {"video_top1": top1}
-    return Run(column, seed, stages, metrics, {"data": f"seed {seed % 2}"}, "ucf101 test", other_data)
+def run(seed, top1=None, column=UCF, target="ucf101", expected=(), **cost):
+    """A chain of two stages; done if it reached something."""
+    found = stages("finetune", "test", seed=seed, target=target)
+    if top1 is not None:
+        trained = fake_store.result(**cost)
+        tested = fake_store.result({"video_top1": top1}, **cost)
+        found = [fake_store.state(s.spec, done) for s, done in zip(found, (trained, tested), strict=True)]
+    return Run(column, found, dict(expected))
 
 
 def row(*runs, published=None):
     return Row("VSPP", runs, {} if published is None else {"UCF101": published})
 
 
+def report(*rows):
+    return Report("n", "t", "", [UCF], rows)
+
+
 # In percent 50, 52 and 57: mean 53, deviations -3, -1 and 4: variance (9 + 1 + 16) / 2 = 13.
-THREE = [run(seed, top1, [stage(f"{seed}")]) for seed, top1 in enumerate((0.50, 0.52, 0.57))]
+THREE = [run(seed, top1) for seed, top1 in enumerate((0.50, 0.52, 0.57))]
 
 
 def test_mean_and_sample_deviation_over_the_seeds():
-    one = cell(row(*THREE, run(3, None, [stage("3", None, "to do")]), published=55.5), UCF)
+    one = cell(row(*THREE, run(3), published=55.5), UCF)
     assert one.mean == pytest.approx(53)
     assert one.sd == pytest.approx(math.sqrt(13))
     assert one.difference == pytest.approx(-2.5)
     assert (len(one.values), one.asked) == (3, 4)
+    assert (one.mean_sd, one.seeds, one.signed(one.difference)) == ("53.0 ± 3.6", "3 of 4", "−2.5")  # noqa: RUF001
 
 
 def test_one_seed_has_no_deviation_and_none_has_nothing():
-    assert cell(row(THREE[0]), UCF).sd is None
-    empty = cell(row(run(0, None, [stage("0", None, "to do")]), published=55.5), UCF)
+    assert (cell(row(THREE[0]), UCF).sd, cell(row(THREE[0]), UCF).mean_sd) == (None, "50.0")
+    empty = cell(row(run(0), published=55.5), UCF)
     assert (empty.mean, empty.sd, empty.difference, empty.published) == (None, None, None, 55.5)
+    assert (empty.mean_sd, empty.seeds, empty.signed(None)) == ("–", "0 of 1", "–")  # noqa: RUF001
 
 
 def test_runs_of_other_columns_do_not_count():
-    other = run(0, 0.9, [stage("0")], column="HMDB51")
+    other = run(0, 0.9, column=Column("HMDB51", VIDEO_TOP1))
     assert cell(row(*THREE, other), UCF).mean == pytest.approx(53)
+    assert cell(row(*THREE), other.column).seeds == "–"  # noqa: RUF001
 
 
 def test_a_metric_that_was_not_measured_leaves_no_value_but_counts_as_asked():
-    one = cell(row(*THREE), Column("UCF101", "recall_at_1"))
+    one = cell(row(*THREE), UCF, Metric("recall_at_1", "recall at 1"))
     assert (one.values, one.asked) == ([], 3)
 
 
+def test_what_is_no_share_is_shown_as_it_is():
+    rank = Metric("video_top1", "rank", larger_is_better=False, percent=False)
+    one = cell(row(*THREE, published=0.6), UCF, rank)
+    assert (one.mean_sd, one.signed(one.difference)) == ("0.53 ± 0.0361", "−0.07")  # noqa: RUF001
+    column = Column("UCF101", rank)
+    assert efficiency(row(*(run(seed, 0.5, column) for seed in (0, 1))), column) is None
+
+
 def test_other_videos_have_no_difference_to_what_is_published():
-    one = cell(row(THREE[0], run(1, 0.6, [stage("1")], "synthetic videos in test"), published=55.5), UCF)
+    one = cell(row(THREE[0], run(1, 0.6, target="synthetic"), published=55.5), UCF)
     assert one.difference is None
-    assert one.other_data == "synthetic videos in test"
+    assert one.other_data == "synthetic videos"
 
 
 def test_the_report_says_so_only_of_rows_that_have_a_published_number():
-    made_up = run(0, 0.6, [stage("1")], "synthetic videos in test")
-    for published, words in ((55.5, "synthetic videos in test"), (None, "")):
-        assert Report("n", "t", "", [UCF], [row(made_up, published=published)]).rehearsal == words
+    other = run(0, 0.6, target="hmdb51", expected={"downstream": "ucf101"})
+    for published, words in ((55.5, "hmdb51 instead of ucf101"), (None, "")):
+        assert report(row(other, published=published)).rehearsal == words
 
 
 def test_a_stage_that_runs_share_costs_once():
-    shared, own = stage("shared"), [stage("a"), stage("b")]
-    both = row(run(0, 0.5, [shared, own[0]]), run(1, 0.5, [shared, own[1]]))
-    assert [one.key for one in both.stages] == ["shared", "a", "b"]
-    assert total(both.stages, lambda c: c.clips).value == 300
-    assert total(both.stages, lambda c: c.gpu_hours).value == 6
-    assert total(both.stages, lambda c: c.memory_bytes, highest=True).value == 10
+    shared = fake_store.state(fake_store.stage("pretext", "Any", {}, 0), fake_store.result())
+    both = row(*(Run(UCF, [shared, *one.stages]) for one in THREE[:2]))
+    assert [stage.spec.name for stage in both.stages] == ["pretext", *["finetune", "test"] * 2]
+    assert costs(both.stages) == [COST] * 5
 
 
-def test_unknown_parts_are_counted_and_stages_that_are_not_done_are_left_out():
-    stages = [stage("a"), stage("b", Cost(seconds=10, gpus=0)), stage("c", None, "running")]
-    energy = total(stages, lambda c: c.energy_joules)
-    assert (energy.value, energy.stages, energy.unknown) == (5, 2, 1)
-    assert Cost(seconds=10).gpu_hours is None
-    assert Cost(gpus=1).cpu_hours is None
+def test_stages_that_are_not_done_cost_nothing_and_inherited_time_is_left_out_where_it_is_asked():
+    inherited = run(0, 0.5, inherited_seconds=600.0).stages
+    assert [cost.seconds for cost in costs([*inherited, *run(1).stages], own=True)] == [3000.0] * 2
 
 
 @pytest.mark.parametrize(
     ("cost", "expected"),
     [
-        (GPU, (53 / 4, "GPU hour")),  # two stages of an hour on two GPUs
-        (Cost(seconds=1800, gpus=0), (53.0, "CPU hour")),
-        (Cost(seconds=1800), None),
+        (COST, (53 / 4, "GPU hour")),  # two stages of an hour on two GPUs
+        (replace(CPU, seconds=1800), (53.0, "CPU hour")),
     ],
 )
 def test_accuracy_per_hour_is_of_one_run_however_many_seeds(cost, expected):
-    runs = [
-        run(one.seed, one.metrics["video_top1"], [stage(f"{one.seed}a", cost), stage(f"{one.seed}b", cost)])
-        for one in THREE
-    ]
-    rate = efficiency(row(*runs), UCF)
-    assert rate == (expected and (pytest.approx(expected[0]), expected[1]))
+    runs = [run(one.seed, one.metrics["video_top1"], **vars(cost)) for one in THREE]
+    assert efficiency(row(*runs), UCF) == (pytest.approx(expected[0]), expected[1])
 
 
 def test_hours_of_gpus_and_of_cpus_are_not_mixed():
-    assert hours([run(0, 0.5, [stage("a")]), run(1, 0.5, [stage("b", Cost(seconds=9, gpus=0))])]) is None
-    tested_on_cpu = run(0, 0.5, [stage("a"), stage("b", Cost(seconds=9, gpus=0))])
-    assert hours([tested_on_cpu]) == (2.0, "GPU hour")
+    one, two = run(0, 0.5), run(1, 0.5, gpus=0)
+    assert hours([one, two]) is None
+    assert hours([Run(UCF, [one.stages[0], two.stages[1]])]) == (2.0, "GPU hour")
+    assert hours([one, run(2)]) is None
 
 
 def test_facts_that_differ_between_runs_are_all_said_once():
-    assert row(*THREE).facts == {"data": "seed 0; seed 1"}
+    runs = [run(0, 0.5), run(1, 0.5), run(2, 0.5, device="cpu")]
+    assert row(*runs).facts["device"] == "cuda; cpu"
 
 
 def test_missing_runs_name_the_first_stage_that_is_not_done():
-    waits = run(7, None, [stage("a"), stage("b", None, "failed"), stage("c", None, "to do")])
-    [one] = missing(Report("n", "t", "", [UCF], [row(*THREE, waits)]))
-    assert (one.label, one.column, one.seed, one.stage.key) == ("VSPP", "UCF101", 7, "b")
+    [(where, waits, stage)] = missing(report(row(*THREE, run(7))))
+    assert (where.label, waits.seed, stage.spec.name) == ("VSPP", 7, "finetune")

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 import fake_store
-from vssl.commands.report import of_points
+from vssl.dispatch.states import states
+from vssl.pipeline import merge
+from vssl.report.collect import of_points
 from vssl.report.page import to_html
-from vssl.report.plots import GRID, INK, Picture, draw
+from vssl.report.plots import GRID, INK, Plot, draw
 
 EVIL = "<script>alert('x')</script> & \"q\""
 
@@ -39,12 +41,17 @@ class Page(HTMLParser):
         return [attributes for tag, attributes in self.tags if tag == name]
 
 
+def collected(points, config):
+    found = states(merge(point.chain for point in points), fake_store.store_in(Path(config.outputs)), None)
+    return of_points(points, config.sweep, found)
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     points, config = fake_store.segments_sweep(tmp_path_factory.mktemp("store"))
     config.sweep.title = EVIL
-    report = of_points(points, config.sweep, fake_store.store_in(Path(config.outputs)))
-    pictures = [*draw(report), Picture("retrieval-01-1", "Neighbours.", 0, b"png", None, True)]
+    report = collected(points, config)
+    pictures = [*draw(report), Plot("retrieval-01-1", "Neighbours.", 0, b"png", None, True)]
     return report, to_html(report, pictures)
 
 
@@ -77,7 +84,7 @@ def test_every_row_has_its_protocol_keys_recipes_and_difference(made):
     report, html = made
     row = html.split('id="row-1"')[1].split('id="row-2"')[0]
     for stage in report.rows[0].stages:
-        assert row.count(stage.key) >= 3  # in the table of stages, at its recipe, and in the recipe
+        assert row.count(stage.spec.key) >= 3  # in the table of stages, at its recipe, and in the recipe
     for words in ("VSPP on kinetics100 train", "segments: 1", "1,234,567 parameters"):
         assert words in row
     assert "published 57.5, difference \N{MINUS SIGN}5.5" in row
@@ -98,7 +105,7 @@ def test_drawings_follow_the_ground_of_the_page(made):
 
 def test_a_rehearsal_is_marked_in_every_row(tmp_path):
     points, config = fake_store.segments_sweep(tmp_path, "synthetic", "synthetic")
-    report = of_points(points, config.sweep, fake_store.store_in(tmp_path))
+    report = collected(points, config)
     html = to_html(report, [])
     assert "<strong>Rehearsal.</strong> Not the published data" in html
     results = html.split('id="results"')[1].split("</table>")[0]

@@ -10,21 +10,35 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+import fake_store
+from fake_store import VIDEO_TOP1
 from vssl.report import plots
-from vssl.report.model import Column, Cost, Curves, Report, Row, Run, Stage
+from vssl.report.model import Column, Curves, Report, Row, Run
 
-UCF = Column("UCF101", "video_top1")
-MATRIX = np.array([[0.75, 0.25], [0.0, 1.0]])
+UCF = Column("UCF101", VIDEO_TOP1)
+MATRIX = [[0.75, 0.25], [0.0, 1.0]]
+ELSEWHERE = {"downstream": "hmdb51"}
 
 
 def lines(steps):
     return [{"step": s, "time": 0.0, "epoch": s / 2, "loss": 1 / s, "lr": 0.1} for s in range(1, steps + 1)]
 
 
-def row(label, top1, x=None, series="", cost=None, **run):
-    stage = Stage("pretext", label, "done", "", "", cost or Cost(3600, 1), lines(9))
-    metrics = None if top1 is None else {"video_top1": top1}
-    return Row(label, [Run("UCF101", 0, [stage], metrics, {}, "", **run)], {"UCF101": 50.0}, series, x)
+def pretext(number, done=None, lines=()):
+    spec = fake_store.stage("pretext", "Any", fake_store.videos("kinetics100"), seed=number)
+    return fake_store.state(spec, done, lines=lines)
+
+
+def row(label, top1, x=None, series="", expected=(), store=None, seed=0, **cost):
+    """One run of two stages, whose costs are those of the first."""
+    first = pretext(seed, fake_store.result(**{"seconds": 3600, "gpus": 1, **cost}), lines(9))
+    spec = fake_store.stage("test", label, fake_store.videos("ucf101", "test"), seed, first.spec)
+    tested = None if top1 is None else fake_store.result({"video_top1": top1}, seconds=0)
+    last = fake_store.state(spec, tested)
+    if store:
+        vars(last.stage)["folder"] = store.folder(spec)
+        store.folder(spec).mkdir(parents=True)
+    return Row(label, [Run(UCF, [first, last], dict(expected))], {"UCF101": 50.0}, series, x)
 
 
 def drawn(*rows, **parts):
@@ -32,19 +46,20 @@ def drawn(*rows, **parts):
 
 
 def test_only_what_there_are_numbers_for_is_drawn():
-    waiting = Row("waits", [Run("UCF101", 0, [Stage("a", "a", "to do", "", "")], None, {}, "")])
+    waiting = Row("waits", [Run(UCF, [pretext(0)])])
     assert drawn(waiting) == {}
     assert set(drawn(row("a", 0.5))) == {"cost", "training-01"}
-    assert set(drawn(row("a", 0.5, cost=Cost(seconds=1)))) == {"training-01"}
+    assert set(drawn(row("a", None))) == {"training-01"}
     curves = Curves("pretext", ["loss"])
     assert set(drawn(row("a", 0.5, x=1), curves=curves)) == {"curve", "training", "cost", "training-01"}
     assert "training" not in drawn(row("a", 0.5), curves=Curves("finetune", ["loss"]))
 
 
-def test_pictures_are_png_and_svg_and_words_stay_words():
-    made = drawn(
-        row("$x_1$ & <b>", 0.5, x="a\\b", series="$y^2$", confusion_NN=MATRIX, class_names=["a_1", "$b"])
-    )
+def test_pictures_are_png_and_svg_and_words_stay_words(tmp_path):
+    store = fake_store.store_in(tmp_path)
+    one = row("$x_1$ & <b>", 0.5, x="a\\b", series="$y^2$", store=store)
+    fake_store.predict(store, one.runs[0].test.spec, MATRIX, ["a_1", "$b"])
+    made = drawn(one)
     for picture in made.values():
         assert Image.open(io.BytesIO(picture.png)).format == "PNG"
         assert picture.svg.lstrip().startswith("<?xml")
@@ -61,7 +76,7 @@ def test_curves_are_ours_with_bars_and_published_points():
     from matplotlib.figure import Figure
 
     two = row("b", 0.7, x=2)
-    two = Row("b", [*two.runs, *row("c", 0.5).runs], {"UCF101": 65.0}, "", 2)
+    two = Row("b", [*two.runs, *row("c", 0.5, seed=1).runs], {"UCF101": 65.0}, "", 2)
     axes = Figure().add_subplot()
     plots._one_curve(axes, [row("a", 0.4, x=1), two, row("d", None, x=3)], UCF, "VSPP", "#123456")
     [bars] = axes.containers
@@ -76,12 +91,9 @@ def test_points_that_are_not_comparable_are_left_out():
     from matplotlib.figure import Figure
 
     axes = Figure().add_subplot()
-    plots._one_curve(axes, [row("a", 0.4, x=1, other_data="synthetic videos")], UCF, "VSPP", "#123456")
+    plots._one_curve(axes, [row("a", 0.4, x=1, expected=ELSEWHERE)], UCF, "VSPP", "#123456")
     assert axes.get_legend_handles_labels()[1] == ["VSPP"]
-    [caption] = {
-        p.caption for n, p in drawn(row("a", 0.4, x=1, other_data="synthetic")).items() if n == "curve"
-    }
-    assert "other videos" in caption
+    assert "other videos" in drawn(row("a", 0.4, x=1, expected=ELSEWHERE))["curve"].caption
 
 
 def test_long_training_curves_are_means_of_neighbours():
@@ -90,20 +102,28 @@ def test_long_training_curves_are_means_of_neighbours():
     assert thin[:2] == [2.0, 7.0]
 
 
-def test_confusion_is_the_mean_over_seeds():
-    runs = [*row("a", 0.5, confusion_NN=MATRIX).runs, *row("b", 0.5, confusion_NN=np.eye(2)).runs]
-    np.testing.assert_allclose(plots._confusion(runs), [[0.875, 0.125], [0, 1]])
-    assert plots._confusion(row("a", 0.5).runs) is None
+def test_confusion_is_the_mean_over_seeds_of_the_share_of_each_true_class(tmp_path):
+    store = fake_store.store_in(tmp_path)
+    runs = [run for seed in (0, 1) for run in row("a", 0.5, store=store, seed=seed).runs]
+    assert plots._confusion(runs) is None
+    for run, matrix_NN in zip(runs, ([[0.7, 0.3], [0, 0]], np.eye(2)), strict=True):
+        fake_store.predict(store, run.test.spec, matrix_NN, ["a", "b"])
+    matrix_NN, names = plots._confusion(runs)
+    np.testing.assert_allclose(matrix_NN, [[0.85, 0.15], [0, 0.5]])
+    assert names == ["a", "b"]
 
 
 def test_costs_are_placed_by_row_number_hours_and_accuracy():
-    rows = [row("a", None), row("b", 0.5, cost=Cost(7200, 2)), row("c", 0.25, cost=Cost(1800, 0))]
+    rows = [row("a", None), row("b", 0.5, seconds=7200, gpus=2), row("c", 0.25, seconds=1800, gpus=0)]
     points = plots._cost_points(Report("n", "t", "", [UCF], rows), UCF)
     assert points == [(2, 4.0, 50.0, 0.0, "GPU hour"), (3, 0.5, 25.0, 0.0, "CPU hour")]
 
 
-def test_neighbours_are_passed_on_as_they_are():
-    sheet = drawn(row("a", 0.5, sheet=b"png"))["retrieval-01-1"]
+def test_neighbours_are_passed_on_as_they_are(tmp_path):
+    one = row("a", 0.5, store=fake_store.store_in(tmp_path))
+    assert "retrieval-01-1" not in drawn(one)
+    (one.runs[0].test.stage.folder / "retrieval.png").write_bytes(b"png")
+    sheet = drawn(one)["retrieval-01-1"]
     assert (sheet.png, sheet.svg, sheet.row) == (b"png", None, 0)
 
 
@@ -118,8 +138,8 @@ def test_what_all_runs_of_a_row_have_in_common_to_read_a_metric_against(other, e
     from matplotlib.figure import Figure
 
     stages = [
-        Stage("pretext", key, "done", "", "", None, lines(9), references)
-        for key, references in (("a", {"loss": {"chance": 0.5}}), ("b", other))
+        pretext(seed, fake_store.result(references=references), lines(9))
+        for seed, references in enumerate([{"loss": {"chance": 0.5}}, other])
     ]
     axes = Figure().add_subplot()
     plots._references(axes, stages, "loss")
@@ -127,9 +147,9 @@ def test_what_all_runs_of_a_row_have_in_common_to_read_a_metric_against(other, e
 
 
 def test_a_figure_says_by_itself_that_its_videos_are_others():
-    same, other = row("a", 0.5), row("b", 0.5, other_data="synthetic videos")
+    same, other = row("a", 0.5), row("b", 0.5, expected=ELSEWHERE)
     assert plots._title(UCF, [same]) == UCF.label
-    assert plots._title(UCF, [same, other, other]) == f"{UCF.label} (synthetic videos)"
+    assert plots._title(UCF, [same, other, other]) == f"{UCF.label} (ucf101 instead of hmdb51)"
     assert plots._title(UCF, [replace(other, published={})]) == UCF.label  # nothing to be held against
 
 
@@ -137,5 +157,5 @@ def test_several_lines_of_metrics_in_an_epoch_have_places_of_their_own():
     """Two lines in each of two epochs, numbered from 1 while they last."""
     logged = [{"step": 5.0 * n, "epoch": float(n + 1) // 2, "loss": 1.0 / n} for n in range(1, 5)]
     axes = Figure().add_subplot()
-    plots._lines(axes, [Stage("pretext", "a", "done", "", "", None, logged)], "loss", "red", "")
+    plots._lines(axes, [pretext(0, None, logged)], "loss", "red", "")
     assert axes.lines[0].get_xdata().tolist() == [0.5, 1.0, 1.5, 2.0]

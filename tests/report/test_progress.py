@@ -2,7 +2,7 @@ import io
 
 import pytest
 
-from vssl.report.progress import Progress, duration, number
+from vssl.report.progress import Progress
 
 
 class Clock:
@@ -102,18 +102,3 @@ def test_a_bar_is_drawn_at_most_ten_times_a_second(monkeypatch, clock):
     with Progress("p", 160_000, clock=clock) as progress:
         work(progress, clock, 1000, 0.001)
     assert 5 <= terminal.getvalue().count("ETA") <= 11
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(2.3123, "2.31"), (1e-5, "1e-05"), (0.01, "0.01"), (31.26, "31.3"), (312.4, "312"), (12345.6, "12346")],
-)
-def test_numbers_have_three_digits_or_all_before_the_point(value, text):
-    assert number(value) == text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.2, "0:00"), (6, "0:06"), (65, "1:05"), (3599.6, "1:00:00"), (90061, "25:01:01")]
-)
-def test_durations(seconds, text):
-    assert duration(seconds) == text

@@ -3,42 +3,51 @@ from textwrap import dedent
 
 import pytest
 
-from vssl.report.table import (
-    Outcome,
-    PlanRow,
-    Point,
-    outcome_table,
-    plan_table,
-    result_table,
-)
+import fake_store
+from vssl.dispatch.states import states
+from vssl.pipeline import merge
+from vssl.report.collect import of_points
+from vssl.report.table import PlanRow, outcome_table, plan_table, result_table, status_table
+from vssl.result import Metric
+from vssl.stage.context import Outcome
 
 PLAN = [
     PlanRow("3f2a91c0", "auxiliary", "auxSKD on synthetic", "done", 51_200),
     PlanRow("77aa03d1", "pretext", "vspp [3 segments]", "to do", 3200),
 ]
-LOG = "/a/folder/with/a/rather/long/name/so/that/it/does/not/fit/outputs/stages/finetune/77aa/log.txt"
-OUTCOMES = [
-    Outcome("pretext", "3f2a", "vspp", "done", "", None, 3725.0),
-    Outcome("auxiliary", "cc01", "auxSKD", "reused", "", None, 0.0),
-    Outcome("finetune", "77aa", "ucf101 [split 1]", "failed", "out of memory", LOG, 3.2),
-    Outcome("test", "bb02", "ucf101", "skipped", "finetune 77aa failed", None, 0.0),
-]
+TOP5, CHANCE = Metric("video_top5", "video top-5"), Metric("chance", "chance")
+CLASSIFICATION = [Metric("clip_top1", "clip top-1"), fake_store.VIDEO_TOP1, TOP5, CHANCE]
 
 
-def point(label, seed, clip, video, top5=0.9):
-    metrics = {"clip_top1": clip, "video_top1": video, "clip_top5": 0.8, "video_top5": top5, "chance": 0.25}
-    return Point(label, seed, metrics)
+def of_test(seed, label="a", task="Classification", data="ucf101"):
+    parent = fake_store.stage("finetune", label, fake_store.videos(data), seed)
+    return fake_store.stage("test", task, fake_store.videos(data, "test"), seed, parent)
 
 
-# vspp: clip 40, 42, 47: mean 43, deviations -3, -1, 4: variance (9 + 1 + 16) / 2 = 13, sd 3.606
-POINTS = [
-    point("vspp", 0, 0.40, 0.50),
-    point("scratch | none", 0, 0.203, 0.255, top5=0.5),
-    point("vspp", 1, 0.42, 0.52),
-    Point("vcop", 0, None),
-    point("vcop", 1, 0.30, 0.35),
-    point("vspp", 2, 0.47, 0.54, top5=0.96),
-    Point("pace", 0, None),
+def show(store, *runs, declared=CLASSIFICATION):
+    """Print the result table of runs (label, seed, metrics, and what further `of_test` takes)."""
+    points = []
+    for label, seed, metrics, *others in runs:
+        spec = of_test(seed, label, *others)
+        if metrics:
+            fake_store.finish(store, spec, metrics, declared=declared)
+        points.append(fake_store.point(label, seed, spec.chain))
+    result_table(of_points(points, {}, states(merge(p.chain for p in points), store, None)))
+
+
+def top1(clip, video, top5=0.9):
+    return {"clip_top1": clip, "video_top1": video, "video_top5": top5, "chance": 0.25}
+
+
+# vspp: clip 40, 42, 47: mean 43; video 50, 52, 54: mean 52, deviations -2, 0, 2: variance 4, sd 2
+RUNS = [
+    ("vspp", 0, top1(0.40, 0.50)),
+    ("scratch | none", 0, top1(0.203, 0.255, 0.5)),
+    ("vspp", 1, top1(0.42, 0.52)),
+    ("vcop", 0, None),
+    ("vcop", 1, top1(0.30, 0.35)),
+    ("vspp", 2, top1(0.47, 0.54, 0.96)),
+    ("pace", 0, None),
 ]
 
 
@@ -63,76 +72,89 @@ def test_plan_of_one_point_with_one_stage(capsys):
     assert last == "1 point, 1 stage asked for, 1 distinct, 1 already done"
 
 
-def test_outcomes_with_reasons_and_logs_in_full(capsys):
-    outcome_table(OUTCOMES)
+def test_outcomes_with_reasons_and_logs_in_full(capsys, tmp_path):
+    store, chain = fake_store.store_in(tmp_path), fake_store.chain(1, 0)
+    pretext, finetune, test = chain
+    outcomes = [
+        Outcome(pretext, "done", "", 3725.0),
+        Outcome(finetune, "failed", "out of memory", 3.2),
+        Outcome(test, "skipped", f"{finetune} failed"),
+    ]
+    outcome_table(outcomes, store)
     assert capsys.readouterr().out == golden(f"""
-        stage       key    what               status       time
-        ───────────────────────────────────────────────────────
-        pretext     3f2a   vspp               done      1:02:05
-        auxiliary   cc01   auxSKD             reused       0:00
-        finetune    77aa   ucf101 [split 1]   failed       0:03
-        test        bb02   ucf101             skipped      0:00
-        1 done, 1 reused, 1 failed, 1 skipped
-        finetune 77aa failed: out of memory
-            {LOG}
-        test bb02 skipped: finetune 77aa failed
-        """)
+        stage      key                what                                                    status       time
+        ───────────────────────────────────────────────────────────────────────────────────────────────────────
+        pretext    {pretext.key}   VSPP, R3D, kinetics100 x 1000, 20 epochs, seed 0        done      1:02:05
+        finetune   {finetune.key}   Classification, R3D, ucf101 x 9537, 25 epochs, seed 0   failed       0:03
+        test       {test.key}   Classification, R3D, ucf101 x 3783, seed 0              skipped      0:00
+        1 done, 1 failed, 1 skipped
+        finetune {finetune.key} failed: out of memory
+            {store.folder(finetune)}/log.txt
+        test {test.key} skipped: {finetune} failed
+        """)  # noqa: E501
 
 
-def test_results_by_label_with_sample_deviation_and_missing_runs(capsys):
-    result_table(POINTS)
+def test_results_by_label_with_sample_deviation_of_the_headline_and_missing_runs(capsys, tmp_path):
+    show(fake_store.store_in(tmp_path), *RUNS)
     assert capsys.readouterr().out == golden("""
         method            seeds   clip top-1   video top-1   video top-5   chance
         ─────────────────────────────────────────────────────────────────────────
-        vspp                  3   43.0 ± 3.6    52.0 ± 2.0          92.0     25.0
-        scratch | none        1     20.3 ± –      25.5 ± –          50.0     25.0
-        vcop             1 of 2     30.0 ± –      35.0 ± –          90.0     25.0
+        vspp                  3         43.0    52.0 ± 2.0          92.0     25.0
+        scratch | none        1         20.3          25.5          50.0     25.0
+        vcop             1 of 2         30.0          35.0          90.0     25.0
         pace             0 of 1            –             –             –        –
         in percent: mean ± standard deviation over the seeds
         """)  # noqa: RUF001
 
 
-def test_only_metrics_that_any_point_has_are_shown(capsys):
-    knn = [
-        Point("knn", seed, {"video_top1": 0.5, "mean_class_top1": 0.4, "chance": 0.25}) for seed in range(2)
-    ]
-    result_table(knn)
+def test_a_protocol_with_another_headline_has_rows_of_its_own(capsys, tmp_path):
+    store = fake_store.store_in(tmp_path)
+    recall = [Metric("recall_at_1", "recall at 1", headline=True), CHANCE]
+    show(store, ("a", 0, {"recall_at_1": 0.5, "chance": 0.125}, "Retrieval"), declared=recall)
+    capsys.readouterr()
+    show(store, ("a", 0, None, "Retrieval"), ("a", 1, top1(0.5, 0.75)))
     assert capsys.readouterr().out == golden("""
-        method   seeds   video top-1   chance
-        ─────────────────────────────────────
-        knn          2    50.0 ± 0.0     25.0
-        in percent: mean ± standard deviation over the seeds
-        """)
-    recall = {f"recall_at_{k}": k / 100 for k in (1, 5, 10, 20, 50)}
-    result_table([*knn, Point("retrieval", 0, recall)])
-    assert capsys.readouterr().out == golden("""
-        method      seeds   video top-1   recall at 1   recall at 5   recall at 20   chance
-        ───────────────────────────────────────────────────────────────────────────────────
-        knn             2    50.0 ± 0.0             –             –              –     25.0
-        retrieval       1             –       1.0 ± –           5.0           20.0        –
+        method   seeds   recall at 1   chance   clip top-1   video top-1   video top-5
+        ──────────────────────────────────────────────────────────────────────────────
+        a            1          50.0     12.5            –             –             –
+        a            1             –     25.0         50.0          75.0          90.0
         in percent: mean ± standard deviation over the seeds
         """)  # noqa: RUF001
 
 
-def test_without_any_result_there_are_only_counts(capsys):
-    result_table([Point("vspp", 0, None)])
+def test_without_any_result_there_are_only_counts(capsys, tmp_path):
+    show(fake_store.store_in(tmp_path), ("vspp", 0, None))
     assert capsys.readouterr().out.splitlines()[3].split() == ["vspp", "0", "of", "1"]
 
 
-def test_columns_are_rows_of_their_own(capsys):
-    points = [
-        Point("vspp", seed, {"video_top1": value}, column)
-        for column, values in {"UCF101": (0.5, 0.7), "HMDB51": (0.2, 0.2)}.items()
-        for seed, value in enumerate(values)
-    ]
-    result_table(points)
+def test_columns_are_rows_of_their_own_and_say_what_took_the_place_of_their_videos(capsys, tmp_path):
+    store = fake_store.store_in(tmp_path)
+    points = []
+    for column, data, values in (("UCF101", "ucf101", (0.5, 0.7)), ("HMDB51", "synthetic", (0.2, 0.2))):
+        for seed, value in enumerate(values):
+            spec = of_test(seed, data=data)
+            fake_store.finish(store, spec, {"video_top1": value})
+            points.append(fake_store.point("vspp", seed, spec.chain, column))
+    result_table(of_points(points, {}, states(merge(p.chain for p in points), store, None)))
     assert capsys.readouterr().out == golden("""
-        method   tested on   seeds   video top-1
-        ────────────────────────────────────────
-        vspp     UCF101          2   60.0 ± 14.1
-        vspp     HMDB51          2    20.0 ± 0.0
+        method   tested on           seeds   video top-1
+        ────────────────────────────────────────────────
+        vspp     UCF101                  2   60.0 ± 14.1
+        vspp     HMDB51: synthetic       2    20.0 ± 0.0
         in percent: mean ± standard deviation over the seeds
         """)
+
+
+def test_status_has_totals_and_the_logs_of_what_failed(capsys, tmp_path):
+    store, chain = fake_store.store_in(tmp_path), fake_store.chain(1, 0)
+    fake_store.finish(store, chain[0])
+    store.fail(chain[1], "out of memory")
+    (store.folder(chain[1]) / "log.txt").touch()
+    status_table(states(chain, store, None))
+    *_, failed, log, total = capsys.readouterr().out.splitlines()
+    assert failed == f"finetune {chain[1].key} failed: out of memory"
+    assert log == f"    {store.folder(chain[1])}/log.txt"
+    assert total == "1 done, 1 failed, 1 to do; 2.0 GPU hours in finished stages"
 
 
 @pytest.mark.parametrize("columns", ["40", "200"])
