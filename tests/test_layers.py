@@ -6,32 +6,35 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-BASE = {"vssl", "checks", "compat", "errors", "files", "modules", "distributed", "stop"}
-SIBLINGS = {"backbone", "pretext", "auxiliary", "protocol", "data", "engine", "tracking", "report"}
+BASE = {"vssl", "checks", "compat", "distributed", "errors", "files", "modules", "result", "stop", "words"}
+SIBLINGS = {"backbone", "pretext", "auxiliary", "protocol", "data", "engine", "tracking"}
+STAGE = BASE | {"types", "nn", "stage"} | SIBLINGS
+PIPELINE = STAGE | {"pipeline", "rehearsal"}
+REPORT = PIPELINE | {"dispatch", "report"}
+TOP = REPORT | {"commands", "context", "options", "preflight"}
 ALLOWED = {
-    "compat": set(),
-    "errors": set(),
-    "checks": BASE,
-    "files": BASE,
-    "modules": BASE,
-    "stop": BASE,
-    "distributed": BASE,
+    **dict.fromkeys(BASE, BASE),
     "types": BASE,
     "nn": BASE | {"types"},
     **{name: BASE | {"types", "nn"} for name in SIBLINGS},
-    "stage": BASE | {"types", "nn"} | SIBLINGS,
-    "pipeline": BASE | {"data", "stage"},
-    "dispatch": BASE | {"types", "nn", "stage", "pipeline"} | SIBLINGS,
-    "commands": BASE | {"types", "nn", "stage", "pipeline", "dispatch"} | SIBLINGS,
+    "stage": STAGE,
+    "rehearsal": BASE,
+    "pipeline": BASE | {"data", "stage", "rehearsal"},
+    "dispatch": PIPELINE,
+    "report": REPORT,
+    **dict.fromkeys(("commands", "context", "options", "preflight", "worker"), TOP),
     "cli": BASE,
 }
+CONFIGS = ("pipeline", "rehearsal", "preflight", "options", "commands", "cli")
 ONE_HOME = {
     "mlflow": "vssl/tracking/mlflow.py",
     "decord": "vssl/data/decoders/decord.py",
     "torchcodec": "vssl/data/decoders/torchcodec.py",
     "av": "vssl/data",
     "rich": "vssl/report",
-    "omegaconf": ("vssl/compat", "vssl/pipeline.py", "vssl/commands", "vssl/cli.py"),
+    "omegaconf": tuple(
+        f"vssl/{name}" for name in ("compat", "pipeline", "rehearsal", "preflight", "options", "commands", "cli")
+    ),
 }
 FILES = sorted((ROOT / "vssl").rglob("*.py"))
 PRIVATE_HOME = "vssl/compat"
