@@ -172,7 +172,7 @@ def test_any_metric_that_a_protocol_declares_appears_everywhere(tmp_path, capsys
         ─────────────────────────────────────
         1 segments       1   25.0         3.5
         2 segments       1   50.0        12.2
-        mAP in percent: mean ± standard deviation over the seeds
+        mAP in percent, mean rank: mean ± standard deviation over the seeds
         """)
     status_table(found)
     assert "mAP 50.0 %" in capsys.readouterr().out

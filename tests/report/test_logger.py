@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import fake_store
-from vssl.report.logger import StageLogger, tracked
+from vssl.report.logger import StageLogger
 from vssl.stage.callback import NeighbourSheet, Picture
 from vssl.tracking.jsonl import JsonlTracker
 
@@ -79,6 +79,6 @@ def test_right_neighbours_are_framed_green_and_wrong_ones_red(logger):
 def test_the_tracker_knows_where_a_finished_stage_ran_and_its_recipe(tmp_path):
     store, spec = fake_store.store_in(tmp_path), fake_store.chain(3, 0)[0]
     fake_store.finish(store, spec)
-    stage = tracked(store.stage(spec), TAGS)
+    stage = store.stage(spec).tracked(TAGS)
     assert stage.tags["git_commit"] == "0123456789abcdef"
     assert (stage.params["task.segments"], stage.params["parent"]) == (3, None)

@@ -20,7 +20,6 @@ from vssl.pipeline import Point, merge
 from vssl.preflight import preflight
 from vssl.report import table
 from vssl.report.collect import of_points
-from vssl.report.logger import tracked
 from vssl.stage.context import Context, Outcome
 from vssl.stage.spec import StageSpec
 from vssl.stage.store import StageStore
@@ -60,7 +59,7 @@ def run_forest(
         outcomes: list[Outcome] = dispatcher.run(forest, context)
         for outcome in outcomes:
             if outcome.status == "reused":
-                tracker.reuse(tracked(context.store.stage(outcome.spec), {}))
+                tracker.reuse(context.store.stage(outcome.spec).tracked({}))
         ok = not _count(outcomes, "failed")
     finally:
         tracker.end(ok)

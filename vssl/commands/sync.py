@@ -12,7 +12,6 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from vssl.pipeline import plain
-from vssl.report.logger import tracked
 from vssl.stage.build import build
 from vssl.stage.store import StageStore, StoredStage, is_claimed
 from vssl.tracking.metrics import Tracker
@@ -33,7 +32,7 @@ def execute(cfg: DictConfig) -> None:
 
 def _mirror(stage: StoredStage, tracker: Tracker) -> None:
     if stage.result is not None:
-        tracker.sync(tracked(stage, {}), "finished")
+        tracker.sync(stage.tracked({}), "finished")
     elif not is_claimed(stage.folder):
         failed = (stage.folder / "failed.json").exists()
-        tracker.sync(tracked(stage, {}), "failed" if failed else "running")
+        tracker.sync(stage.tracked({}), "failed" if failed else "running")

@@ -106,7 +106,7 @@ def _columns(labels: Sequence[str], tests: Sequence[State], wanted: str | None =
     pairs = set(zip(labels, metrics, strict=True))
     shared = {label for label in labels if sum(label == other for other, _ in pairs) > 1}
     return [
-        Column(label, metric, metric.label if label in shared else "")
+        Column(label, metric, metric.label if label in shared and metric is not UNKNOWN else "")
         for label, metric in zip(labels, metrics, strict=True)
     ]
 

@@ -17,6 +17,7 @@ from vssl.report.model import (
     declared,
     distinct,
     efficiency,
+    in_words,
     missing,
     runs_of,
 )
@@ -155,8 +156,7 @@ def says(report: Report) -> list[str]:
 
 def how_to_read(report: Report) -> str:
     """What the numbers are."""
-    metrics = {column.metric.label: column.metric.percent for column in report.columns}
-    words = ", ".join(f"{label} in percent" if percent else label for label, percent in metrics.items())
+    words = in_words({column.metric.name: column.metric for column in report.columns}.values())
     source = f" Published: {report.source}." if report.source else ""
     return (
         f"{words[:1].upper()}{words[1:]}: mean ± sample standard deviation over the seeds."

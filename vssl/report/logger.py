@@ -13,9 +13,9 @@ from vssl.report.neighbours import draw_neighbours
 from vssl.report.preview import draw_preview
 from vssl.report.progress import Progress
 from vssl.stage.callback import NeighbourSheet, Preview, Status
-from vssl.stage.spec import StageSpec, leaves
-from vssl.stage.store import StageStore, StoredStage
-from vssl.tracking.metrics import MetricsLog, StageFolder, Tracker
+from vssl.stage.spec import StageSpec
+from vssl.stage.store import StageStore
+from vssl.tracking.metrics import MetricsLog, Tracker
 from vssl.tracking.metrics import Status as Tracked
 
 MIRROR_EVERY_S = 10.0
@@ -80,7 +80,7 @@ class StageLogger:
         self._mirror(status)
 
     def _mirror(self, status: Tracked) -> None:
-        self.tracker.mirror(tracked(self.store.stage(self.spec), self.tags), status)
+        self.tracker.mirror(self.store.stage(self.spec).tracked(self.tags), status)
         self.mirrored = time.monotonic()
 
     def _note(self) -> None:
@@ -92,18 +92,3 @@ class StageLogger:
                 json.dumps({"step": self.step, **clips, "time": time.time()}),
             )
         self.noted = time.monotonic()
-
-
-def tracked(stage: StoredStage, tags: Mapping[str, str]) -> StageFolder:
-    """The stage as a tracker sees it. Where a finished one ran is known from its result, else from `tags`."""
-    spec, result = stage.spec, stage.result
-    origin = result.provenance if result else tags
-    known = {name: str(origin[name]) for name in ("git_commit", "host") if name in origin}
-    return StageFolder(
-        name=spec.name,
-        key=spec.key,
-        folder=stage.folder,
-        tags={**known, "what": spec.recipe.words},
-        params=dict(leaves(spec.to_plain())),
-        metrics=result.metrics if result else {},
-    )

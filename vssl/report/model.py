@@ -220,6 +220,13 @@ def declared(runs: Iterable[Run]) -> list[Metric]:
     return list({metric.name: metric for run in runs for metric in run.declared}.values())
 
 
+def in_words(metrics: Iterable[Metric]) -> str:
+    """The labels of some metrics, and which of these are in percent."""
+    labels = {percent: [m.label for m in metrics if m.percent == percent] for percent in (True, False)}
+    shares = [f"{', '.join(labels[True])} in percent"] if labels[True] else []
+    return ", ".join([*shares, *labels[False]])
+
+
 def distinct(runs: Iterable[Run]) -> list[State]:
     """The stages of some runs, each key once."""
     return list({stage.spec: stage for run in runs for stage in run.stages}.values())

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vssl.dispatch.states import State
-from vssl.report.model import Column, Report, Row, cell, declared, runs_of
+from vssl.report.model import Column, Report, Row, cell, declared, in_words, runs_of
 from vssl.stage.spec import StageSpec
 from vssl.stage.store import StageStore
 from vssl.words import count, duration
@@ -135,10 +135,8 @@ def result_table(report: Report) -> None:
         tested_on = [_tested_on(row, column)] if len(header) > 2 else []
         table.add_row(*map(Text, [row.label, *tested_on, one.seeds, *numbers]))
     _print(table)
-    shares = [metric.label for metric in metrics if metric.percent]
-    all_of_them = len(shares) == len(metrics)
-    unit = "in percent" if all_of_them else " ".join([", ".join(shares), "in percent"]) if shares else ""
-    print(": ".join(filter(None, [unit, "mean ± standard deviation over the seeds"])))
+    unit = "in percent" if all(metric.percent for metric in metrics) else in_words(metrics)
+    print(f"{unit}: mean ± standard deviation over the seeds")
 
 
 def _tested_on(row: Row, column: Column) -> str:

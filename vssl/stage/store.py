@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,8 +19,8 @@ import yaml
 from vssl.errors import VsslError
 from vssl.files import remove_leftovers, write_atomically
 from vssl.result import StageResult
-from vssl.stage.spec import StageSpec
-from vssl.tracking.metrics import read
+from vssl.stage.spec import StageSpec, leaves
+from vssl.tracking.metrics import StageFolder, read
 
 FORMAT = 2
 """Version of the layout of the folders."""
@@ -52,6 +52,19 @@ class StoredStage:
         if self.result is None:
             raise VsslError(f"{self.folder}: not finished; run it to its end first")
         return self.result
+
+    def tracked(self, tags: Mapping[str, str]) -> StageFolder:
+        """The stage as a tracker sees it. A result tells where it ran; before there is one, `tags` do."""
+        origin = self.result.provenance if self.result else tags
+        known = {name: str(origin[name]) for name in ("git_commit", "host") if name in origin}
+        return StageFolder(
+            name=self.spec.name,
+            key=self.spec.key,
+            folder=self.folder,
+            tags={**known, "what": self.spec.recipe.words},
+            params=dict(leaves(self.spec.to_plain())),
+            metrics=self.result.metrics if self.result else {},
+        )
 
 
 class StageStore:
