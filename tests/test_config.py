@@ -68,7 +68,7 @@ def test_every_training_takes_every_optimizer(node, choice):
     cfg = composed(
         f"{group}@{node}.{group}={name}", f"{node}.{group}.lr=0.125", f"{node}.{group}.clip_norm=40"
     )
-    built = [build(spec.recipe.training, node) for spec in plan(cfg) if "training" in spec.recipe]
+    built = [build(spec.recipe.training, node) for spec in plan(cfg) if spec.recipe.training]
     [chosen] = [training.optimizer for training in built if training.optimizer.lr == 0.125]
     assert (type(chosen).__name__.lower(), chosen.clip_norm) == (name, 40)
     assert_no_defaults(type(chosen))

@@ -101,4 +101,4 @@ def is_own(node):
 
 
 def is_private(name):
-    return name.startswith("_") and not name.startswith("__")
+    return name.startswith("_") and not name.endswith("_")

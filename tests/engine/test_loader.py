@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
-from dataclasses import asdict
+from dataclasses import replace
 
 import pytest
 import torch
@@ -144,6 +144,6 @@ def test_what_loading_takes_is_counted_and_stays_out_of_the_batch(workers):
 
 def test_what_earlier_runs_waited_for_is_added():
     spent = cost()
-    spent.before = {**asdict(spent.read()), "waiting_seconds": 5.0, "loader_seconds": 7.0}
+    spent.before = replace(spent.read(), waiting_seconds=5.0, loader_seconds=7.0)
     spent.waiting_seconds, spent.loader_seconds = 1.0, 2.0
     assert (spent.read().waiting_seconds, spent.read().loader_seconds) == (6.0, 9.0)

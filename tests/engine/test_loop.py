@@ -299,4 +299,4 @@ def test_after_each_epoch_somebody_may_look(tmp_path):
         6: {"seen": 2.0, "epoch": 2.0},
         12: {"seen": 4.0, "epoch": 4.0},
     }
-    assert again.costs()["monitor_seconds"] > before
+    assert again.costs().monitor_seconds > before

@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import PROGRESS, RUNTIME, composed, training
+from conftest import PROGRESS, composed, context_in, training
 from vssl.backbone.tiny import Tiny
 from vssl.engine.checkpoint import load_checkpoint, save
 from vssl.errors import OptionError, VsslError
 from vssl.pipeline import plan
 from vssl.pretext.rspnet import RSPNet, RSPNetSampler
 from vssl.stage.callback import Silent
+from vssl.stage.construct import Stage
 from vssl.stage.store import StageStore
 from vssl.stage.train import train
 from vssl.types import Backbone
@@ -456,7 +457,7 @@ def test_a_stage_gives_its_parents_weights_to_the_key_encoder_only_if_asked_to(k
     """With a momentum of 1 the key encoder stays what it was at the beginning."""
     config = composed(*OVERRIDES, *data, f"outputs={tmp_path}", f"pretext.key_init={key_init}")
     auxiliary, pretext = plan(config)[:2]
-    pretext = replace(pretext, recipe={**pretext.recipe, "backbone": TINY})
+    pretext = replace(pretext, recipe=replace(pretext.recipe, backbone=TINY))
     store = StageStore(tmp_path)
     torch.manual_seed(0)
     initial = Tiny([4, 6]).state_dict()
@@ -464,7 +465,7 @@ def test_a_stage_gives_its_parents_weights_to_the_key_encoder_only_if_asked_to(k
     for spec in (auxiliary, pretext):
         store.folder(spec).mkdir(parents=True)
     save(store.folder(auxiliary) / "weights.pt", trained)
-    train(pretext, store, RUNTIME, Silent())
+    train(Stage(pretext), context_in(tmp_path), Silent())
     state = load_checkpoint(store.folder(pretext) / "checkpoint.pt")["objective"]
     expected = initial if key_init == "random" else trained
     for name in ("layers.0.0.weight", "layers.1.0.weight", "layers.1.1.bias"):
