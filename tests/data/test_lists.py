@@ -286,14 +286,41 @@ def test_one_list_of_a_split_is_not_enough(tmp_path):
 WRONG = {
     "a video in both": (
         {"train.txt": ["a.mp4 x"], "test.txt": ["a.mp4 x"]},
-        r"test.txt: a.mp4 is in the train",
+        r"test.txt, line 1: a.mp4 is test here, but train in \S+train.txt, line 1; take one of the lines out",
     ),
     "a video of two classes": (
-        {"train.txt": ["a.mp4 x", "a.mp4 y"]},
-        r"train.txt: a.mp4 is listed twice, with two classes",
+        {"train.txt": ["a.mp4 x", "", "a.mp4 y"]},
+        r"train.txt, line 3: a.mp4 has another class in \S+train.txt, line 1; take one",
     ),
-    "an unknown class": ({"train.txt": ["a.mp4 x"], "classes.txt": ["y"]}, r"classes.txt: has no class 'x'"),
-    "no path": ({"train.txt": ["words"]}, r"train.txt: 'words' is not 'path \[class\]'"),
+    "a video by two names": (
+        {"train.txt": ["a.mp4 x", "a.avi x"]},
+        r"train.txt, line 2: a.avi is the same file as a.mp4 in \S+train.txt, line 1; take one",
+    ),
+    "an unknown class": (
+        {"train.txt": ["a.mp4 x"], "classes.txt": ["y"]},
+        r"train.txt, line 1: there is no class 'x'; add it",
+    ),
+    "a class twice": (
+        {"train.txt": ["a.mp4 x"], "classes.txt": ["x", "x"]},
+        r"classes.txt: has 'x' twice",
+    ),
+    "no path": (
+        {"train.txt": ["words"]},
+        r"line 1: 'words' is no 'path' or 'path class'; a path ends",
+    ),
+    "frames and class": ({"train.txt": ["a.mp4 118 0"]}, r"line 1: 'a.mp4 118 0' has more than two columns"),
+    "class and frames": (
+        {"train.txt": ["a.mp4 run 118"]},
+        r"'a.mp4 run 118' has more than two columns",
+    ),
+    "three columns by commas": ({"train.txt": ["a.mp4,run,1"]}, r"'a.mp4,run,1' has more than two columns"),
+    "three columns by tabs": ({"train.txt": ["a.mp4\t118\t0"]}, r"has more than two columns, the path and"),
+    "two paths": ({"train.txt": ["a.mp4 b.mp4"]}, r"'a.mp4 b.mp4' has more than two columns"),
+    "numbers of frames": (
+        {"train.csv": ["a.mp4,118", "b.mp4,97"]},
+        r"train.csv: classes are numbers up to 118, but there are 2 videos; if they count",
+    ),
+    "no text": ({"train.txt": ["a.mp4\0 x"]}, r"train.txt: not a text \(there are zeros in it\); save it as"),
 }
 
 

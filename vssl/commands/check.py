@@ -120,6 +120,8 @@ def _report(source: Node, listing: lists.Listing, index: Index, remarks: list[Re
         print(line)
     if listing.not_listed:
         print(f"{listing.not_listed:,} video files are in no list and are not used")
+    for remark in listing.remarks:
+        print(remark)
     print(f"index: {path}\nall remarks: {path.with_suffix('.txt')}")
 
 

@@ -1,19 +1,23 @@
 """What all layouts of data sets share: finding files and lists, reading lines, matching names.
 
-Files are found without regard to case and ending, classes also without punctuation: official lists write
-`HandStandPushups` where the class is `HandstandPushups`, Kinetics comes with underscores or blanks, and a
-prepared copy holds .mp4 where the list says .avi.
+The file at the very path comes first. Else files are found without regard to case and ending, classes also
+without punctuation: official lists write `HandStandPushups` where the class is `HandstandPushups`, Kinetics
+comes with underscores or blanks, and a prepared copy holds .mp4 where the list says .avi.
 """
 
 from __future__ import annotations
 
+import codecs
+import csv
 import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +29,18 @@ SUBSETS = ("unused", "train", "test")
 UNUSED, TRAIN, TEST = range(3)
 
 UNLABELLED = -1
-ENDINGS = ("avi", "mp4", "mkv", "webm", "mov", "m4v", "mpg", "mpeg", "wmv", "flv", "3gp", "ogv", "ts")
+VIDEOS = "3g2|3gp|asf|avi|f4v|flv|m2ts|m2v|m4v|mkv|mov|mp4|mpeg|mpg|mts|ogv|ts|vob|webm|wmv"
+"""Endings of video files."""
+LISTS = (".txt", ".csv")
+SYSTEM_FOLDERS = re.compile(
+    r"\$recycle\.bin|[#@]recycle|#snapshot|@eadir|lost\+found|__macosx|system volume information",
+    re.IGNORECASE,
+)
+"""What disks and network drives have beside the data."""
 
-_VIDEO = tuple(f".{ending}" for ending in ENDINGS)
-_LINE = re.compile(rf"(?P<path>.+?\.(?:{'|'.join(ENDINGS)}))(?:[\s,]+(?P<label>.+))?", re.IGNORECASE)
-_YOUTUBE = re.compile(r"(?P<id>.{11})(?:_\d+_\d+)?")
+_ENDINGS = tuple(f".{ending}" for ending in VIDEOS.split("|"))
+_LINE = re.compile(rf"(?P<path>.+?\.(?:{VIDEOS}))(?P<rest>[\s,].*)?", re.IGNORECASE)
+_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?")
 _SUBSET_FOLDER = re.compile(
     r"(?P<set>.*[_-])?(?P<word>train|val|test)(idate|idation)?[_-]?\d*", re.IGNORECASE
 )
@@ -50,12 +61,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Listing:
-    """All videos of a data set, sorted by path, and the names of its classes, by label."""
+    """All videos of a data set, sorted by path, and the names of its classes, by label.
+
+    not_listed: video files below the root that no list names.
+    remarks: what is likely to be a mistake; files that were passed over.
+    """
 
     classes: list[str]
     entries: list[Entry]
     not_listed: int = 0
-    """Video files below the root that no list names."""
+    remarks: tuple[str, ...] = ()
 
     @property
     def subsets_SN(self) -> NDArray[np.uint8]:
@@ -63,24 +78,37 @@ class Listing:
         return np.array([entry.subsets for entry in self.entries], np.uint8).T.reshape(-1, len(self.entries))
 
 
+class Row(NamedTuple):
+    """A line of a list: a video, the word for its class, its subset by code, and where this is written."""
+
+    path: str
+    word: str | None
+    subset: int
+    file: Path
+    line: int
+
+    @property
+    def where(self) -> str:
+        return f"{printable(str(self.file))}, line {self.line}"
+
+
 def walk(root: Path) -> Iterator[str]:
-    """Paths below a folder of all files in it, but for hidden ones; hidden folders are passed over.
+    """Paths below a folder of all files in it, but for hidden ones and those in hidden and system folders.
 
     A folder that may not be listed raises VsslError: its videos would be missing without a word.
     """
     for folder, folders, names in os.walk(root, followlinks=True, onerror=_unlisted):
-        folders[:] = [name for name in folders if name[0] != "." and not _leads_back(Path(folder, name))]
+        folders[:] = [name for name in folders if name[0] != "." and not SYSTEM_FOLDERS.fullmatch(name)]
+        folders[:] = [name for name in folders if not _leads_back(Path(folder, name))]
         below = os.path.relpath(folder, root)
         yield from (os.path.normpath(os.path.join(below, name)) for name in names if name[0] != ".")
 
 
 def _unlisted(error: OSError) -> None:
-    """Stop, unless it is the folder that each ext4 disk has for the superuser."""
-    if Path(error.filename).name != "lost+found":
-        raise VsslError(
-            f"{printable(str(error.filename))}: this folder cannot be listed ({error.strerror}); "
-            "make it readable or move it away"
-        ) from error
+    raise VsslError(
+        f"{printable(str(error.filename))}: this folder cannot be listed ({error.strerror}); "
+        "make it readable or move it away"
+    ) from error
 
 
 def _leads_back(folder: Path) -> bool:
@@ -90,41 +118,96 @@ def _leads_back(folder: Path) -> bool:
 
 def video_files(root: Path) -> list[str]:
     """Paths of all video files below a folder, in order."""
-    return sorted(path for path in walk(root) if path.lower().endswith(_VIDEO))
+    return sorted(filter(_is_video, walk(root)))
+
+
+def _is_video(path: str) -> bool:
+    return path.lower().endswith(_ENDINGS)
 
 
 class Files:
-    """The video files below a folder, found by what lists call them."""
+    """The video files below a folder, found by what lists call them. `passed_over`: other files by ending."""
 
     def __init__(self, root: Path) -> None:
         if not root.is_dir():
             raise VsslError(f"{root}: no such folder; set root to the folder that holds the videos")
-        self.paths = video_files(root)
+        found = sorted(walk(root))
+        self.paths = list(filter(_is_video, found))
+        endings = Counter(os.path.splitext(path)[1].lower() for path in found if not _is_video(path))
+        counts = [f"{n:,} {end or 'without'}" for end, n in endings.most_common() if end not in LISTS]
+        self.passed_over = f"files passed over for their endings: {', '.join(counts)}" if counts else ""
         if not self.paths:
-            raise VsslError(f"{root}: no video file in here or below; set root to the folder of the videos")
-        self._paths = set(self.paths)
-        self._by_path = {plain_path(path): path for path in reversed(self.paths)}
-        self._by_name = {Path(path).stem.lower(): path for path in reversed(self.paths)}
-        self._by_video = {video_id(path): path for path in reversed(self.paths)}
+            there = f" ({self.passed_over})" if counts else ""
+            raise VsslError(
+                f"{root}: no video file in here or below{there}; set root to the folder of the videos"
+            )
+        self._by_path = grouped(self.paths, _plain_path)
+        self._by_name = grouped(self.paths, lambda path: os.path.basename(_plain_path(path)))
 
-    def below(self, path: str) -> str | None:
-        """The file at this path, or else at one that differs in case or ending."""
-        return path if path in self._paths else self._by_path.get(plain_path(path))
+    def below(self, row: Row) -> str | None:
+        """The file at the path of a row, or else the one that differs in case or ending."""
+        found = self._by_path.get(_plain_path(row.path), [])
+        return row.path if row.path in found else only(row, found)
 
-    def named(self, path: str) -> str | None:
-        """The file at this path, or else one of this name anywhere."""
-        return self.below(path) or self._by_name.get(Path(path).stem.lower())
+    def named(self, row: Row, classes: Classes) -> str | None:
+        """As `below`, or else the file of this name anywhere, but for the folders of other classes."""
+        found = self._by_name.get(os.path.basename(_plain_path(row.path)), [])
+        return self.below(row) or only(row, [path for path in found if not classes.other_folder(path, row)])
 
-    def video(self, youtube_id: str) -> str | None:
-        """The file of a YouTube video."""
-        return self._by_video.get(youtube_id)
+    @cached_property
+    def folders(self) -> dict[str, tuple[str | None, str | None]]:
+        """Class folder and subset folder (train, val or test) of each file, None where it lies in none."""
+        tops = {path.split("/")[0] for path in self.paths if "/" in path}
+        are_subsets = all(map(_SUBSET_FOLDER.fullmatch, tops))
+        return {path: class_and_subset(path, are_subsets) for path in self.paths}
+
+    def by_folders(self, held_out: str) -> list[tuple[str, str | None, int]]:
+        """(path, class, subset) of each file, by the folders that it lies in; no subset folder: train.
+
+        Of folders named val and test, `held_out` is the test set if both are there, the other one unused.
+        """
+        words = {word for _, word in self.folders.values()} - {"train", None}
+        test = held_out if held_out in words else next(iter(words), "test")
+        code = {"train": TRAIN, None: TRAIN, test: TEST}
+        return [(path, name, code.get(word, UNUSED)) for path, (name, word) in self.folders.items()]
+
+
+def class_and_subset(path: str, are_subsets: bool) -> tuple[str | None, str | None]:
+    """Class folder and subset folder of a file, None where there is none.
+
+    A folder right above the file is its class if it could be: `eye_test`, but not `test_256`, unless all such
+    folders `are_subsets`: `toy_train` and `toy_test`.
+    """
+    *folders, _ = path.split("/")
+    match = _SUBSET_FOLDER.fullmatch(folders[0]) if folders else None
+    if match and (len(folders) > 1 or are_subsets or not match["set"]):
+        return (folders[-1] if len(folders) > 1 else None), match["word"].lower()
+    return (folders[-1] if folders else None), None
+
+
+def only(row: Row, found: Sequence[str]) -> str | None:
+    """The one file that was found for a row; raises VsslError if there are several."""
+    if len(found) > 1:
+        raise VsslError(
+            f"{row.where}: {printable(row.path)} may be {printable(found[0])} or {printable(found[1])}; "
+            "move one of them away, or write the path of the one that is meant"
+        )
+    return found[0] if found else None
+
+
+def grouped(paths: Iterable[str], key: Callable[[str], str]) -> dict[str, list[str]]:
+    """Paths by their key."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        groups[key(path)].append(path)
+    return dict(groups)
 
 
 class Lists:
     """The list files of a data set, wherever they lie."""
 
     def __init__(self, root: Path, given: Path | None, folders: Sequence[str], source: str | None) -> None:
-        self.given, self.source = given, source
+        self.root, self.given, self.source = root, given, source
         beside = [place / name for place in (root, root.parent) for name in folders]
         self.places = [given] if given else [*beside, root]
 
@@ -145,39 +228,148 @@ class Lists:
             raise VsslError(f"{patterns[0]}: no such list in {places}; {fetch}set lists=DIR to its folder")
         return found
 
-
-def video_id(path: str) -> str:
-    """The YouTube id in a file name, with or without time stamps behind it; else the whole stem."""
-    stem = Path(path).stem
-    match = _YOUTUBE.fullmatch(stem)
-    return match["id"] if match else stem
-
-
-def by_folders(files: Files, held_out: str) -> list[tuple[str, str | None, int]]:
-    """(path, class, subset) of each file, by the folders that it lies in; no subset folder: train.
-
-    Of folders named val and test, `held_out` is the test set if both are there; the other one is not used.
-    """
-    tops = {path.split("/")[0] for path in files.paths if "/" in path}
-    are_subsets = all(map(_SUBSET_FOLDER.fullmatch, tops))
-    found = [(path, *_class_and_word(path, are_subsets)) for path in files.paths]
-    words = {word for _, _, word in found} - {"train"}
-    test = held_out if held_out in words else next(iter(words), None)
-    code = {"train": TRAIN, test: TEST}
-    return [(path, name, code.get(word, UNUSED)) for path, name, word in found]
+    def rows(self, file: Path, subset: int) -> Iterator[Row]:
+        """The lines "path" or "path class" of a list; a path may hold blanks, and may begin with the root."""
+        roots = tuple(f"{root}/" for root in (self.root, os.path.realpath(self.root)))
+        for number, line in enumerate(text_of(file), start=1):
+            if line:
+                row = Row(line, None, subset, file, number)
+                path, word = _columns(row)
+                path = os.path.normpath(path.replace("\\", "/"))
+                root = next(filter(path.startswith, roots), "")
+                yield row._replace(path=path.removeprefix(root), word=word)
 
 
-def _class_and_word(path: str, are_subsets: bool) -> tuple[str | None, str]:
-    """The class folder of a file, and what its subset folder says: train, val or test.
+def text_of(file: Path) -> list[str]:
+    """Lines of a text, stripped: UTF-8, or UTF-16 with its mark; other bytes as in names of files."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise VsslError(f"{file}: cannot be read ({error.strerror}); make it readable") from error
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = content.decode(*(("utf-16", "replace") if is_utf16 else ("utf-8-sig", "surrogateescape")))
+    if "\0" in text:
+        raise VsslError(f"{file}: not a text (there are zeros in it); save it as UTF-8")
+    return [line.strip() for line in re.split("\r\n|\r|\n", text)]
 
-    A folder right above the file is its class if it could be: `eye_test`, but not `test_256`, unless all such
-    folders `are_subsets`: `toy_train` and `toy_test`.
-    """
-    *folders, _ = path.split("/")
-    match = _SUBSET_FOLDER.fullmatch(folders[0]) if folders else None
-    if match and (len(folders) > 1 or are_subsets or not match["set"]):
-        return (folders[-1] if len(folders) > 1 else None), match["word"].lower()
-    return (folders[-1] if folders else None), "train"
+
+def _columns(row: Row) -> tuple[str, str | None]:
+    """Path and class of a line. Raises VsslError for further columns, which would be taken for the class."""
+    line = row.path
+    path, columns = line, [""]
+    if line.startswith('"'):
+        path, *columns = next(csv.reader([line]))
+    elif match := _LINE.fullmatch(line):
+        path, rest = match["path"], (match["rest"] or "").strip(" ")
+        columns = rest[1:].split(rest[0]) if rest[:1] in (",", "\t") else rest.split()
+        if rest[:1] not in (",", "\t") and not any(map(_NUMBER.fullmatch, columns)):
+            columns = [rest]
+    if not _is_video(path):
+        raise VsslError(f"{row.where}: {line!r} is no 'path' or 'path class'; a path ends like a video")
+    words = [column.strip() for column in columns if column.strip()]
+    parts = words[0].split() if words else []
+    are_numbers = len(parts) > 1 and all(map(_NUMBER.fullmatch, parts))
+    if len(words) > 1 or are_numbers or any(map(_is_video, parts)):
+        raise VsslError(
+            f"{row.where}: {line!r} has more than two columns, the path and the class; take the others out "
+            "(a class that has a number among its words needs a comma before it)"
+        )
+    return path, words[0] if words else None
+
+
+class Classes:
+    """Names of the classes, by label, and the label of each word for one."""
+
+    def __init__(self, names: Sequence[str], numbers: Sequence[str] = ()) -> None:
+        self.names, self._plain = list(names), Counter(map(plain_name, names))
+        by_number, by_name = ({word: label for label, word in enumerate(words)} for words in (numbers, names))
+        by_plain = {plain_name(name): label for name, label in by_name.items()}
+        alone = {name: label for name, label in by_plain.items() if self._plain[name] == 1}
+        self._label = by_number | alone | by_name
+
+    @classmethod
+    def of(cls, named: Iterable[tuple[str, int]]) -> Classes:
+        """The classes behind names with their subsets, sorted.
+
+        Names that differ in case and punctuation only are one class, unless a subset has both: C and C++.
+        """
+        names = set(named)
+        spellings: dict[str, set[str]] = defaultdict(set)
+        for name, _ in names:
+            spellings[plain_name(name)].add(name)
+        beside = Counter((plain_name(name), subset) for name, subset in names)
+        classes: list[str] = []
+        for plain, spelled in spellings.items():
+            are_many = any(beside[plain, subset] > 1 for subset in range(len(SUBSETS)))
+            classes += spelled if are_many else [max(spelled)]
+        return cls(sorted(classes, key=lambda name: (plain_name(name), name)))
+
+    @classmethod
+    def read(cls, file: Path) -> Classes:
+        """Those of a class-index file: "1 ApplyEyeMakeup" or just names, which are numbered from 0."""
+        lines = list(filter(None, text_of(file)))
+        matches = [re.fullmatch(r"(\d+)[\s,]+(.+)", line) for line in lines]
+        pairs = [(str(int(match[1])), match[2]) for match in matches if match]
+        if len(pairs) < len(lines):
+            pairs = [(str(label), line) for label, line in enumerate(lines)]
+        for words in zip(*pairs, strict=True):
+            if twice := [word for word, count in Counter(words).items() if count > 1]:
+                raise VsslError(f"{file}: has {twice[0]!r} twice; give each class its line and number")
+        return cls([name for _, name in pairs], [number for number, _ in pairs])
+
+    def get(self, word: str) -> int | None:
+        """The label of a word, if a class is called so."""
+        spellings = (word, str(int(word)) if word.isdecimal() else word, plain_name(word))
+        return next((self._label[name] for name in spellings if name in self._label), None)
+
+    def label(self, word: str | None, where: str) -> int:
+        """The label of a word, `UNLABELLED` for none; raises VsslError if no class is called so."""
+        if word is None:
+            return UNLABELLED
+        if (label := self.get(word)) is None:
+            raise VsslError(f"{where}: there is no class {word!r}; add it to the classes or correct the line")
+        return label
+
+    def other_folder(self, path: str, row: Row) -> bool:
+        """Whether a file lies in the folder of another class than that of a row."""
+        folder = plain_name(os.path.basename(os.path.dirname(path)))
+        return folder != plain_name(row.word or "") and folder in self._plain
+
+
+class Claims:
+    """Files by the rows that name them: none by two, none of two classes, none in two subsets of a split."""
+
+    def __init__(self, find: Callable[[Row], str | None], classes: Classes, splits: int = 1) -> None:
+        self._find, self._classes, self._splits = find, classes, splits
+        self._file: dict[str, str | None] = {}
+        self._rows: dict[tuple[str, int | None], Row] = {}
+        self._entries: dict[str, Entry] = {}
+
+    def add(self, row: Row, split: int = 0) -> None:
+        """Take a row into a split, counted from 0; raises VsslError if it contradicts one that was taken."""
+        if row.path not in self._file:
+            self._file[row.path] = self._find(row)
+        file, label = self._file[row.path], self._classes.label(row.word, row.where)
+        path = file or row.path
+        entry = self._entries.setdefault(path, Entry(path, label, (UNUSED,) * self._splits, file is not None))
+        first, beside = (self._rows.setdefault((path, place), row) for place in (None, split))
+        if first.path != row.path:
+            raise _contradiction(row, f"is the same file as {printable(first.path)} in", first)
+        if entry.label != label:
+            raise _contradiction(row, "has another class in", first)
+        if beside.subset != row.subset:
+            how = f"is {SUBSETS[row.subset]} here, but {SUBSETS[beside.subset]} in"
+            raise _contradiction(row, how, beside)
+        subsets = (*entry.subsets[:split], row.subset, *entry.subsets[split + 1 :])
+        self._entries[path] = replace(entry, subsets=subsets)
+
+    def entries(self) -> list[Entry]:
+        """The entries of all rows."""
+        return list(self._entries.values())
+
+
+def _contradiction(row: Row, how: str, other: Row) -> VsslError:
+    return VsslError(f"{row.where}: {printable(row.path)} {how} {other.where}; take one of the lines out")
 
 
 def printable(text: str) -> str:
@@ -190,77 +382,5 @@ def plain_name(name: str) -> str:
     return re.sub(r"[\W_]+", "_", unicodedata.normalize("NFC", name).lower()).strip("_")
 
 
-def plain_path(path: str) -> str:
-    return str(Path(path).with_suffix("")).lower()
-
-
-def text_lines(file: Path) -> list[str]:
-    """Lines that are not blank, whatever their ends; bytes that are no UTF-8 as in the names of files."""
-    text = file.read_text(encoding="utf-8", errors="surrogateescape")
-    return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-def read_lines(file: Path) -> Iterator[tuple[str, str | None]]:
-    """(path, the word behind it) of each line; the path may hold blanks."""
-    for line in text_lines(file):
-        match = _LINE.fullmatch(line)
-        if not match:
-            raise VsslError(f"{file}: {line!r} is not 'path [class]' with a path that ends like a video")
-        yield match["path"].replace("\\", "/"), match["label"]
-
-
-def read_class_names(file: Path) -> list[str]:
-    """Names of a class-index file: "1 ApplyEyeMakeup" or just names, in the order of the labels."""
-    return [re.sub(r"^\d+[\s,]+", "", line) for line in text_lines(file)]
-
-
-def label_of(word: str | None, numbers: dict[str, int], where: Path | None) -> int:
-    if word is None:
-        return UNLABELLED
-    if (label := numbers.get(word, numbers.get(plain_name(word)))) is None:
-        raise VsslError(f"{where or 'the lists'}: has no class {word!r}; add it or correct the list")
-    return label
-
-
-def distinct(named: Iterable[tuple[str, int]]) -> list[str]:
-    """The classes behind names with their subsets, sorted.
-
-    Names that differ in case and punctuation only are one class, unless a subset has both: C and C++.
-    """
-    names = set(named)
-    spellings: dict[str, set[str]] = defaultdict(set)
-    for name, _ in names:
-        spellings[plain_name(name)].add(name)
-    beside = Counter((plain_name(name), subset) for name, subset in names)
-    classes = []
-    for plain, spelled in spellings.items():
-        are_many = any(beside[plain, subset] > 1 for subset in range(len(SUBSETS)))
-        classes += list(spelled) if are_many else [max(spelled)]
-    return sorted(classes, key=lambda name: (plain_name(name), name))
-
-
-def labels_by_name(classes: Sequence[str]) -> dict[str, int]:
-    """Label by name, and by what is left of it without case and punctuation where that says which one."""
-    count = Counter(map(plain_name, classes))
-    plain = {plain_name(name): label for label, name in enumerate(classes) if count[plain_name(name)] == 1}
-    return {**plain, **{name: label for label, name in enumerate(classes)}}
-
-
-def split_by_path(rows: list[tuple[str, int]], file: Path) -> dict[str, int]:
-    """Subset by path; no video may both train and test."""
-    subsets = dict(rows)
-    for path, subset in rows:
-        if subsets[path] != subset:
-            raise VsslError(f"{file}: {path} is in the training list too; take it out of one of the two")
-    return subsets
-
-
-def find_entries(
-    labels: dict[str, int], splits: list[dict[str, int]], find: Callable[[str], str | None]
-) -> list[Entry]:
-    entries = {}
-    for path, label in labels.items():
-        file = find(path)
-        subsets = tuple(split.get(path, UNUSED) for split in splits)
-        entries[file or path] = Entry(file or path, label, subsets, file is not None)
-    return list(entries.values())
+def _plain_path(path: str) -> str:
+    return unicodedata.normalize("NFC", os.path.splitext(path)[0]).lower()

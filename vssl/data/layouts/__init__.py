@@ -6,11 +6,15 @@ root or beside it) and where to get them (`SOURCE`, or None).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from vssl.data.lists import Entry, Files, Listing, Lists, labels_by_name, plain_name
+from vssl.data.lists import UNLABELLED, Classes, Entry, Files, Listing, Lists
 from vssl.modules import check_module, load_module
+
+FEW = 20
+"""So many classes may have one video each: of a few videos, to try things out."""
 
 
 def check_layout(name: object) -> None:
@@ -28,17 +32,28 @@ def read(layout: str, root: Path, lists: Path | None, classes: Sequence[str] | N
     module = load_module(__name__, "layout", layout)
     files = Files(root)
     listing: Listing = module.read(files, Lists(root, lists, module.PLACES, module.SOURCE))
+    remarks = tuple(_remarks(files, listing))
     listing = _only(listing, classes) if classes else listing
     found = {entry.path for entry in listing.entries}
     entries = sorted(listing.entries, key=lambda entry: entry.path)
-    return Listing(listing.classes, entries, 0 if classes else len(set(files.paths) - found))
+    return Listing(listing.classes, entries, 0 if classes else len(set(files.paths) - found), remarks)
+
+
+def _remarks(files: Files, listing: Listing) -> Iterator[str]:
+    if files.passed_over:
+        yield files.passed_over
+    used = Counter(entry.label for entry in listing.entries if entry.label != UNLABELLED)
+    if len(used) == used.total() > FEW:
+        yield f"each of {len(used):,} classes has one video: is what follows the paths in lists the class?"
+    elif all(map(str.isdecimal, listing.classes)) and FEW < len(listing.classes) > 2 * len(used):
+        numbers = f"classes are numbers up to {len(listing.classes) - 1:,}, of which {len(used):,} occur"
+        yield f"{numbers}: do they count something else, such as frames?"
 
 
 def _only(listing: Listing, classes: Sequence[str]) -> Listing:
     """The given classes alone, in their order."""
-    old = labels_by_name(listing.classes)
-    found = [old.get(name, old.get(plain_name(name))) for name in classes]
-    new = {label: number for number, label in enumerate(found) if label is not None}
+    old = Classes(listing.classes)
+    new = {old.get(name): label for label, name in enumerate(classes)}
     entries = [
         Entry(entry.path, new[entry.label], entry.subsets, entry.exists)
         for entry in listing.entries

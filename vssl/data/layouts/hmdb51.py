@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 
-from vssl.data.lists import Files, Listing, Lists, find_entries, read_lines
+from vssl.data.lists import UNUSED, Claims, Classes, Files, Listing, Lists
 from vssl.errors import VsslError
 
 PLACES = ("testTrainMulti_7030_splits", "test_train_splits", "splits")
@@ -12,25 +13,21 @@ SOURCE = "https://serre.lab.brown.edu/hmdb51.html (three splits for the HMDB51)"
 
 
 def read(files: Files, lists: Lists) -> Listing:
+    """The name of a list says the class, the flag says the subset."""
     marker = "_test_split1.txt"
-    classes = sorted(path.name.removesuffix(marker) for path in lists.need(f"*{marker}"))
-    splits: list[dict[str, int]] = []
-    labels: dict[str, int] = {}
-    for split in (1, 2, 3):
-        if not lists.find(f"*_test_split{split}.txt"):
-            continue
-        splits.append({})
-        for label, name in enumerate(classes):
-            [file] = lists.need(f"{name}_test_split{split}.txt")
-            for path, flag in read_lines(file):
-                labels[f"{name}/{path}"] = label
-                splits[-1][f"{name}/{path}"] = _flag(flag, file)
-    return Listing(classes, find_entries(labels, splits, files.named))
+    classes = Classes(sorted(path.name.removesuffix(marker) for path in lists.need(f"*{marker}")))
+    splits = [split for split in (1, 2, 3) if lists.find(f"*_test_split{split}.txt")]
+    claims = Claims(lambda row: files.named(row, classes), classes, len(splits))
+    for place, split in enumerate(splits):
+        for name in classes.names:
+            [file] = lists.need(f"{glob.escape(name)}_test_split{split}.txt")
+            for row in lists.rows(file, UNUSED):
+                path = f"{name}/{Path(row.path).name}"
+                claims.add(row._replace(path=path, word=name, subset=_subset(row.word, row.where)), place)
+    return Listing(classes.names, claims.entries())
 
 
-def _flag(flag: str | None, file: Path) -> int:
+def _subset(flag: str | None, where: str) -> int:
     if flag not in ("0", "1", "2"):
-        raise VsslError(
-            f"{file}: {flag!r} behind a name; official lists have 0 (unused), 1 (train), 2 (test)"
-        )
+        raise VsslError(f"{where}: {flag!r} behind a name; write 0 (unused), 1 (train) or 2 (test)")
     return int(flag)

@@ -3,77 +3,119 @@
 from __future__ import annotations
 
 import csv
+import os
+import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from vssl.data.lists import (
     TEST,
     TRAIN,
+    Claims,
+    Classes,
     Entry,
     Files,
     Listing,
     Lists,
-    by_folders,
-    distinct,
-    label_of,
-    labels_by_name,
-    read_lines,
-    video_id,
+    Row,
+    grouped,
+    only,
+    plain_name,
+    text_of,
 )
 from vssl.errors import VsslError
 
 PLACES = ("annotations",)
 SOURCE = "https://github.com/cvdfoundation/kinetics-dataset (annotations)"
 
+_CLIP = re.compile(r"(?P<id>.{11})(?:_(?P<start>\d+)_(?P<end>\d+))?")
+
 
 def read(files: Files, lists: Lists) -> Listing:
     """The official validation list is the test set: the test list came without labels, few have its files."""
-    rows = [
-        *_kinetics_rows(lists.find("*train*.csv"), TRAIN),
-        *_kinetics_rows(lists.find("*val*.csv"), TEST),
-    ]
-    listed = {subset for _, _, subset in rows}
+    rows = [*_rows(lists, "*train*.csv", TRAIN), *_rows(lists, "*val*.csv", TEST)]
+    listed = {row.subset for row in rows}
     in_folders = [
         (path, name, subset)
-        for path, name, subset in by_folders(files, held_out="val")
+        for path, name, subset in files.by_folders(held_out="val")
         if subset not in listed and name is not None
     ]
     if not rows and not in_folders:
         lists.need("train.csv")
-    classes = distinct((name, subset) for _, name, subset in [*rows, *in_folders])
-    numbers = labels_by_name(classes)
-    entries = {
-        path: Entry(path, label_of(name, numbers, None), (subset,)) for path, name, subset in in_folders
-    }
-    for path, name, subset in rows:
-        file = files.video(video_id(path)) or files.below(path)
-        label = label_of(name, numbers, None)
-        entries[file or path] = Entry(file or path, label, (subset,), file is not None)
-    return Listing(classes, list(entries.values()))
+    named = [(row.word or "", row.subset) for row in rows]
+    classes = Classes.of([*named, *((name, subset) for _, name, subset in in_folders)])
+    claims = Claims(_Clips(files, classes).find, classes)
+    for row in rows:
+        claims.add(row)
+    entries = {path: Entry(path, classes.label(name, path), (subset,)) for path, name, subset in in_folders}
+    entries |= {entry.path: entry for entry in claims.entries()}
+    return Listing(classes.names, list(entries.values()))
 
 
-def _kinetics_rows(found: list[Path], subset: int) -> Iterator[tuple[str, str, int]]:
-    """(path, class, subset) of each row of a csv: the official columns, or "path class" without a header."""
-    for file in found[:1]:
-        with open(file, newline="", encoding="utf-8", errors="surrogateescape") as text:
-            header = next(csv.reader(text), [])
-            text.seek(0)
-            if "youtube_id" in header and "label" in header:
-                rows = csv.DictReader(text)
-                for row in rows:
-                    yield _official_path(row, f"{file}, line {rows.line_num}"), row["label"], subset
-                return
-        for path, name in read_lines(file):
-            if name is None:
-                raise VsslError(f"{file}: no class after {path}; a line is 'path class'")
-            yield path, name, subset
+class _Clips:
+    """Finds files by their YouTube video, and by their times where both file and row have them."""
+
+    def __init__(self, files: Files, classes: Classes) -> None:
+        self._folders, self._classes = files.folders, classes
+        self._by_id = grouped(files.paths, lambda path: _clip(path)[0])
+
+    def find(self, row: Row) -> str | None:
+        """The file at the path of a row, or else the one of its clip, if it is in no other class's folder."""
+        if row.path in self._folders:
+            return row.path
+        video, times = _clip(row.path)
+        found = [path for path in self._by_id.get(video, []) if self._may_be(path, row, times)]
+        found = [path for path in found if _clip(path)[1] == times] or found
+        found = [path for path in found if self._is_in_class(path, row)] or found
+        return only(row, found)
+
+    def _may_be(self, path: str, row: Row, times: tuple[int, ...]) -> bool:
+        others, subset = _clip(path)[1], self._folders[path][1]
+        is_its_subset = subset is None or (subset == "train") == (row.subset == TRAIN)
+        is_its_time = not times or not others or times == others
+        return is_its_subset and is_its_time and not self._classes.other_folder(path, row)
+
+    def _is_in_class(self, path: str, row: Row) -> bool:
+        return plain_name(self._folders[path][0] or "") == plain_name(row.word or "")
 
 
-def _official_path(row: dict[str, str], where: str) -> str:
+def _clip(path: str) -> tuple[str, tuple[int, ...]]:
+    """The YouTube id in the name of a file, or else the whole name; start and end if they stand behind it."""
+    stem = os.path.splitext(os.path.basename(path))[0]
+    match = _CLIP.fullmatch(stem)
+    if not match:
+        return stem, ()
+    return match["id"], (int(match["start"]), int(match["end"])) if match["start"] else ()
+
+
+def _rows(lists: Lists, pattern: str, subset: int) -> Iterator[Row]:
+    """The rows of a csv: the official columns, or "path class" without a header."""
+    for file in lists.find(pattern)[:1]:
+        table = csv.reader(text_of(file))
+        try:
+            header = [name.strip() for name in next(table, [])]
+            is_official = "youtube_id" in header and "label" in header
+            for values in filter(None, table if is_official else ()):
+                row = Row("", None, subset, file, table.line_num)
+                known = values if len(values) <= len(header) else []
+                yield _official(row, dict(zip(header, map(str.strip, known), strict=False)))
+        except csv.Error as error:
+            raise VsslError(f"{file}: no csv file ({error}); fetch it again") from error
+        for row in () if is_official else lists.rows(file, subset):
+            if row.word is None:
+                raise VsslError(f"{row.where}: {row.path!r} has no class; a line is 'path class'")
+            yield row
+
+
+def _official(row: Row, values: dict[str, str]) -> Row:
+    """With the class, and the path that official tools give to the clip."""
     try:
-        start, end = (int(float(row[column])) for column in ("time_start", "time_end"))
-        return f"{row['label'].replace(' ', '_')}/{row['youtube_id']}_{start:06}_{end:06}.mp4"
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        name, video = values["label"], values["youtube_id"]
+        start, end = (int(float(values[column])) for column in ("time_start", "time_end"))
+        if not name or not video:
+            raise ValueError(values)
+    except (KeyError, ValueError, OverflowError) as error:
         raise VsslError(
-            f"{where}: a row needs label, youtube_id, and time_start and time_end in seconds; complete it"
+            f"{row.where}: a row needs label, youtube_id, and time_start and time_end in seconds, and as "
+            "many columns as the first line; correct it"
         ) from error
+    return row._replace(path=f"{name.replace(' ', '_')}/{video}_{start:06}_{end:06}.mp4", word=name)

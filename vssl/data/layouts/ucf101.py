@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
-from vssl.data.lists import (
-    TEST,
-    TRAIN,
-    Files,
-    Listing,
-    Lists,
-    find_entries,
-    label_of,
-    labels_by_name,
-    read_class_names,
-    read_lines,
-    split_by_path,
-)
+from pathlib import Path
+
+from vssl.data.lists import TEST, TRAIN, Claims, Classes, Files, Listing, Lists
+from vssl.errors import VsslError
 
 PLACES = ("ucfTrainTestlist",)
 SOURCE = "https://www.crcv.ucf.edu/data/UCF101/UCF101TrainTestSplits-RecognitionTask.zip"
 
 
 def read(files: Files, lists: Lists) -> Listing:
-    [class_file] = lists.need("classInd.txt")
-    classes = read_class_names(class_file)
-    numbers = labels_by_name(classes)
+    """The folder in a line says the class; a number behind it has to agree."""
+    classes = Classes.read(*lists.need("classInd.txt"))
     for first in ("trainlist01.txt", "testlist01.txt"):
         lists.need(first)
-    splits = []
-    for split in (1, 2, 3):
-        train, test = (lists.find(f"{word}list{split:02}.txt") for word in ("train", "test"))
-        if train and test:
-            splits.append(
-                split_by_path(
-                    [(path, TRAIN) for path, _ in read_lines(train[0])]
-                    + [(path, TEST) for path, _ in read_lines(test[0])],
-                    test[0],
-                )
-            )
-    paths = dict.fromkeys(path for split in splits for path in split)
-    labels = {path: label_of(path.split("/")[0], numbers, class_file) for path in paths}
-    return Listing(classes, find_entries(labels, splits, files.named))
+    pairs = [(lists.find(f"trainlist{n:02}.txt"), lists.find(f"testlist{n:02}.txt")) for n in (1, 2, 3)]
+    splits = [pair for pair in pairs if all(pair)]
+    claims = Claims(lambda row: files.named(row, classes), classes, len(splits))
+    for split, ([train], [test]) in enumerate(splits):
+        for row in [*lists.rows(train, TRAIN), *lists.rows(test, TEST)]:
+            name = Path(row.path).parent.name
+            if row.word and classes.get(row.word) != classes.get(name):
+                raise VsslError(f"{row.where}: {row.word} is not the number of {name}; correct one of them")
+            claims.add(row._replace(word=name), split)
+    return Listing(classes.names, claims.entries())
