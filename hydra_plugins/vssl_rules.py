@@ -91,7 +91,8 @@ def cleared(config: DictConfig) -> DictConfig | None:
     """The nodes that are to be replaced, as null, ahead of what takes their place; None if there are none."""
     if "_target_" in config:
         return None
-    inner = {name: one for name, one in config.items() if isinstance(one, DictConfig)}
+    written = config.items_ex(resolve=False)  # what a value refers to, these rules need not hold
+    inner = {name: one for name, one in written if isinstance(one, DictConfig)}
     found = {name: cleared(one) for name, one in inner.items() if "_target_" in one or cleared(one)}
     return OmegaConf.create(found) if found else None
 

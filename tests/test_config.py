@@ -13,7 +13,7 @@ from vssl.data.index import assumed, index_path, write
 from vssl.errors import OptionError
 from vssl.pipeline import monitored, plain, plan
 from vssl.stage.build import build
-from vssl.stage.run import check
+from vssl.stage.construct import Machine, Stage
 
 GROUPS = [
     "backbone",
@@ -46,10 +46,8 @@ def targets(node):
 def test_the_yaml_lists_every_argument_and_every_value_has_its_type(choice, tmp_path):
     cfg = composed(choice, f"outputs={Path('outputs').absolute()}", *planted(choice, tmp_path))
     for spec in plan(cfg):
-        check(spec)
-        data = {key: value for key, value in spec.recipe.data.items() if key != "repeat"}
-        build({**data, **spec.paths}, "data")
-        for node in targets(spec.recipe):
+        Stage(spec).check(Machine())
+        for node in targets(spec.recipe.to_plain()):
             assert_no_defaults(get_class(node["_target_"]))
     cfg.monitor.every_epochs = 1
     nodes = {group: plain(cfg[group]) for group in ("tracking", "dispatch", "runtime")}
@@ -92,8 +90,8 @@ def planted(choice, folder):
     overrides = [f"{group}.root={folder}", f"outputs={folder}"]
     cfg = composed(choice, *overrides)
     node = cfg.source if group == "source" else cfg.downstream.train
-    index = planted_index(20)
-    index.subsets[:, 10:] = 2
+    index = planted_index(80)
+    index.subsets[:, 40:] = 2
     write(index, index_path(OmegaConf.to_container(node, resolve=True)))
     return overrides
 
