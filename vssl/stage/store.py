@@ -207,9 +207,15 @@ def _read_recipe(path: Path) -> dict[str, Any]:
             f"{path}: not there; copy that stage's folder too, or delete what rests on it"
         ) from error
     except yaml.YAMLError as error:
-        raise VsslError(f"{path}: damaged; delete that folder and run again") from error
+        raise VsslError(_damaged(path)) from error
+    if not isinstance(plain, dict):  # a crash of the disk may leave it empty
+        raise VsslError(_damaged(path))
     _check_format(plain, path)
     return plain
+
+
+def _damaged(recipe: Path) -> str:
+    return f"{recipe}: damaged; delete that folder and run again"
 
 
 def _check_format(plain: dict[str, Any], path: Path) -> None:
