@@ -33,7 +33,8 @@ ONE_HOME = {
     "av": "vssl/data",
     "rich": "vssl/report",
     "omegaconf": tuple(
-        f"vssl/{name}" for name in ("compat", "pipeline", "rehearsal", "preflight", "options", "commands", "cli")
+        f"vssl/{name}"
+        for name in ("compat", "pipeline", "rehearsal", "preflight", "options", "commands", "cli")
     ),
 }
 FILES = sorted((ROOT / "vssl").rglob("*.py"))

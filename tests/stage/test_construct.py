@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from conftest import SMALL, composed
-from vssl.errors import OptionError, VsslError
+from vssl.errors import OptionError
 from vssl.pipeline import naming_options, plan
-from vssl.stage.construct import Machine, Stage, check_labels, labels, link
+from vssl.stage.construct import Machine, Stage
 
 ALONE = Machine(1, "cpu")
 
@@ -85,22 +85,36 @@ MISTAKES = {  # overrides: the error in full, up to what to do
     ("auxiliary.repeat=0",): r"auxiliary\.repeat=0: too small; choose",
     ("protocol.repeat=0",): r"protocol\.repeat=0: too small; choose",
     ("downstream.train.repeat=0",): r"downstream\.train\.repeat=0: too small; choose",
-    ("downstream.num_classes=5",): r"downstream\.num_classes=5: a video of downstream\.train is of class 7 \(fr",
-    ("protocol.num_classes=5",): r"protocol\.num_classes=5: a video of downstream\.train is of class 7 \(from 0",
+    (
+        "downstream.num_classes=5",
+    ): r"downstream\.num_classes=5: a video of downstream\.train is of class 7 \(fr",
+    (
+        "protocol.num_classes=5",
+    ): r"protocol\.num_classes=5: a video of downstream\.train is of class 7 \(from 0",
     ("protocol.num_classes=0",): r"protocol\.num_classes=0: too small; choose",
     ("pretext.training.batch_size=17",): r"pretext\.training\.drop_last=true: .*16 samples",
     ("pretext.training.batch_size=17", "pretext.training.drop_last=false"): None,
     ("protocol.training.batch_size=17", FROZEN): r"protocol\.training\.drop_last=true: .*16 samples",
-    ("protocol.test.average=softmx",): r"protocol\.test\.average=softmx: no such value; did you mean 'softmax'",
+    (
+        "protocol.test.average=softmx",
+    ): r"protocol\.test\.average=softmx: no such value; did you mean 'softmax'",
     ("protocol.test.batch_size=0",): r"protocol\.test\.batch_size=0: too small; choose 1 or more$",
     ("protocol.test.batch_size=many",): r"protocol\.test\.batch_size=many: not a whole number; give",
-    ("pretext.training.precision=bfloat16",): r"pretext\.training\.precision=bfloat16: is for GPUs; say float32",
+    (
+        "pretext.training.precision=bfloat16",
+    ): r"pretext\.training\.precision=bfloat16: is for GPUs; say float32",
     ("protocol.training.precision=bfloat16",): r"protocol\.training\.precision=bfloat16: is for GPUs; say",
     ("pretext.training.optimizer.lr=-1",): r"pretext\.training\.optimizer\.lr=-1: too small; choose",
     ("pretext.sampler.num_frames=0",): r"pretext\.sampler\.num_frames=0: ",
     ("auxiliary.queue_size=7",): r"auxiliary\.queue_size=7: cannot hold the keys of a batch of 8; choose 8",
-    ("auxiliary.training.drop_last=false", "auxiliary.shuffle_bn=true"): r"auxiliary\.shuffle_bn=true: needs full",
-    ("pretext=rspnet", "pretext.training.micro_batch=1"): r"pretext\.training\.micro_batch=1: too small; choose 2",
+    (
+        "auxiliary.training.drop_last=false",
+        "auxiliary.shuffle_bn=true",
+    ): r"auxiliary\.shuffle_bn=true: needs full",
+    (
+        "pretext=rspnet",
+        "pretext.training.micro_batch=1",
+    ): r"pretext\.training\.micro_batch=1: too small; choose 2",
     ("backbone.widths=[]",): r"backbone\.widths=\[\]: ",
     ("pretext.augmentation.flip.probability=2",): r"pretext\.augmentation\.flip\.probability=2: not a share",
 }

@@ -181,10 +181,14 @@ def test_all_stages_and_those_that_are_finished(store, spec, child):
 def test_a_key_that_none_or_several_stages_have(store, spec):
     assert store.key(spec.key[:4]) == spec.key
     assert store.key("xy", others=["xyz", "xa"]) == "xyz"
-    ambiguous = r"^stage=xy: 2 stages begin like this; give the beginning of a key \(mode=status shows them\)$"
+    ambiguous = (
+        r"^stage=xy: 2 stages begin like this; give the beginning of a key \(mode=status shows them\)$"
+    )
     with pytest.raises(VsslError, match=ambiguous):
         store.key("xy", others=["xyz", "xya"])
-    with pytest.raises(VsslError, match=rf"^stage=nothing: no such stage in {store.root}; give the beginning"):
+    with pytest.raises(
+        VsslError, match=rf"^stage=nothing: no such stage in {store.root}; give the beginning"
+    ):
         store.open("nothing")
     with pytest.raises(VsslError, match=r"^stage=null: needs the beginning of a key; stage=KEY"):
         store.open(None)
@@ -197,7 +201,9 @@ def change(path, **values):
 
 def test_a_recipe_that_was_changed_by_hand_is_no_stage_nor_what_rests_on_it(store, spec, child):
     change(store.folder(spec) / "recipe.yaml", seed=1)
-    message = rf"^\S+pretext/{spec.key}/recipe\.yaml: not the recipe of stage {spec.key}; .* delete that folder$"
+    message = (
+        rf"^\S+pretext/{spec.key}/recipe\.yaml: not the recipe of stage {spec.key}; .* delete that folder$"
+    )
     for start in (spec.key, child.key):
         with pytest.raises(VsslError, match=message):
             store.open(start)
@@ -214,14 +220,18 @@ def test_a_stage_whose_parent_is_gone(store, spec, child):
 @pytest.mark.parametrize("content", ["a: [", "\x00", "- ]", "", "- 1"])
 def test_a_damaged_recipe_is_one_line(content, store, spec):
     (store.folder(spec) / "recipe.yaml").write_text(content)
-    with pytest.raises(VsslError, match=r"recipe\.yaml: damaged; delete that folder and run again$") as caught:
+    with pytest.raises(
+        VsslError, match=r"recipe\.yaml: damaged; delete that folder and run again$"
+    ) as caught:
         store.open(spec.key)
     assert "\n" not in str(caught.value)
 
 
 def test_a_damaged_result_is_one_line(store, spec):
     (store.folder(spec) / "result.json").write_text('{"format": 2, "met')
-    with pytest.raises(VsslError, match=r"result\.json: not JSON .*; delete the file to run the stage") as caught:
+    with pytest.raises(
+        VsslError, match=r"result\.json: not JSON .*; delete the file to run the stage"
+    ) as caught:
         store.result(spec)
     assert "\n" not in str(caught.value)
 
@@ -258,5 +268,7 @@ def test_files_from_before_formats_were_counted_have_the_first_one(store, spec):
 def test_outputs_of_another_format_are_refused_as_soon_as_they_are_opened(found, store, spec, child):
     for one in (spec, child):
         change(store.folder(one) / "recipe.yaml", format=found)
-    with pytest.raises(VsslError, match=rf"recipe\.yaml: written by {AGES[found]}; choose another outputs=DIR"):
+    with pytest.raises(
+        VsslError, match=rf"recipe\.yaml: written by {AGES[found]}; choose another outputs=DIR"
+    ):
         StageStore(store.root.parent)

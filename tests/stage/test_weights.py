@@ -37,7 +37,9 @@ def test_a_file_of_weights_that_has_changed_since_the_launch(tmp_path):
     assert starting_weights(finetune, store) == file
     assert start_in_words(finetune) == "file"
     file.write_bytes(b"other")
-    with pytest.raises(OptionError, match=r"^init\.weights=.*weights\.pt: has changed since the launch; start"):
+    with pytest.raises(
+        OptionError, match=r"^init\.weights=.*weights\.pt: has changed since the launch; start"
+    ):
         starting_weights(finetune, store)
 
 
