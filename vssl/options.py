@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from vssl.checks import check_above_0, check_at_least, check_share
+from vssl.checks import check_above_0, check_at_least, check_between, check_share
 from vssl.errors import OptionError
 from vssl.stage.build import build_as
 
@@ -67,20 +67,18 @@ class Prepare:
     """Options of mode=prepare."""
 
     out: str | None
-    size: int | list[int]
+    size: int | list[int] | None
     crf: int
     gop: int
     timeout_s: float
 
     def __post_init__(self) -> None:
-        sides = [self.size] * 2 if isinstance(self.size, int) else self.size
+        sides = [self.size] * 2 if isinstance(self.size, int) else self.size or [1, 1]
         if len(sides) != 2 or min(sides) < 1:
             raise OptionError(
                 "size", self.size, "no size", "give [height,width], or a number for the short side"
             )
-        check_at_least("crf", self.crf, 0)
-        if self.crf > 51:
-            raise OptionError("crf", self.crf, "too large", "choose 0 (lossless) to 51 (worst)")
+        check_between("crf", self.crf, 0, 51)
         check_at_least("gop", self.gop, 1)
         check_above_0("timeout_s", self.timeout_s)
 
@@ -110,13 +108,17 @@ GROUPS = {
 }
 
 
+def read(cfg: DictConfig, group: str) -> Any:
+    """The options of one of these groups. Raises `OptionError` for one that cannot be."""
+    values: Any = OmegaConf.to_container(cfg[group], resolve=True)
+    return build_as(GROUPS[group], values, group)
+
+
 def check_options(cfg: DictConfig) -> None:
     """Raise `OptionError` for an option at the top, or of one of these groups, that cannot be."""
-    top: dict[str, Any] = {name: cfg[name] for name in Launch.__dataclass_fields__}
-    build_as(Launch, top, "")
-    for group, kind in GROUPS.items():
-        values: Any = OmegaConf.to_container(cfg[group], resolve=True)
-        build_as(kind, values, group)
+    build_as(Launch, {name: cfg[name] for name in Launch.__dataclass_fields__}, "")
+    for group in GROUPS:
+        read(cfg, group)
     for name in cfg.roots:
         if not isinstance(root := cfg.roots[name], str | None):
             raise OptionError(f"roots.{name}", root, "not text or null", "give the folder of the videos")

@@ -8,22 +8,22 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
+from vssl import options
 from vssl.data import layouts, lists
-from vssl.data.check import Check, CheckLimits, Remark
+from vssl.data.check import Check, Remark
 from vssl.data.decode import load_decoder
 from vssl.data.index import VERDICTS, Index, absolute, check_source, index_path, write
-from vssl.errors import OptionError, VsslError
+from vssl.errors import VsslError
 from vssl.files import write_atomically
 from vssl.report.progress import Progress
 from vssl.report.table import Cause, cause_table
-from vssl.stage.build import build
+from vssl.stage.build import naming
 
 PLANNED = False
 
@@ -38,7 +38,7 @@ Node = dict[str, Any]
 
 def execute(cfg: DictConfig) -> None:
     """Check source and downstream; raise `VsslError` if too many files of one of them cannot be used."""
-    limits = limits_of(cfg)
+    limits: options.Check = options.read(cfg, "check")
     sources = dict(_real_sources(cfg))
     if not sources:
         raise VsslError(
@@ -57,34 +57,19 @@ def execute(cfg: DictConfig) -> None:
         )
 
 
-def limits_of(cfg: DictConfig) -> CheckLimits:
-    """The limits of checks in a config; raises `OptionError` for one that means nothing."""
-    limits: CheckLimits = build({"_target_": "vssl.data.check.CheckLimits", **cfg.check}, "check")
-    return limits
-
-
-@contextmanager
-def below(path: str) -> Iterator[None]:
-    """Errors of options in the block have the path of their node."""
-    try:
-        yield
-    except OptionError as error:
-        raise error.below(path) from error
-
-
 def _real_sources(cfg: DictConfig) -> Iterator[tuple[Path, Node]]:
     """The sources that have an index, with its file."""
     for path in ("source", "downstream.train", "downstream.test"):
         node = OmegaConf.select(cfg, path)
         source: Node = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
         if "index" in source:
-            with below(path):
+            with naming(path):
                 check_source(source)
                 file = index_path(source)
             yield file, source
 
 
-def _check(source: Node, path: Path, limits: CheckLimits, workers: int) -> Index:
+def _check(source: Node, path: Path, limits: options.Check, workers: int) -> Index:
     load_decoder(source["decoder"])  # without its library, every file would seem to need another decoder
     root = absolute(source["root"])
     given = absolute(source["lists"]) if source["lists"] else None

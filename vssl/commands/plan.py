@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,8 +14,7 @@ from vssl.preflight import Preflight, preflight
 from vssl.report.speed import Speed, group, speeds
 from vssl.report.table import PlanRow, plan_table
 from vssl.stage.compared import differences, nearest_finished
-from vssl.stage.construct import Stage
-from vssl.stage.spec import StageSpec, class_name
+from vssl.stage.spec import StageSpec
 from vssl.stage.store import StageStore
 from vssl.words import NONE
 
@@ -33,7 +32,8 @@ def execute(points: Sequence[Point], cfg: DictConfig) -> None:
     left = {spec: clips for spec, clips in left.items() if clips}
     if left:
         print(_cost(left, store, cfg.plan.clips_per_s))
-    for line in [*_not_checked(ready.forest), *_left_out(ready.stages.values())]:
+    remarks = [remark for stage in ready.stages.values() for remark in stage.remarks()]
+    for line in [*_not_checked(ready.forest), *dict.fromkeys(remarks)]:
         print(line)
 
 
@@ -58,25 +58,6 @@ def _not_checked(forest: Sequence[StageSpec]) -> Iterator[str]:
             f"not checked: {', '.join(roots)}; counted as published, and stages have no key before: "
             f"python launch.py {'-m ' if len(roots) > 1 else ''}mode=check source={','.join(roots)} {places}"
         )
-
-
-def _left_out(stages: Iterable[Stage]) -> Iterator[str]:
-    """What the trainings leave out, once for stages that do so alike."""
-    trainings = [stage for stage in stages if stage.training and not stage.recipe.is_provisional]
-    lines = (
-        f"left out: {stage.dataset.excluded:,} of {len(stage.source.videos):,} videos of "
-        f"{stage.recipe.data_name}, shorter than the {stage.task.sampler.min_frames} frames that "
-        f"{_sampler(stage)} needs"
-        for stage in trainings
-        if stage.dataset.excluded
-    )
-    yield from dict.fromkeys(lines)
-
-
-def _sampler(stage: Stage) -> str:
-    """The sampler that decides; the auxiliary stage has its pretext's inside its own."""
-    node = stage.recipe.task["sampler"]
-    return class_name(node.get("sampler", node))
 
 
 def _cost(left: dict[StageSpec, int], store: StageStore, given: float | None) -> str:

@@ -11,23 +11,22 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from vssl.checks import check_above_0, check_type
-from vssl.commands.check import below, limits_of
+from vssl import options
 from vssl.data.decode import read_frames
 from vssl.data.index import absolute, root_of
 from vssl.data.lists import printable, video_files
 from vssl.data.pool import Lost, each
 from vssl.data.prepare import PreparedFormat, claimed, copy_lists, transcode_file
 from vssl.data.probe import probe
-from vssl.errors import OptionError, VsslError
+from vssl.errors import OptionError, VsslError, as_typed
 from vssl.files import write_atomically
+from vssl.pipeline import plain
 from vssl.report.progress import Progress
-from vssl.stage.build import build
+from vssl.stage.build import build, naming
 
 PLANNED = False
 
@@ -38,12 +37,9 @@ SAMPLE = 12
 def execute(cfg: DictConfig) -> None:
     """Prepare what is not there yet; raise `VsslError` if too many files fail."""
     root, out = _folders(cfg)
-    limits = limits_of(cfg)
-    node: dict[str, Any] = OmegaConf.to_container(cfg.prepare)  # type: ignore[assignment]
-    check_type("prepare.timeout_s", node["timeout_s"], float)
-    check_above_0("prepare.timeout_s", node["timeout_s"])
-    asked = {name: node[name] for name in ("size", "crf", "gop")}
-    look: PreparedFormat = build({"_target_": "vssl.data.prepare.PreparedFormat", **asked}, "prepare")
+    limits: options.Check = options.read(cfg, "check")
+    asked: options.Prepare = options.read(cfg, "prepare")
+    look = PreparedFormat(asked.size or _needed_size(cfg), asked.crf, asked.gop)
     names = video_files(root)
     if not names:
         raise OptionError("source.root", root, "no video below it", "give the folder of the videos")
@@ -57,6 +53,16 @@ def execute(cfg: DictConfig) -> None:
         )
 
 
+def _needed_size(cfg: DictConfig) -> int | list[int]:
+    """The least size that the augmentations of the config lose nothing by: the largest of what they need."""
+    nodes = [cfg[group].augmentation for group in ("pretext", "protocol") if "augmentation" in cfg[group]]
+    crops = [build(plain(node), "augmentation").crop for node in nodes]
+    sizes: list[int | list[int]] = [crop.prepared_size for crop in crops]
+    size = max(sizes, key=lambda size: size if isinstance(size, int) else min(size))
+    print(f"prepare.size={as_typed(size)}, which the crops of this pretext and protocol need")
+    return size
+
+
 def _folders(cfg: DictConfig) -> tuple[Path, Path]:
     if not cfg.prepare.out:
         raise OptionError("prepare.out", cfg.prepare.out, "no folder", "give the folder to write to")
@@ -64,7 +70,7 @@ def _folders(cfg: DictConfig) -> tuple[Path, Path]:
         raise VsslError(
             "mode=prepare: synthetic videos are small already; name a data set: source=ucf101 source.root=DIR"
         )
-    with below("source"):
+    with naming("source"):
         root = root_of(cfg.source)
     out = absolute(cfg.prepare.out)
     if root == out or root in out.parents or out in root.parents:

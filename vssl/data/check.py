@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from vssl.checks import check_above_0, check_at_least, check_share
 from vssl.data.decode import Decoder
 from vssl.data.health import Finding, examine_file
 from vssl.data.index import DIGEST_BYTES, Column, Index, are_usable, pack_names
@@ -19,24 +17,6 @@ from vssl.data.pool import Lost, each
 
 State = list[int | str]
 """Size, time of change and first decoder: a file that has another state now is read again."""
-
-
-@dataclass(frozen=True)
-class CheckLimits:
-    """What a check bears with.
-
-    max_bad: share of files that may be unusable. min_frames: shorter videos are noted.
-    timeout_s: seconds that reading one file may take.
-    """
-
-    max_bad: float
-    min_frames: int
-    timeout_s: float
-
-    def __post_init__(self) -> None:
-        check_share("max_bad", self.max_bad)
-        check_at_least("min_frames", self.min_frames, 1)
-        check_above_0("timeout_s", self.timeout_s)
 
 
 class Remark(NamedTuple):

@@ -56,6 +56,13 @@ class ListedVideos:
         """All classes of the data set, also those without a video in the subset."""
         return load(Path(self.index)).classes
 
+    @property
+    def short_side(self) -> int:
+        """Pixels of the shorter side of the frames, the median of all videos."""
+        index = load(Path(self.index))
+        rows = self._rows(index)
+        return int(np.median(np.minimum(index.height[rows], index.width[rows])))
+
     def prepare(self) -> None:
         """See that the index is what the plan was made with, and that the files are what was checked.
 

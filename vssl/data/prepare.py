@@ -17,11 +17,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vssl.checks import check_at_least, check_between
 from vssl.data.lists import walk
 from vssl.data.operations.crop import resize
 from vssl.data.probe import BadVideo, probe, unreadable
-from vssl.errors import OptionError, VsslError
+from vssl.errors import VsslError
 from vssl.files import remove_leftovers, write_atomically
 
 LISTS = (".txt", ".csv", ".json")
@@ -43,14 +42,6 @@ class PreparedFormat:
     size: int | list[int]
     crf: int
     gop: int
-
-    def __post_init__(self) -> None:
-        sides = [self.size] * 2 if isinstance(self.size, int) else self.size
-        if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
-            remedy = "give [height,width], or a number for the short side"
-            raise OptionError("size", self.size, "no sides of a picture", remedy)
-        check_between("crf", self.crf, 0, 51)
-        check_at_least("gop", self.gop, 1)
 
     def sides(self, height: int, width: int) -> list[int]:
         """Height and width of the pictures of a video that now has these; a short side makes both even."""

@@ -142,6 +142,27 @@ class Stage:
                 if machine.device is not None:
                     self.training.check_device(machine.device)
 
+    def remarks(self) -> list[str]:
+        """What to know of a training before it starts: videos left out, crops that are enlarged."""
+        if not self.training or self.recipe.is_provisional:
+            return []
+        name, sampler, found = self.recipe.data_name, self.task.sampler, []
+        if excluded := self.dataset.excluded:
+            who = type(getattr(sampler, "sampler", sampler)).__name__
+            found.append(
+                f"left out: {excluded:,} of {len(self.source.videos):,} videos of {name}, shorter than the "
+                f"{sampler.min_frames} frames that {who} needs"
+            )
+        short = getattr(self.source, "short_side", None)
+        least = getattr(self.augmentation.crop, "enlarges_below", 0)
+        if short is not None and short < least:
+            found.append(
+                f"{name}: its videos are {short} pixels high or wide, and the smallest crops of frames below "
+                f"{least:.0f} are enlarged; prepare it anew with mode=prepare "
+                f"prepare.size={self.augmentation.crop.prepared_size}"
+            )
+        return found
+
     def _check_labels(self) -> None:
         parent = self.spec.parent
         trained = self.recipe if self.recipe.training or parent is None else parent.recipe

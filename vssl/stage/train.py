@@ -95,11 +95,9 @@ def _begin(stage: Stage, store: StageStore) -> Objective:
 
 
 def _leave_preview(stage: Stage, context: Context, callback: StageCallback) -> None:
-    """Warn of videos that are left out; show some samples of a training without labels, once."""
-    if stage.dataset.excluded:
-        frames = stage.task.sampler.min_frames
-        what = f"{stage.dataset.excluded} videos are left out: shorter than the {frames} frames of a sample"
-        log.warning("%s: %s", stage.spec, what)
+    """Warn of what should be known; show some samples of a training without labels, once."""
+    for remark in stage.remarks():
+        log.warning("%s: %s", stage.spec, remark)
     if not stage.spec.kind.labelled and not (context.store.folder(stage.spec) / PREVIEW).exists():
         callback.show(preview(stage, samples=4))
 

@@ -37,6 +37,11 @@ class Crop(Operation):
             problem = f"does not fit into resize={as_typed(self.resize)}"
             raise OptionError("size", self.size, problem, f"choose {min(self.resize)} or less")
 
+    @property
+    def prepared_size(self) -> int | list[int]:
+        """The size of prepared videos, as `prepare.size` has it, by which the crops lose nothing."""
+        return self.resize
+
     @abstractmethod
     def cut(self, frames_TCHW: Tensor, rng: np.random.Generator) -> Tensor:
         """Return the crop of one clip, [T,C,size,size]."""
@@ -55,7 +60,8 @@ class CenterCrop(Crop):
     def cut(self, frames_TCHW: Tensor, rng: np.random.Generator) -> Tensor:
         """Return the crop of one clip, [T,C,size,size]; draws nothing."""
         resized_TCHW = resize(frames_TCHW, self.resize)
-        top, left = ((side - self.size) // 2 for side in resized_TCHW.shape[-2:])
+        # Halves go to the even number, as in torchvision: at 128x171 a crop of 112 begins at column 30.
+        top, left = (round((side - self.size) / 2) for side in resized_TCHW.shape[-2:])
         return resized_TCHW[..., top : top + self.size, left : left + self.size]
 
 

@@ -31,6 +31,16 @@ class RandomResizedCrop(Crop):
             remedy = "give two numbers above 0 and up to 1, the smaller one first, such as [0.4,1.0]"
             raise OptionError("area", self.area, "not a range of shares", remedy)
 
+    @property
+    def prepared_size(self) -> int:
+        """The short side, the aspect kept: 256 for crops of 112, as RSPNet transcodes its videos."""
+        return round(self.size * 16 / 7)
+
+    @property
+    def enlarges_below(self) -> float:
+        """Short side of frames below which the smallest parts have fewer pixels than `size`."""
+        return self.size / math.sqrt(self.area[0])
+
     def cut(self, frames_TCHW: Tensor, rng: np.random.Generator) -> Tensor:
         """Return the crop of one clip, [T,C,size,size]."""
         height, width = frames_TCHW.shape[-2:]
