@@ -22,6 +22,7 @@ def task(**changes):
     settings = {
         "sampler": PAIRS,
         "projection_dim": 8,
+        "predictor_layers": 2,
         "predictor_hidden": 12,
         "queue_size": 10,
         "queue_init": "rows",
