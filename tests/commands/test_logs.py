@@ -39,7 +39,8 @@ def test_what_the_job_printed_follows(outputs, capsys):
 
 
 @pytest.mark.parametrize(
-    ("stage", "message"), [(None, "which stage"), ("99", "no such stage"), ("12", "2 stages begin like this")]
+    ("stage", "message"),
+    [(None, "beginning of a key"), ("99", "no such stage"), ("12", "2 stages begin like this")],
 )
 def test_one_stage_has_to_be_named(outputs, stage, message):
     with pytest.raises(VsslError, match=message):

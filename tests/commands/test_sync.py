@@ -1,36 +1,22 @@
-import json
-
 import pytest
-import yaml
 from omegaconf import OmegaConf
 
+import fake_store
 from vssl.commands import sync
 from vssl.errors import VsslError
 from vssl.tracking.metrics import MetricsLog
 
-RECIPE = {
-    "stage": "pretext",
-    "key": "k",
-    "parent": None,
-    "task": {"_target_": "a.VSPP"},
-    "backbone": {"_target_": "b.Tiny"},
-    "data": {"_target_": "c.Videos", "num_videos": 4},
-    "training": {"epochs": 2},
-    "seed": 0,
-}
+DONE, UNFINISHED = (fake_store.chain(1, seed)[0] for seed in (0, 1))
+LINES = [{"step": step, "time": 0.0, "loss": 1.0 / step} for step in (1, 2)]
 
 
-def make_stage(outputs, key, result=True):
-    folder = outputs / "stages" / "pretext" / key
-    folder.mkdir(parents=True)
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
-    log = MetricsLog(folder, resume_step=0)
-    for step in (1, 2):
-        log.log({"loss": 1.0 / step}, step)
-    if result:
-        origin = {"git_commit": "abc", "host": "node1"}
-        (folder / "result.json").write_text(json.dumps({"metrics": {"top1": 0.5}, "provenance": origin}))
-    return folder
+def make_stage(outputs, spec, result=True):
+    """A stage that has logged two steps; returns its folder."""
+    store = fake_store.store_in(outputs)
+    fake_store.finish(store, spec, {"mAP": 0.5}, lines=LINES)
+    if not result:
+        (store.folder(spec) / "result.json").unlink()
+    return store.folder(spec)
 
 
 def config(outputs, uri):
@@ -40,7 +26,7 @@ def config(outputs, uri):
 
 @pytest.mark.parametrize("result", [True, False])
 def test_a_tracker_that_is_not_there_is_an_error(tmp_path, caplog, capsys, result):
-    make_stage(tmp_path, "stage", result)
+    make_stage(tmp_path, DONE, result)
     with pytest.raises(VsslError, match=r"^tracking: .*127.0.0.1.*; mend this and sync again") as raised:
         sync.execute(config(tmp_path, "http://127.0.0.1:9"))
     assert "\n" not in str(raised.value)
@@ -49,8 +35,8 @@ def test_a_tracker_that_is_not_there_is_an_error(tmp_path, caplog, capsys, resul
 
 
 def test_what_was_written_without_a_tracker_is_mirrored_once(tmp_path):
-    make_stage(tmp_path, "done")
-    unfinished = make_stage(tmp_path, "unfinished", result=False)
+    make_stage(tmp_path, DONE)
+    unfinished = make_stage(tmp_path, UNFINISHED, result=False)
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     cfg = config(tmp_path, uri)
     sync.execute(cfg)
@@ -61,17 +47,18 @@ def test_what_was_written_without_a_tracker_is_mirrored_once(tmp_path):
     [experiment] = [e for e in client.search_experiments() if e.name == "vssl"]
     runs = {run.data.tags["key"]: run for run in client.search_runs([experiment.experiment_id])}
     assert {key: run.info.status for key, run in runs.items()} == {
-        "done": "FINISHED",
-        "unfinished": "RUNNING",
+        DONE.key: "FINISHED",
+        UNFINISHED.key: "RUNNING",
     }
     for run in runs.values():
         history = client.get_metric_history(run.info.run_id, "loss")
         assert [(metric.step, metric.value) for metric in history] == [(1, 1.0), (2, 0.5)]
-    tags = runs["done"].data.tags
-    assert (tags["git_commit"], tags["host"]) == ("abc", "node1")
-    assert tags["what"] == "VSPP, Tiny, Videos x 4, 2 epochs, seed 0"
+    tags = runs[DONE.key].data.tags
+    assert (tags["git_commit"], tags["host"]) == ("0123456789abcdef", "node1")
+    assert tags["what"] == DONE.recipe.words
+    assert runs[DONE.key].data.metrics["mAP"] == 0.5
 
     MetricsLog(unfinished, resume_step=2).log({"loss": 0.25}, 3)  # it went on elsewhere
     sync.execute(cfg)
-    history = client.get_metric_history(runs["unfinished"].info.run_id, "loss")
+    history = client.get_metric_history(runs[UNFINISHED.key].info.run_id, "loss")
     assert [metric.step for metric in history] == [1, 2, 3]
