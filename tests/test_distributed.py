@@ -356,7 +356,7 @@ def test_ranks_share_micro_batches_or_say_how_they_could():
     assert len(set(seeds)) == 4
     refused = run_together(steps_of, {})
     assert refused[0] == refused[1]
-    assert "choose 4 or less, which is what batch norm sees, or say sync_bn=true" in refused[0]
+    assert "choose micro_batch=4 or less, which is what batch norm sees, or say sync_bn=true" in refused[0]
     split = run_together(steps_of, {"sync_bn": True})
     assert split[0][0][0] + split[1][0][0] == steps_of({})[0][0]
     assert "choose a multiple of 2" in run_together(steps_of, {"sync_bn": True, "micro_batch": 1})[0]

@@ -15,7 +15,8 @@ ALONE = Machine(1, "cpu")
 
 def chain(*overrides):
     """The specs of a small pipeline, and its config."""
-    cfg = composed(*SMALL, *overrides)
+    small = [line for line in SMALL if "protocol=knn" not in overrides or not line.startswith("protocol")]
+    cfg = composed(*small, *overrides)
     return plan(cfg), cfg
 
 
@@ -58,16 +59,15 @@ def test_clips_of_each_stage_of_a_pipeline():
     """16 videos, two epochs: auxSKD sees two clips of each, a test ten."""
     found = {spec.name: Stage(spec).clips for spec in chain()[0]}
     assert found == {"auxiliary": 64, "pretext": 32, "finetune": 32, "test": 80}
-    knn = [line for line in SMALL if not line.startswith("protocol")]
-    features = {spec.name: Stage(spec).clips for spec in plan(composed(*knn, "protocol=knn"))}
+    features = {spec.name: Stage(spec).clips for spec in chain("protocol=knn")[0]}
     assert (features["gallery"], features["queries"], features["test"]) == (160, 80, 0)
 
 
 def test_a_training_of_whole_batches_counts_no_others():
     """16 videos in batches of 6, twice: two are left over in each epoch."""
-    batches = ["auxiliary=none", "pretext.training.batch_size=6"]
+    batches = ["pretext.training.batch_size=6"]
     for drop_last, clips in (("true", 24), ("false", 32)):
-        (pretext, *_), _ = chain(*batches, f"pretext.training.drop_last={drop_last}")
+        (_, pretext, *_), _ = chain(*batches, f"pretext.training.drop_last={drop_last}")
         assert Stage(pretext).clips == clips
 
 
@@ -78,7 +78,6 @@ def test_only_a_training_replaces_bad_videos():
     }
 
 
-FROZEN = "protocol=linear"
 MISTAKES = {  # overrides: the error in full, up to what to do
     ("source.repeat=0",): r"source\.repeat=0: too small; choose 1 or more$",
     ("source.repeat=1.5",): r"source\.repeat=1\.5: not a whole number; give a whole number$",
@@ -92,9 +91,12 @@ MISTAKES = {  # overrides: the error in full, up to what to do
         "protocol.num_classes=5",
     ): r"protocol\.num_classes=5: a video of downstream\.train is of class 7 \(from 0",
     ("protocol.num_classes=0",): r"protocol\.num_classes=0: too small; choose",
-    ("pretext.training.batch_size=17",): r"pretext\.training\.drop_last=true: .*16 samples",
-    ("pretext.training.batch_size=17", "pretext.training.drop_last=false"): None,
-    ("protocol.training.batch_size=17", FROZEN): r"protocol\.training\.drop_last=true: .*16 samples",
+    ("pretext.training.batch_size=17", "pretext.training.drop_last=true"): (
+        r"pretext\.training\.batch_size=17: 16 samples do not fill one batch, .*; choose 16 or less$"
+    ),
+    ("protocol=linear", "protocol.training.batch_size=17"): (
+        r"protocol\.training\.batch_size=17: 16 samples do not fill one batch, .*; choose 16 or less$"
+    ),
     (
         "protocol.test.average=softmx",
     ): r"protocol\.test\.average=softmx: no such value; did you mean 'softmax'",
@@ -105,7 +107,7 @@ MISTAKES = {  # overrides: the error in full, up to what to do
     ): r"pretext\.training\.precision=bfloat16: is for GPUs; say float32",
     ("protocol.training.precision=bfloat16",): r"protocol\.training\.precision=bfloat16: is for GPUs; say",
     ("pretext.training.optimizer.lr=-1",): r"pretext\.training\.optimizer\.lr=-1: too small; choose",
-    ("pretext.sampler.num_frames=0",): r"pretext\.sampler\.num_frames=0: ",
+    ("pretext.sampler.num_frames=0",): r"pretext\.sampler\.num_frames=0: too small; choose",
     ("auxiliary.queue_size=7",): r"auxiliary\.queue_size=7: cannot hold the keys of a batch of 8; choose 8",
     (
         "auxiliary.training.drop_last=false",
@@ -115,18 +117,142 @@ MISTAKES = {  # overrides: the error in full, up to what to do
         "pretext=rspnet",
         "pretext.training.micro_batch=1",
     ): r"pretext\.training\.micro_batch=1: too small; choose 2",
-    ("backbone.widths=[]",): r"backbone\.widths=\[\]: ",
+    ("backbone.widths=[]",): r"backbone\.widths=\[\]: no network; give",
     ("pretext.augmentation.flip.probability=2",): r"pretext\.augmentation\.flip\.probability=2: not a share",
 }
 
 
 @pytest.mark.parametrize("overrides", MISTAKES, ids=" ".join)
 def test_a_mistake_is_found_before_anything_runs_and_named_as_it_is_typed(overrides, tmp_path):
-    message = MISTAKES[overrides]
-    if message is None:
+    with pytest.raises(OptionError, match=f"^{MISTAKES[overrides]}") as caught:
         check(*overrides, f"outputs={tmp_path}")
-    else:
-        with pytest.raises(OptionError, match=f"^{message}") as caught:
-            check(*overrides, f"outputs={tmp_path}")
-        assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+FINE = [
+    ("pretext.training.batch_size=17", "pretext.training.drop_last=false"),
+    ("protocol.test.average=logits",),
+    ("auxiliary.queue_size=8",),
+    ("pretext=rspnet", "pretext.training.micro_batch=2"),
+]
+
+
+@pytest.mark.parametrize("overrides", FINE, ids=" ".join)
+def test_what_is_no_mistake(overrides, tmp_path):
+    check(*overrides, f"outputs={tmp_path}")
+
+
+FEATURES = {
+    "features.batch_size=0": r"features\.batch_size=0: too small; choose 1 or more$",
+    "features.sampler.num_clips=0": r"features\.sampler\.num_clips=0: too small; choose",
+    "features.feature=poled": r"features\.feature=poled: no such value; did you mean 'pooled'",
+    "protocol.k=0": r"protocol\.k=0: too small; choose",
+}
+
+
+@pytest.mark.parametrize("override", FEATURES)
+def test_mistakes_in_features(override, tmp_path):
+    with pytest.raises(OptionError, match=f"^{FEATURES[override]}"):
+        check("protocol=knn", override, f"outputs={tmp_path}")
+
+
+BFLOAT16 = "pretext.training.precision=bfloat16"
+
+
+def test_the_machine_counts():
+    """Half precision is for GPUs; a step of one micro-batch cannot be shared."""
+    check(BFLOAT16, machine=Machine(1, "cuda"))
+    check(BFLOAT16, machine=Machine(1, None))  # nobody knows the device of a node before it is there
+    for part in ("auxiliary", "pretext", "protocol"):
+        micro = [f"{one}.training.micro_batch=4" for one in {"auxiliary", "pretext", "protocol"} - {part}]
+        share = "2 processes cannot share the 1 micro-batches of a step evenly; choose micro_batch=4 or less,"
+        message = rf"^{part}\.training\.batch_size=8: {share}"  # which is what decides micro_batch here
+        with pytest.raises(OptionError, match=message):
+            check(*micro, machine=Machine(2, "cpu"))
+    whole = [f"{part}.training.micro_batch=4" for part in ("auxiliary", "pretext", "protocol")]
+    check(*whole, machine=Machine(2, "cpu"))
+
+
+def test_what_does_not_train_may_run_on_any_machine():
+    """A test of what was trained in bfloat16 is another stage; a single process runs it."""
+    (*_, test), _ = chain("protocol.training.precision=bfloat16")
+    Stage(test).check(Machine(4, "cpu"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([-1, 4, -1], r"^downstream\.train: 2 of 3 videos have no class, .*; give them a class"),
+        (
+            [0, 5, 1],
+            r"^protocol\.num_classes=5: a video of downstream\.train is of class 5 \(from 0\); null takes",
+        ),
+    ],
+)
+def test_labels_that_nothing_can_be_learnt_from(labels, message):
+    (*_, finetune, _), _ = chain()
+    with pytest.raises(VsslError, match=message):
+        check_labels(torch.tensor(labels), 5, finetune)
+    check_labels(torch.tensor([0, 4, 1]), 5, finetune)
+
+
+def test_labels_are_those_of_the_videos_in_order():
+    (*_, test), _ = chain()
+    assert labels(Stage(test).dataset).tolist() == list(range(8))
+
+
+def test_labels_of_the_test_videos_are_held_against_what_the_classifier_knows(tmp_path):
+    """The classes stand in the recipe of the training, not in that of the test."""
+    (*_, finetune, test), _ = chain(f"outputs={tmp_path}")
+    few = replace(finetune, recipe=replace(finetune.recipe, task={**finetune.recipe.task, "num_classes": 5}))
+    message = (
+        r"^protocol\.num_classes=5: a video of downstream\.test is of class 7 \(from 0\); null takes as many"
+    )
+    with pytest.raises(OptionError, match=message):
+        Stage(replace(test, parent=few)).check(ALONE)
+
+
+def test_videos_that_are_not_checked_are_not_counted_but_their_stage_is(tmp_path):
+    """As published: no index is there to look at."""
+    cfg = composed("downstream=ucf101", f"roots.ucf101={tmp_path}", "backbone=r3d_10", "auxiliary=none")
+    *_, finetune, test = (Stage(spec) for spec in plan(cfg, provisional=True))
+    for stage in (finetune, test):
+        stage.check(ALONE)
+        assert stage.num_samples == stage.recipe.data["num_videos"] * stage.recipe.data["repeat"]
+    assert test.clips == 10 * 3783
+    repeated = plan(composed("downstream=ucf101", f"roots.ucf101={tmp_path}", "protocol.repeat=0"), True)
+    with pytest.raises(OptionError, match=r"^protocol\.repeat=0: too small; choose 1 or more$"):
+        Stage(repeated[-2]).check(ALONE)
+
+
+def linked(*overrides):
+    """Epochs of the pretext stages of several points, and those of the stage that each continues."""
+    specs = [next(spec for spec in chain(*own)[0] if spec.name == "pretext") for own in overrides]
+    found = link(Stage(spec) for spec in specs)
+    assert found == specs
+    return [(one.recipe.epochs, one.continues and one.continues.recipe.epochs) for one in found]
+
+
+ONE, TWO, THREE = ([f"pretext.training.epochs={epochs}"] for epochs in (1, 2, 3))
+COSINE = ["backbone=r3d_10", "schedule@pretext.training.schedule=cosine"]
+
+
+def test_a_training_is_linked_with_the_longest_of_the_shorter_ones():
+    assert linked(THREE, ONE, TWO) == [(3, 2), (1, None), (2, 1)]
+
+
+def test_trainings_that_differ_in_more_than_their_length_are_not_linked():
+    assert linked([*ONE, "seed=1"], TWO) == [(1, None), (2, None)]
+    assert linked([*ONE, "pretext.training.optimizer.lr=1"], TWO) == [(1, None), (2, None)]
+
+
+def test_nor_are_those_whose_schedule_depends_on_the_length():
+    assert linked([*ONE, *COSINE], [*TWO, *COSINE]) == [(1, None), (2, None)]
+
+
+def test_links_change_no_key_and_keep_the_order():
+    stages = [Stage(spec) for epochs in (ONE, TWO) for spec in chain(*epochs)[0]]
+    found = link(stages)
+    assert [spec.key for spec in found] == [stage.spec.key for stage in stages]
+    assert [spec.waits_for for spec in found if spec.name == "test"] == [[found[2]], [found[6]]]

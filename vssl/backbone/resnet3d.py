@@ -12,7 +12,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from vssl.backbone.pooled import PooledBackbone, Triple
-from vssl.errors import VsslError
+from vssl.errors import OptionError
 
 WIDTHS = (64, 128, 256, 512)
 
@@ -66,7 +66,9 @@ class ResidualNet(PooledBackbone):
     def __init__(self, make_conv: MakeConv, stem_kernel: Triple, blocks: list[int]) -> None:
         super().__init__()
         if len(blocks) != len(WIDTHS) or min(blocks) < 1:
-            raise VsslError(f"blocks={blocks}: give four numbers of 1 or more, one for each stage")
+            raise OptionError(
+                "blocks", blocks, "no network", "give four numbers of 1 or more, one for each stage"
+            )
         self.stem = nn.Sequential(
             OrderedDict(
                 conv=make_conv(3, WIDTHS[0], stem_kernel, (1, 2, 2)),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vssl.backbone.pooled import PooledBackbone
-from vssl.errors import VsslError
+from vssl.errors import OptionError
 
 
 class Tiny(PooledBackbone):
@@ -25,7 +25,12 @@ class Tiny(PooledBackbone):
 
     def __init__(self, widths: list[int]) -> None:
         if not widths or min(widths) < 1:
-            raise VsslError(f"widths={widths} is no network: give the channels of at least one convolution")
+            raise OptionError(
+                "widths",
+                widths,
+                "no network",
+                "give the channels of at least one convolution, such as [8,16]",
+            )
         super().__init__()
         self.feature_dim = widths[-1]
         layers = [_layer(i, o, time_stride=2) for i, o in pairwise(widths)]

@@ -62,8 +62,8 @@ class Training:
                 "micro_batch",
                 self.micro_batch,
                 f"{processes} processes cannot share the {micro_batches} micro-batches of a step evenly",
-                f"choose {max(1, self.batch_size // processes)} or less, which is what batch norm sees, or "
-                "say sync_bn=true",
+                f"choose micro_batch={max(1, self.batch_size // processes)} or less, which is what batch "
+                "norm sees, or say sync_bn=true",
             )
 
     def check_device(self, device: str) -> None:

@@ -69,17 +69,22 @@ class Stage:
         augmentation: Augmentation = self._built("augmentation")
         return augmentation
 
+    @property
+    def repeat(self) -> int:
+        """How often each video counts in one epoch."""
+        repeat: int = self.recipe.data["repeat"]
+        _check(self.spec.option("repeat"), lambda name: check_at_least(name, repeat, 1), repeat)
+        return repeat
+
     @cached_property
     def dataset(self) -> ClipDataset:
         """The clips: sampler and augmentation on the videos. Only a training replaces bad ones."""
-        repeat: int = self.recipe.data["repeat"]
-        _check(self.spec.option("repeat"), lambda name: check_at_least(name, repeat, 1), repeat)
         return ClipDataset(
             self.source,
             self.task.sampler,
             self.augmentation,
             seed=self.recipe.seed,
-            repeat=repeat,
+            repeat=self.repeat,
             replace_bad=self.spec.kind.trains,
         )
 
@@ -87,15 +92,16 @@ class Stage:
     def num_samples(self) -> int:
         """Samples of one epoch; as published where the videos are not checked."""
         if self.recipe.is_provisional:
-            return int(self.recipe.data["num_videos"] * self.recipe.data["repeat"])
+            return int(self.recipe.data["num_videos"] * self.repeat)
         return len(self.dataset)
 
     @property
     def steps(self) -> Steps:
         """The steps of the training."""
         assert self.training is not None, "the stage trains"
+        num_samples = self.num_samples  # names other options than those of the training
         with naming(self.spec.option("training")):
-            return Steps(self.num_samples, self.training, self.recipe.seed)
+            return Steps(num_samples, self.training, self.recipe.seed)
 
     @property
     def clips_per_sample(self) -> int:
