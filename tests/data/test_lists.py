@@ -224,6 +224,8 @@ LINES = {
     "numbers": (["my clips/1.mp4 2", "2.mp4 0"], None, ["0", "1", "2"], [2, 0]),
     "numbers of a file": (["my clips/1.mp4 2", "2.mp4 1"], ["1 walk", "2 run"], ["walk", "run"], [1, 0]),
     "names of a file": (["my clips/1.mp4,1", "2.mp4,0"], ["walk", "run"], ["walk", "run"], [1, 0]),
+    "words with blanks": (["my clips/1.mp4 long run", "2.mp4,run 2"], None, ["long run", "run 2"], [0, 1]),
+    "quotes": (['"my clips/1.mp4","run"', '"2.mp4"'], None, ["run"], [0, UNLABELLED]),
     "nothing": (["my clips/1.mp4", "2.mp4"], None, ["my clips"], [0, UNLABELLED]),
 }
 

@@ -8,7 +8,6 @@ comes with underscores or blanks, and a prepared copy holds .mp4 where the list 
 from __future__ import annotations
 
 import codecs
-import csv
 import os
 import re
 import unicodedata
@@ -40,6 +39,7 @@ SYSTEM_FOLDERS = re.compile(
 
 _ENDINGS = tuple(f".{ending}" for ending in VIDEOS.split("|"))
 _LINE = re.compile(rf"(?P<path>.+?\.(?:{VIDEOS}))(?P<rest>[\s,].*)?", re.IGNORECASE)
+_QUOTED = re.compile(r'"(?P<path>[^"]+)"(,(?P<rest>.*))?')
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?")
 _SUBSET_FOLDER = re.compile(
     r"(?P<set>.*[_-])?(?P<word>train|val|test)(idate|idation)?[_-]?\d*", re.IGNORECASE
@@ -257,8 +257,8 @@ def _columns(row: Row) -> tuple[str, str | None]:
     """Path and class of a line. Raises VsslError for further columns, which would be taken for the class."""
     line = row.path
     path, columns = line, [""]
-    if line.startswith('"'):
-        path, *columns = next(csv.reader([line]))
+    if quoted := _QUOTED.fullmatch(line):
+        path, columns = quoted["path"], [column.strip('"') for column in (quoted["rest"] or "").split(",")]
     elif match := _LINE.fullmatch(line):
         path, rest = match["path"], (match["rest"] or "").strip(" ")
         columns = rest[1:].split(rest[0]) if rest[:1] in (",", "\t") else rest.split()
