@@ -1,7 +1,7 @@
 """A function over many tasks, in processes that may hang or die without stopping the others.
 
 Each process has a pipe of its own, so that its death is that of its task. In pools that share a queue (pebble
-5.2 was tried) a death that is seen before the task is known to have begun stops the pool or goes to another task.
+5.2 was tried) a death that is seen before the task is known to have begun stops the pool.
 """
 
 from __future__ import annotations
