@@ -17,6 +17,7 @@ from vssl.data.index import load
 pytestmark = pytest.mark.slow  # whole pipelines in processes of their own: `make test-slow`
 
 QUICK = [f"{stage}.training.epochs=1" for stage in ("pretext", "protocol")]
+FULL_BATCHES = [f"{stage}.training.batch_size=8" for stage in ("auxiliary", "pretext")]
 
 
 def check(root):
@@ -178,7 +179,7 @@ def test_a_run_before_the_check_gives_the_command(launch, planted, tmp_path):
     told = done.stderr.partition("run: python launch.py ")[2].split()
     assert told == ["mode=check", *arguments, f"outputs={tmp_path}"]
     assert launch(*told, "check.max_bad=1", small=False).returncode == 0
-    assert "folder x 13" in launch(*arguments, "mode=plan", small=False).stdout
+    assert "folder x 13" in launch(*arguments, "mode=plan", *FULL_BATCHES, small=False).stdout
 
 
 def test_odd_names_do_not_stop_the_report(launch, tmp_path):
@@ -203,7 +204,7 @@ def test_keys_follow_the_content_not_the_place(launch, planted, tmp_path):
     def keys(root):
         done = launch(*check(root), "check.max_bad=1", small=False)
         assert done.returncode == 0, done.stderr
-        done = launch("mode=plan", "source=folder", f"source.root={root}", small=False)
+        done = launch("mode=plan", *FULL_BATCHES, "source=folder", f"source.root={root}", small=False)
         return [line.split()[0] for line in done.stdout.splitlines() if "folder x" in line]
 
     before = keys(planted)
