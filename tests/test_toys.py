@@ -71,7 +71,7 @@ TOYS = {
         "conf/pretext/toy.yaml": """
             defaults:
               - /augmentation@augmentation: crop
-              - /training@training: sgd_step
+              - /training@training: default
               - _self_
             _target_: vssl.pretext.toy.Toy
             sampler:
