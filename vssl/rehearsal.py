@@ -40,7 +40,8 @@ def _widths(backbone: DictConfig, quick: DictConfig) -> list[int]:
 
 def _videos(source: DictConfig, videos: DictConfig, is_test: bool) -> DictConfig:
     """Synthetic videos that only this source has."""
-    chosen = {name: value for name, value in source.items() if name not in PLACES}
+    written: Any = OmegaConf.to_container(source, resolve=False)
+    chosen = {name: value for name, value in written.items() if name not in PLACES}
     appearance = "test" if is_test else "train"
     return OmegaConf.merge(videos, {"seed": _number(chosen) % 10_000, "appearance": appearance})  # type: ignore[return-value]
 
