@@ -139,8 +139,7 @@ def root_of(source: Mapping[str, Any]) -> Path:
     """The folder of a source node's videos; raises OptionError if it has none yet."""
     name, root = source["name"], source["root"]
     if root is None:
-        problem = f"no folder of the videos of {name}"
-        raise OptionError("root", root, problem, f"give it, or roots.{name}=DIR for all sources")
+        raise OptionError("root", root, "not set", f"give the folder of the videos of {name}")
     return absolute(root)
 
 
