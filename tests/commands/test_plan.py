@@ -65,7 +65,9 @@ def test_what_is_checked_has_its_key_and_what_starts_from_it_may_not(printed, tm
 
 
 def test_only_the_plan_makes_do_without():
-    with pytest.raises(VsslError, match=r"^roots\.hmdb51=null: not set; give the folder of the videos of hmdb51$"):
+    with pytest.raises(
+        VsslError, match=r"^roots\.hmdb51=null: not set; give the folder of the videos of hmdb51$"
+    ):
         pipeline.plan(composed("downstream=hmdb51"))
 
 
@@ -77,7 +79,9 @@ def test_a_set_without_published_numbers_has_to_be_checked(tmp_path):
     (odd := tmp_path / "my videos").mkdir()
     with pytest.raises(VsslError, match=rf"mode=check source=folder 'source\.root={odd}'"):
         plan(composed("source=folder", f"source.root='{odd}'"))
-    with pytest.raises(VsslError, match=r"^roots\.kinetics400=null: not set; give the folder of the videos of kinetics100$"):
+    with pytest.raises(
+        VsslError, match=r"^roots\.kinetics400=null: not set; give the folder of the videos of kinetics100$"
+    ):
         plan(composed("downstream=kinetics100"))
 
 
@@ -124,7 +128,9 @@ def test_nothing_to_do_costs_nothing(printed, tmp_path):
 @pytest.mark.parametrize("mode", [["mode=check"], ["mode=prepare", "prepare.out=/elsewhere"]])
 def test_other_modes_say_what_to_give(mode):
     name = mode[0].removeprefix("mode=")
-    with pytest.raises(VsslError, match=r"^source\.root=null: not set; give the folder of the videos of ucf101$"):
+    with pytest.raises(
+        VsslError, match=r"^source\.root=null: not set; give the folder of the videos of ucf101$"
+    ):
         import_module(f"vssl.commands.{name}").execute(composed("source=ucf101", *mode))
 
 
