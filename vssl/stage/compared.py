@@ -62,15 +62,31 @@ def nearest_finished(forest: Sequence[StageSpec], store: StageStore) -> dict[Sta
     left = [spec for spec in forest if store.result(spec) is None and not spec.is_provisional]
     found = {}
     for name in dict.fromkeys(spec.name for spec in left):
-        finished = {stage.spec.key: values(stage.spec) for stage in store.finished(name)}
+        finished = {stage.spec: values(stage.spec) for stage in store.finished(name)}
         for spec in left if finished else []:
             if spec.name == name:
                 own = values(spec)
-                changed = {key: _changes(own, other) for key, other in finished.items()}
-                key = min(changed, key=lambda key: len(changed[key]))
-                if len(changed[key]) <= MOST:
-                    found[spec] = f": like {key[:6]} but {', '.join(changed[key]) or 'its name'}"
+                changed = {
+                    near: [*_changes(own, other), *_other_videos(spec, near)]
+                    for near, other in finished.items()
+                }
+                near = min(changed, key=lambda near: len(changed[near]))
+                if len(changed[near]) <= MOST:
+                    found[spec] = f": like {near.key[:6]} but {', '.join(changed[near])}"
     return found
+
+
+def _other_videos(spec: StageSpec, near: StageSpec) -> list[str]:
+    """Whether any stage behind them has other videos, though they were chosen alike."""
+    for one, other in zip(spec.chain, near.chain, strict=False):
+        chosen, others = (_chosen(stage.recipe.data) for stage in (one, other))
+        if chosen == others and one.recipe.data != other.recipe.data:
+            return ["other videos"]
+    return []
+
+
+def _chosen(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in data.items() if f"data.{name}" not in NOT_A_VALUE}
 
 
 def _changes(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
