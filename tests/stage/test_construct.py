@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from conftest import SMALL, composed
-from vssl.errors import OptionError
+from vssl.errors import OptionError, VsslError
 from vssl.pipeline import naming_options, plan
-from vssl.stage.construct import Machine, Stage
+from vssl.stage.construct import Machine, Stage, check_labels, labels, link
 
 ALONE = Machine(1, "cpu")
 
