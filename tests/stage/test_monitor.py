@@ -10,13 +10,14 @@ from conftest import SMALL, composed, described
 from vssl import distributed
 from vssl.context import open_context
 from vssl.engine.checkpoint import load
-from vssl.errors import VsslError
+from vssl.errors import OptionError, VsslError
 from vssl.pipeline import monitored, plan
 from vssl.protocol.collapse import effective_rank
 from vssl.stage.build import build
-from vssl.stage.construct import build_backbone, build_dataset, build_task, load_backbone
+from vssl.stage.construct import Stage
 from vssl.stage.monitor import Monitor, evaluating, monitor_for, spread, two_sets
 from vssl.stage.run import run_stage
+from vssl.stage.weights import load_backbone
 from vssl.types import Video
 
 PRETEXT = ["auxiliary=none", "pretext.training.epochs=4"]  # of two steps each
@@ -100,7 +101,7 @@ def test_of_the_auxiliary_stage_the_queue_is_looked_at_too(data, tmp_path):
 
 
 def dies_at(step, name):
-    """An callback that dies when a line of `step` with a metric `name` has been written."""
+    """A callback that dies when a line of `step` with a metric `name` has been written."""
 
     def watched(callback):
         def log(metrics, at):
@@ -134,10 +135,11 @@ def test_the_last_look_is_what_the_weights_give(data, tmp_path):
     runtime, found = context_of(tmp_path).runtime, []
     for spec in plan(composed(*small, *data, *task, *knn)):
         if spec.name == "gallery":  # the training videos
-            features, backbone = build_task(spec), build_backbone(spec)
+            stage = Stage(spec)
+            stage.source.prepare()
+            backbone = stage.backbone()
             load_backbone(backbone, folder / "weights.pt")
-            dataset = build_dataset(spec, features)
-            found.append(described(dataset, features, backbone, 7, runtime))
+            found.append(described(stage.dataset, stage.task, backbone, 7, runtime))
     features_VD = torch.cat([one.features_VD for one in found])
     assert len(features_VD) == 16
     assert lines(folder)[-1]["monitor/effective_rank"] == pytest.approx(effective_rank(features_VD), rel=1e-4)
@@ -160,15 +162,16 @@ def test_stages_with_labels_are_left_alone(data, tmp_path):
 def test_one_process_of_several_looks(data, tmp_path, monkeypatch):
     [pretext, *_] = plan(composed(*SMALL, *data, *PRETEXT))
     context = context_of(tmp_path, *data, *LOOK)
-    assert monitor_for(pretext, context.monitoring, context.runtime)
+    assert monitor_for(Stage(pretext), context.monitoring, context.runtime)
     monkeypatch.setattr(distributed, "rank", lambda: 1)
-    assert monitor_for(pretext, context.monitoring, context.runtime) is None
+    assert monitor_for(Stage(pretext), context.monitoring, context.runtime) is None
 
 
 def test_a_labelled_video_that_cannot_be_read_stops_nothing(data, tmp_path):
     [pretext, *_] = plan(composed(*SMALL, *data, "auxiliary=none"))
     context = context_of(tmp_path, *data, *LOOK)
-    monitor = Monitor(context.monitoring, pretext, context.runtime)
+    stage, monitoring = Stage(pretext), context.monitoring
+    monitor = Monitor(monitoring, monitoring.labelled, stage, context.runtime)
     read, bad = monitor.gallery.read, monitor.gallery.videos[3]
 
     def fails(video, frames_T):
@@ -177,7 +180,7 @@ def test_a_labelled_video_that_cannot_be_read_stops_nothing(data, tmp_path):
         return read(video, frames_T)
 
     monitor.gallery.read = fails
-    found = monitor.look(build_task(pretext).objective(build_backbone(pretext)), 2)
+    found = monitor.look(stage.task.objective(stage.backbone()), 2)
     assert 0 <= found["monitor/knn_top1"] <= 1
 
 
@@ -224,13 +227,29 @@ def test_modes_are_put_back_as_they_were():
     assert [part.training for part in module.modules()] == [True, False, True, True]
 
 
-def test_it_is_off_by_default_and_wrong_values_are_named(data):
-    assert monitored(composed(*data)) is None
-    for override, message in {
-        "monitor.k=0": "monitor: k=0: too small",
-        "monitor.videos=1": "monitor: videos=1: too small",
-        "monitor.every_epochs=-1": "monitor: every_epochs=-1: too small",
-        "monitor.clips=many": "monitor.clips=many: expected int",
-    }.items():
-        with pytest.raises(VsslError, match=message):
-            build(monitored(composed(*data, *LOOK, override)), "monitor")
+def test_it_is_off_by_default(data, tmp_path):
+    node = monitored(composed(*data))
+    assert (node["every_epochs"], node["labelled"]) == (0, None)
+    context = context_of(tmp_path, *data)
+    [pretext, *_] = plan(composed(*SMALL, *data, *PRETEXT))
+    assert monitor_for(Stage(pretext), context.monitoring, context.runtime) is None
+
+
+WRONG = {
+    "monitor.k=0": "monitor.k=0: too small; choose 1 or more",
+    "monitor.videos=1": "monitor.videos=1: too small; choose 2 or more",
+    "monitor.every_epochs=-1": "monitor.every_epochs=-1: too small; choose 0 or more",
+    "monitor.clips=0": "monitor.clips=0: too small; choose 1 or more",
+    "monitor.batch_size=0": "monitor.batch_size=0: too small; choose 1 or more",
+    "monitor.temperature=0": "monitor.temperature=0: too small; choose a number above 0",
+    "monitor.clips=many": "monitor.clips=many: not a whole number; give a whole number",
+}
+
+
+@pytest.mark.parametrize("every", ["monitor.every_epochs=2", "monitor.every_epochs=0"])
+@pytest.mark.parametrize("override", WRONG)
+def test_wrong_values_are_named_also_where_no_look_is_due(override, every, data):
+    cfg = composed(*data, *LOOK, every, override)
+    with pytest.raises(OptionError) as caught:
+        build(monitored(cfg), "monitor")
+    assert str(caught.value) == WRONG[override]
