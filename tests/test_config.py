@@ -150,7 +150,9 @@ LIMITS = {
     "prepare.timeout_s=0": "prepare.timeout_s=0: too small; choose a number above 0",
     "prepare.crf=60": "prepare.crf=60: out of range; choose a number from 0 to 51",
     "prepare.gop=0": "prepare.gop=0: too small; choose 1 or more",
-    "prepare.size=[0,1]": "prepare.size=\\[0,1\\]: no sides of a picture; give",
+    "prepare.size=[0,1]": "prepare.size=\\[0,1\\]: no size; give",
+    "prepare.size=[128]": "prepare.size=\\[128\\]: no size; give",
+    "prepare.size=-1": "prepare.size=-1: no size; give",
 }
 
 

@@ -99,12 +99,6 @@ def test_sides(size, before, after):
     assert PreparedFormat(size, 20, 8).sides(*before) == after
 
 
-@pytest.mark.parametrize("size", [[128], [1, 2, 3], "128", [0, 5], 0])
-def test_a_size_that_is_none_is_refused(size):
-    with pytest.raises(VsslError, match=r"^size=.*; give \[height,width\]"):
-        PreparedFormat(size, 20, 8)
-
-
 def test_a_bad_file_leaves_nothing_behind(tmp_path):
     whole = write(tmp_path / "whole.avi", FRAMES, codec="mpeg4").read_bytes()
     (tmp_path / "half.avi").write_bytes(whole[: len(whole) * 3 // 4])
