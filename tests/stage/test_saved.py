@@ -1,7 +1,9 @@
 """Trained backbones in two lines, from the store and from an exported folder."""
 
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +14,9 @@ import vssl
 from conftest import composed
 from vssl.commands.export import execute as export
 from vssl.errors import VsslError
-from vssl.stage.saved import CONFIG, expected_input
+from vssl.pipeline import plan
+from vssl.stage.saved import CONFIG, expected_input, for_input
+from vssl.stage.store import StageStore
 
 
 def outputs_of(a_backbone):
@@ -88,7 +92,7 @@ def test_the_card_says_how_to_load_and_what_came_of_it(finished, exported):
     for protocol in ("finetune", "linear", "retrieval", "knn"):
         test = chains[protocol][-1]
         [row] = [line for line in card.splitlines() if line.startswith(f"| {test.key} |")]
-        for name, value in store.result(test)["metrics"].items():
+        for name, value in store.result(test).metrics.items():
             assert f" {name} {100 * value:.1f}" in row
     recipe = yaml.safe_load(card.split("```yaml\n")[1].split("```")[0])
     assert recipe["key"] == chains["knn"][0].key
@@ -106,7 +110,7 @@ def test_the_default_place_of_an_export(finished, capsys):
 def test_a_folder_from_elsewhere_may_name_no_other_class(exported):
     config = (exported / CONFIG).read_text()
     (exported / CONFIG).write_text(config.replace("vssl.backbone.tiny.Tiny", "subprocess.Popen"))
-    with pytest.raises(VsslError, match=r"subprocess\.Popen is no backbone"):
+    with pytest.raises(VsslError, match=r"subprocess\.Popen is no backbone; give a folder that vssl wrote"):
         vssl.load_backbone(exported)
 
 
@@ -121,38 +125,95 @@ def test_weights_of_another_backbone_and_damaged_ones(exported):
         vssl.load_backbone(exported)
 
 
-@pytest.mark.parametrize(
-    ("recipe", "message"),
-    [
-        ({"training": {}, "parent": None}, "has not finished training"),
-        ({"parent": None}, "nothing was trained before it"),
-    ],
-)
-def test_stages_without_weights(tmp_path, recipe, message):
-    folder = tmp_path / "stages" / "some" / "12ab"
-    folder.mkdir(parents=True)
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    with pytest.raises(VsslError, match=message):
-        vssl.load_backbone("12", tmp_path)
+def claimed(store, *specs):
+    """Leave the folders of stages that never ran to their end."""
+    for spec in specs:
+        with store.claim(spec):
+            pass
+
+
+def test_stages_without_weights(tmp_path):
+    store = StageStore(tmp_path)
+    pretext, finetune, _ = plan(composed("auxiliary=none"))
+    gallery, *_ = plan(composed("auxiliary=none", "pretext=none", "protocol=knn"))
+    claimed(store, pretext, finetune, gallery)
+    for spec in (pretext, finetune):
+        folder = store.folder(spec)
+        with pytest.raises(
+            VsslError, match=rf"^{folder}: has not finished training; run it to its end first$"
+        ):
+            vssl.load_backbone(spec.key, tmp_path)
+        with pytest.raises(VsslError, match="has not finished training"):
+            vssl.load_backbone(folder)
+    with pytest.raises(
+        VsslError, match=rf"^{store.folder(gallery)}: nothing was trained before it; give the key"
+    ):
+        vssl.load_backbone(gallery.key, tmp_path)
 
 
 def test_a_stage_that_is_not_there_and_one_of_two(tmp_path):
     for key in ("12ab", "12cd"):
-        folder = tmp_path / "stages" / "some" / key
-        folder.mkdir(parents=True)
-        (folder / "recipe.yaml").write_text("{}")
+        (tmp_path / "stages" / "some" / key).mkdir(parents=True)
     with pytest.raises(VsslError, match="2 stages begin like this; give"):
         vssl.load_backbone("12", tmp_path)
     for where in ("nothing", "/no/such/folder"):
         with pytest.raises(VsslError, match="no such stage in"):
             vssl.load_backbone(where, tmp_path)
-    with pytest.raises(VsslError, match="neither a stage's folder nor an exported one"):
-        vssl.load_backbone(tmp_path)
+
+
+NEITHER = r"{}: neither a stage's folder nor an exported one; give OUTPUTS/stages/NAME/KEY, or"
+
+
+@pytest.mark.parametrize("depth", ["", "some", "stages", "stages/pretext", "stages/pretext/12ab"])
+def test_a_folder_that_is_neither_a_stage_nor_exported(depth, tmp_path):
+    folder = tmp_path / depth
+    folder.mkdir(parents=True, exist_ok=True)
+    with pytest.raises(VsslError, match=f"^{NEITHER.format(folder)}"):
+        vssl.load_backbone(folder)
+    with pytest.raises(VsslError, match=f"^{NEITHER.format('/')}"):
+        vssl.load_backbone("/")
+
+
+def test_a_folder_that_was_taken_out_of_its_store_and_a_link_into_it(finished, trained, tmp_path):
+    folder, expected = trained
+    taken = shutil.copytree(folder, tmp_path / "mine")
+    with pytest.raises(VsslError, match=f"^{NEITHER.format(taken)}"):
+        vssl.load_backbone(taken)
+    (tmp_path / "link").symlink_to(folder)
+    assert torch.equal(outputs_of(vssl.load_backbone(tmp_path / "link")), expected)
+
+
+def test_a_folder_of_another_format_is_refused(finished, tmp_path):
+    store, chains = finished
+    pretext = chains["knn"][0]
+    folder = shutil.copytree(store.folder(pretext), tmp_path / "stages" / "pretext" / pretext.key)
+    assert vssl.load_backbone(folder)
+    (folder / "recipe.yaml").write_text(
+        (folder / "recipe.yaml").read_text().replace("format: 2", "format: 1")
+    )
+    with pytest.raises(
+        VsslError, match=r"recipe\.yaml: written by an older vssl \(format 1, this one has 2\)"
+    ):
+        vssl.load_backbone(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"format": 99}', r"exported by a newer vssl; update vssl$"),
+        ("{", r"config\.json: damaged .*; export the stage again$"),
+        (None, r"config\.json: not there; export the stage again$"),
+    ],
+)
+def test_an_exported_folder_without_a_config_that_can_be_read(content, message, exported):
+    (exported / CONFIG).unlink()
+    if content is not None:
+        (exported / CONFIG).write_text(content)
+    with pytest.raises(VsslError, match=message):
+        vssl.load_backbone(exported)
 
 
 def test_input_of_the_auxiliary_stage_is_that_of_its_pretext():
-    from vssl.pipeline import plan
-
     auxiliary, pretext, *_ = plan(composed("backbone=r3d_10", "pretext=rspnet"))
     found = expected_input(pretext.recipe)
     assert found == expected_input(auxiliary.recipe)
@@ -167,13 +228,29 @@ def test_importing_vssl_imports_no_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_an_augmentation_for_the_input_of_another_recipe():
+    """The centre crop of the tests, in the size and the range of pixels of RSPNet on a large backbone."""
+    [pretext, *_] = plan(composed("backbone=r3d_10", "pretext=rspnet", "auxiliary=none"))
+    *_, test = plan(composed("auxiliary=none"))
+    given = expected_input(pretext.recipe)
+    node = for_input(test.recipe.augmentation, given)
+    assert expected_input(replace(pretext.recipe, augmentation=node)) == given
+    assert node["crop"]["_target_"].endswith(".CenterCrop")
+
+
 def test_no_stage_is_named(tmp_path):
-    with pytest.raises(VsslError, match="which stage"):
+    with pytest.raises(
+        VsslError, match=r"^stage=null: needs the beginning of a key; stage=KEY \(mode=status"
+    ):
         export(OmegaConf.create({"stage": None, "outputs": str(tmp_path)}))
 
 
-@pytest.mark.parametrize("content", ["a: [", "\x00", "- ]"])
+@pytest.mark.parametrize("content", ["a: [", "\x00", "- ]", ""])
 def test_a_damaged_recipe_is_one_line(content, tmp_path):
-    (tmp_path / "recipe.yaml").write_text(content)
-    with pytest.raises(VsslError, match="its recipe is damaged; delete the folder"):
-        vssl.load_backbone(tmp_path)
+    [pretext, *_] = plan(composed("auxiliary=none"))
+    store = StageStore(tmp_path)
+    claimed(store, pretext)
+    (store.folder(pretext) / "recipe.yaml").write_text(content)
+    for where in (store.folder(pretext), pretext.key):
+        with pytest.raises(VsslError, match=r"recipe\.yaml: damaged; delete that folder and run again$"):
+            vssl.load_backbone(where, tmp_path)

@@ -33,12 +33,19 @@ def load_saved(where: str | Path, outputs: Path) -> Backbone:
     folder = Path(where)
     if (folder / EXPORTED).exists():
         return _loaded(_read_config(folder)["backbone"], folder / EXPORTED)
-    if folder.is_dir():
-        stage = StageStore(folder.absolute().parents[2]).open(folder.absolute().name)
-    else:
-        stage = StageStore(outputs).open(str(where))
-    trained = with_weights(stage)
+    trained = with_weights(_in_its_store(folder) if folder.is_dir() else StageStore(outputs).open(str(where)))
     return _loaded(trained.spec.recipe.backbone, trained.folder / WEIGHTS)
+
+
+def _in_its_store(folder: Path) -> StoredStage:
+    """The stage of a folder; those before it lie beside it."""
+    *_, stages, _, key = ("", "", "", *folder.resolve().parts)
+    if stages != "stages" or not (folder / "recipe.yaml").exists():
+        raise VsslError(
+            f"{folder}: neither a stage's folder nor an exported one; give OUTPUTS/stages/NAME/KEY, or a "
+            "folder that mode=export wrote"
+        )
+    return StageStore(folder.resolve().parents[2]).open(key)
 
 
 def with_weights(stage: StoredStage) -> StoredStage:
