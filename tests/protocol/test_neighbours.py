@@ -56,6 +56,16 @@ def test_votes():
     )
 
 
+@pytest.mark.parametrize(
+    ("protocol", "headline"), [(Retrieval([1, 2]), "recall_at_1"), (NearestNeighbours(3, 0.5), "video_top1")]
+)
+def test_all_metrics_are_declared_with_one_headline_and_the_facts_are_the_values(protocol, headline):
+    metrics, _ = protocol.evaluate(QUERIES, GALLERY, 3)
+    assert {metric.name for metric in protocol.metrics} == set(metrics)
+    assert [metric.name for metric in protocol.metrics if metric.headline] == [headline]
+    assert protocol.facts() == {**vars(protocol), "similarity": "cosine"}
+
+
 def test_a_low_temperature_leaves_the_nearest_alone():
     warm, cold = (
         NearestNeighbours(3, t).evaluate(QUERIES, GALLERY, 3).arrays["scores_VN"] for t in (10.0, 1e-3)
@@ -88,8 +98,8 @@ def test_chunks_make_no_difference(monkeypatch):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Retrieval([0, 1]), "ranks=0"),
-        (lambda: Retrieval([]), "ranks=0"),
+        (lambda: Retrieval([0, 1]), r"^ranks=\[0,1\]: no number of neighbours; give some from 1 on"),
+        (lambda: Retrieval([]), r"^ranks=\[\]: no number of neighbours; give"),
         (lambda: NearestNeighbours(0, 0.07), "k=0"),
         (lambda: NearestNeighbours(20, 0.0), r"temperature=0\.0"),
     ],
