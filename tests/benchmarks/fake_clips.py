@@ -20,11 +20,9 @@ from vssl.data.dataset import ClipDataset
 from vssl.engine.loader import Steps
 from vssl.engine.loop import Loop
 from vssl.engine.runtime import Runtime
-from vssl.engine.training import Training
 from vssl.pipeline import plan
-from vssl.stage.build import build
 from vssl.stage.callback import Silent
-from vssl.stage.construct import build_backbone, build_task
+from vssl.stage.construct import Stage
 from vssl.stage.spec import StageSpec
 from vssl.types import Batch, Video
 
@@ -65,13 +63,13 @@ class Noise:
 
 def batch_of(spec: StageSpec, size: int) -> tuple[Batch, Augmentation]:
     """A batch as the loader sends it, pinned where a GPU waits for it, and the augmentation of the stage."""
-    augmentation: Augmentation = build(spec.recipe.augmentation, "augmentation")
-    source = Noise(size, *augmentation.crop.resize)
-    data = ClipDataset(source, build_task(spec).sampler, augmentation, 0, 1, replace_bad=False)
+    stage = Stage(spec)
+    source = Noise(size, *stage.augmentation.crop.resize)
+    data = ClipDataset(source, stage.task.sampler, stage.augmentation, 0, 1, replace_bad=False)
     batch: Batch = default_collate([data[0, n] for n in range(size)])
     if device().type == "cuda":
         batch = {name: value.pin_memory() for name, value in batch.items()}
-    return batch, augmentation
+    return batch, stage.augmentation
 
 
 def runtime(channels_last: bool = False, compiled: bool = False, deterministic: bool = False) -> Runtime:
@@ -82,8 +80,9 @@ def runtime(channels_last: bool = False, compiled: bool = False, deterministic: 
 def seconds_per_step(spec: StageSpec, where: Runtime, blocks: int, block: int = 1) -> list[float]:
     """Seconds of a training step in several blocks of so many steps, through the loop that stages use:
     transfer, augmentation, forward, backward, optimiser. One block warms up."""
-    training: Training = build(spec.recipe.training, "training")
-    steps = Steps(training.batch_size * (blocks + 1) * block * 100, training, 0)
+    stage = Stage(spec)
+    assert stage.training is not None
+    steps = Steps(stage.training.batch_size * (blocks + 1) * block * 100, stage.training, 0)
     made = [batch_of(spec, len(micro_batch)) for micro_batch in steps.mine(0)]
     batches, augmentation = [batch for batch, _ in made], made[0][1]
     ends: list[float] = []
@@ -95,7 +94,7 @@ def seconds_per_step(spec: StageSpec, where: Runtime, blocks: int, block: int = 
                 yield batches
         ends.append(_now())
 
-    objective = build_task(spec).objective(build_backbone(spec))
+    objective = stage.task.objective(stage.backbone())
     clips = batches[0]["clips"].shape[1]
     loop = Loop(objective, steps, clips, augmentation.apply, Path("never-written"), where, Silent())
     loop.run(deliver())

@@ -7,11 +7,11 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import yaml
-
 from benchmarks.fake_clips import stages
 from benchmarks.measuring import Options, Table, execute, in_turns, median, spread
-from vssl.stage.store import StageStore, describe
+from vssl.result import Cost, StageResult
+from vssl.stage.construct import Stage
+from vssl.stage.store import StageStore
 
 POINTS = 1000
 SEEDS = POINTS // 4
@@ -74,11 +74,9 @@ def plant(outputs: Path, seeds: int) -> None:
     store = StageStore(outputs)
     for seed in range(2 * seeds):
         for spec in stages(f"seed={seed}").values():
-            store.folder(spec).mkdir(parents=True)
-            if seed < seeds:
-                cost = {"seconds": 3600.0, "gpus": 1, "clips": spec.clips}
-                provenance = {"device": "cuda"}
-                (store.folder(spec) / "recipe.yaml").write_text(yaml.safe_dump(describe(spec)))
-                store.finish(spec, {"metrics": {}, "cost": cost, "provenance": provenance})
-            else:
-                store.fail(spec, "planted")
+            with store.claim(spec):
+                if seed < seeds:
+                    cost = Cost(seconds=3600.0, gpus=1, clips=Stage(spec).clips)
+                    store.finish(spec, StageResult({}, {}, cost, {"device": "cuda"}))
+                else:
+                    store.fail(spec, "planted")

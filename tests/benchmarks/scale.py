@@ -17,7 +17,6 @@ from benchmarks.fake_clips import LENGTH, runtime, seconds_per_step, stages
 from benchmarks.measuring import Options, Table, in_turns, median, processor, spread
 from conftest import planted_index
 from multiprocess import run_together
-from vssl.data.augmentation import Augmentation
 from vssl.data.dataset import ClipDataset
 from vssl.data.decode import read_frames
 from vssl.data.index import fingerprint, load, select, write
@@ -25,9 +24,7 @@ from vssl.data.listed import ListedVideos
 from vssl.data.synthetic import SyntheticVideos
 from vssl.engine.cost import CostMeter
 from vssl.engine.loader import Loading, Steps, training_batches
-from vssl.engine.training import Training
-from vssl.stage.build import build
-from vssl.stage.construct import build_task
+from vssl.stage.construct import Stage
 from vssl.types import Video
 
 SIZES = (100, 1_000, 10_000, 240_000)
@@ -93,9 +90,8 @@ def planted(size: int, folder: Path) -> ClipDataset:
     mark = fingerprint(index, rows)
     file = str(synthetic.folder / synthetic.videos[0].name)
     source = OneFile("planted", "/", str(path), "train", 1, 0.0, None, size, mark, file)
-    spec = stages("auxiliary=none", "pretext=vspp", "backbone=r2plus1d_10")["pretext"]
-    augmentation: Augmentation = build(spec.recipe.augmentation, "augmentation")
-    return ClipDataset(source, build_task(spec).sampler, augmentation, 0, 1, replace_bad=True)
+    stage = Stage(stages("auxiliary=none", "pretext=vspp", "backbone=r2plus1d_10")["pretext"])
+    return ClipDataset(source, stage.task.sampler, stage.augmentation, 0, 1, replace_bad=True)
 
 
 Rows = list[list[str | float]]
@@ -125,7 +121,8 @@ def by_videos(data: Mapping[int, ClipDataset], options: Options) -> tuple[Rows, 
 
 def worker_mb(data: ClipDataset, clips: int) -> list[float]:
     """Megabytes of a loader process after each batch."""
-    training: Training = build(stages("auxiliary=none")["pretext"].recipe.training, "training")
+    training = Stage(stages("auxiliary=none")["pretext"]).training
+    assert training is not None
     steps = Steps(max(len(data), training.batch_size), training, 0)
     batches = training_batches(
         Watched(data), steps, 0, Loading(1, False, 60.0), CostMeter(torch.device("cpu"))

@@ -15,8 +15,8 @@ from vssl.engine.device import predict, to_device
 from vssl.engine.precision import Precision
 from vssl.engine.runtime import Runtime
 from vssl.protocol.finetune import Classifier
-from vssl.stage.build import build
-from vssl.stage.construct import build_backbone, build_task
+from vssl.stage.construct import Stage
+from vssl.stage.saved import expected_input
 from vssl.stage.spec import StageSpec
 
 PEAK = {
@@ -153,7 +153,9 @@ def chain(backbone: str, size: int, way: Way) -> dict[str, StageSpec]:
 def seconds_per_test(spec: StageSpec, way: Way, blocks: int, block: int) -> list[float]:
     """Seconds for the clips of some videos, as the test stage classifies them, in several blocks."""
     host, augmentation = batch_of(spec, videos_per_test(spec))
-    classifier = build_task(spec).objective(build_backbone(spec))
+    assert spec.parent is not None
+    trained = Stage(spec.parent)
+    classifier = trained.task.objective(trained.backbone())
     assert isinstance(classifier, Classifier)
     where = way.runtime()
     logits = to_device(classifier, where).eval().logits
@@ -166,24 +168,20 @@ def seconds_per_test(spec: StageSpec, way: Way, blocks: int, block: int) -> list
 
 def videos_per_test(spec: StageSpec) -> int:
     """Videos whose clips make about a batch of training."""
-    return max(1, spec.chain[0].recipe.training["batch_size"] // 10)
+    training = Stage(spec.chain[0]).training
+    assert training is not None
+    return max(1, training.batch_size // 10)
 
 
 def forward_flops(spec: StageSpec) -> float:
     """Operations of the backbone for one clip; a multiplication and an addition are two."""
     with torch.device("meta"):
-        backbone: nn.Module = build(spec.recipe.backbone, "backbone")
-        crop, frames = spec.recipe.augmentation["crop"]["size"], _frames(spec)
-        clip = torch.zeros(2, 3, frames, crop, crop)  # batch norm wants two
+        backbone: nn.Module = Stage(spec).backbone()
+        given = expected_input(spec.recipe)
+        clip = torch.zeros(2, 3, given["num_frames"], given["crop"], given["crop"])  # batch norm wants two
     with FlopCounterMode(display=False) as counter:
         backbone(clip)
     return float(counter.get_total_flops()) / 2
-
-
-def _frames(spec: StageSpec) -> int:
-    sampler = spec.recipe.task["sampler"]
-    frames: int = sampler.get("sampler", sampler)["num_frames"]
-    return frames
 
 
 def decode_cores(fastest: Found) -> list[str]:

@@ -21,8 +21,7 @@ from vssl.data.operations.resized_crop import RandomResizedCrop, random_region
 from vssl.errors import VsslError
 from vssl.pipeline import plan
 from vssl.stage.build import build
-from vssl.stage.construct import build_augmentation, build_task
-from vssl.stage.run import check
+from vssl.stage.construct import Machine, Stage
 from vssl.types import Video
 
 CONF = ROOT / "conf" / "augmentation"
@@ -458,11 +457,11 @@ def test_an_operation_from_elsewhere_is_one_file_and_one_option(tmp_path, monkey
     (tmp_path / "mine_dim.py").write_text(OPERATION)
     monkeypatch.syspath_prepend(tmp_path)
     config = composed("+pretext.augmentation.dim={_target_: mine_dim.Dim, strength: 0.5}")
-    [pretext] = [spec for spec in plan(config) if spec.name == "pretext"]
-    check(pretext)
-    dimming = build_augmentation(pretext)
+    [pretext] = [Stage(spec) for spec in plan(config) if spec.name == "pretext"]
+    pretext.check(Machine())
+    dimming = pretext.augmentation
     assert list(dimming.operations)[-1] == "dim"
-    data = ClipDataset(Frames(), build_task(pretext).sampler, dimming, seed=0, repeat=1, replace_bad=False)
+    data = ClipDataset(Frames(), pretext.task.sampler, dimming, seed=0, repeat=1, replace_bad=False)
     batch = default_collate([data[0, 0], data[1, 0]])
     factors_BKT = batch["dim.factors"]
     assert factors_BKT.shape == batch["clips"].shape[:2] + batch["clips"].shape[3:4]

@@ -14,9 +14,8 @@ from vssl.engine.loader import Steps
 from vssl.engine.loop import Loop
 from vssl.engine.precision import arithmetic
 from vssl.errors import VsslError
-from vssl.stage.build import build
 from vssl.stage.callback import Silent
-from vssl.stage.construct import build_backbone, build_task
+from vssl.stage.construct import Stage
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")
 TOO_SMALL = {"workers": -1, "threads": 0, "save_every_s": -1.0, "log_every_steps": 0, "timeout_s": 0.5}
@@ -39,10 +38,10 @@ def test_what_is_left_open_is_decided_on_the_machine():
 def trained(folder, **changes):
     """Weights and buffers of auxSKD after three steps on noise."""
     folder.mkdir()
-    spec = stages("auxiliary.training={epochs: 3, batch_size: 8, micro_batch: 8}")["auxiliary"]
-    batch, augmentation = batch_of(spec, 8)
-    steps = Steps(8, build(spec.recipe.training, "training"), 0)
-    objective = build_task(spec).objective(build_backbone(spec))
+    stage = Stage(stages("auxiliary.training={epochs: 3, batch_size: 8, micro_batch: 8}")["auxiliary"])
+    batch, augmentation = batch_of(stage.spec, 8)
+    steps = Steps(8, stage.training, 0)
+    objective = stage.task.objective(stage.backbone())
     loop = Loop(objective, steps, 2, augmentation.apply, folder, replace(RUNTIME, **changes), Silent())
     loop.run(iter([[batch]] * 3))
     assert loop.step == 3
@@ -69,10 +68,10 @@ def compiled(folder, sizes):
     """Weights after steps of so many videos, or after those of them that are left."""
     folder.mkdir(exist_ok=True)
     recipe = "{epochs: 2, batch_size: 4, micro_batch: 4, drop_last: false}"
-    spec = stages("auxiliary=none", f"pretext.training={recipe}")["pretext"]
-    made = {size: batch_of(spec, size) for size in set(sizes)}
-    steps = Steps(10, build(spec.recipe.training, "training"), 0)
-    objective, augment = build_task(spec).objective(build_backbone(spec)), made[sizes[0]][1].apply
+    stage = Stage(stages("auxiliary=none", f"pretext.training={recipe}")["pretext"])
+    made = {size: batch_of(stage.spec, size) for size in set(sizes)}
+    steps = Steps(10, stage.training, 0)
+    objective, augment = stage.task.objective(stage.backbone()), made[sizes[0]][1].apply
     runtime = replace(RUNTIME, compile=True, save_every_s=0.0)
     loop = Loop(objective, steps, 1, augment, folder, runtime, Silent())
     loop.run(iter([[made[size][0]] for size in sizes[loop.step :]]))

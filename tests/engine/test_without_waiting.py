@@ -23,9 +23,8 @@ from vssl.engine.loader import Steps
 from vssl.engine.meter import FiniteCheck
 from vssl.engine.runtime import Runtime
 from vssl.errors import VsslError
-from vssl.stage.build import build
 from vssl.stage.callback import Silent
-from vssl.stage.construct import build_backbone, build_task
+from vssl.stage.construct import Stage
 
 GPU = torch.device("cuda", 0)
 SIZE = 4
@@ -68,8 +67,9 @@ def gpu(monkeypatch):
 def train(spec, monkeypatch, runtime):
     """Three steps of a stage, each of two micro-batches."""
     batch, augmentation = batch_of(spec, SIZE)
-    objective = build_task(spec).objective(build_backbone(spec))
-    steps = Steps(100 * SIZE, build(spec.recipe.training, "training"), 0)
+    stage = Stage(spec)
+    objective = stage.task.objective(stage.backbone())
+    steps = Steps(100 * SIZE, stage.training, 0)
 
     def backward(loss):
         assert (loss.device, loss.shape) == (GPU, ())
@@ -121,7 +121,8 @@ def test_an_evaluation_waits_once_at_its_end(channels_last):
     spec = stages("auxiliary=none", "pretext=none")["test"]
     runtime = replace(RUNTIME, channels_last=channels_last)
     batch, augmentation = batch_of(spec, SIZE)
-    classifier = build_task(spec).objective(build_backbone(spec))
+    trained = Stage(spec.parent)
+    classifier = trained.task.objective(trained.backbone())
     with NO_VALUES() as mode:
         logits = to_device(classifier, runtime).eval().logits
         two = [{name: mode.from_tensor(value) for name, value in batch.items()}] * 2
