@@ -7,12 +7,10 @@ import pytest
 import torch
 
 from conftest import composed
+from vssl.commands import execute
 from vssl.errors import VsslError
-from vssl.options import check_options
-from vssl.pipeline import Point, absolute_outputs, merge, plan
-from vssl.preflight import preflight
+from vssl.pipeline import absolute_outputs, merge, plan
 from vssl.stage.construct import Stage, link
-from vssl.stage.store import StageStore
 
 COMBINATIONS = {
     ("auxskd", "vspp"): ["auxiliary", "pretext", "finetune", "test"],
@@ -242,7 +240,5 @@ def test_outputs_that_can_be_no_folder(kind, tmp_path):
     ],
 )
 def test_numbers_that_would_fail_after_hours_fail_before_anything_runs(override, message, tmp_path):
-    cfg = composed(override, f"outputs={tmp_path}")
     with pytest.raises(VsslError, match=f"^{message}$"):
-        check_options(cfg)
-        preflight([Point("", 0, plan(cfg), cfg=cfg)], cfg, StageStore(tmp_path))
+        execute([(composed(override, f"outputs={tmp_path}", "mode=plan"), [])])

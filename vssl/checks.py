@@ -52,6 +52,19 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
         raise OptionError(name, value, "no such value", nearest(str(value), choices))
 
 
+def check_text(name: str, value: object) -> None:
+    """Raise `OptionError` if the value of the option `name` is no text."""
+    if not isinstance(value, str):
+        raise OptionError(name, value, "not text", "give text")
+
+
+def check_list(name: str, value: object, kind: type[int] | type[str]) -> None:
+    """Raise `OptionError` if the value of the option `name` is no list of texts, or of whole numbers."""
+    if not isinstance(value, list) or not all(type(item) is kind for item in value):
+        wanted = "a list of whole numbers" if kind is int else "a list of texts"
+        raise OptionError(name, value, f"not {wanted}", f"give {wanted} in brackets")
+
+
 def check_type(name: str, value: object, kind: type[int] | type[float]) -> None:
     """Raise `OptionError` if the value of the option `name` is no number; for values that nobody built."""
     if not isinstance(value, (int, kind)) or isinstance(value, bool):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -87,7 +87,7 @@ class Prepare:
 class Convert:
     """Options of mode=convert."""
 
-    family: str
+    family: Literal["vcop", "videopace", "rspnet"]
     weights: str | None
 
 
@@ -96,6 +96,21 @@ class Export:
     """Options of mode=export."""
 
     out: str | None
+
+
+@dataclass(frozen=True)
+class Quick:
+    """Options of experiment=quick, but for its videos and its backbone."""
+
+    num_classes: int
+    epochs_by: int
+    batch_size: int
+    num_clips: int
+    queue_by: int
+
+    def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:
+            check_at_least(name, getattr(self, name), 1)
 
 
 GROUPS = {
@@ -108,17 +123,54 @@ GROUPS = {
 }
 
 
+NODES = [
+    "backbone.input",
+    *("pretext.sampler", "pretext.augmentation", "pretext.training"),
+    "source.published",
+    *("downstream.train.published", "downstream.test.published"),
+    *("dispatch.default", "tracking", "runtime", "monitor", "roots"),
+    *("auxiliary.augmentation", "auxiliary.training"),
+    *("protocol.augmentation", "protocol.training", "protocol.test.augmentation"),
+    *("features.augmentation", "quick.videos", "quick.backbone.input"),
+]
+"""Parts of the config that hold options, as do those above them, and that nothing else can take the place of;
+those that others refer to come first."""
+
+
 def read(cfg: DictConfig, group: str) -> Any:
     """The options of one of these groups. Raises `OptionError` for one that cannot be."""
-    values: Any = OmegaConf.to_container(cfg[group], resolve=True)
-    return build_as(GROUPS[group], values, group)
+    return build_as(GROUPS[group], _values(cfg, group), group)
 
 
 def check_options(cfg: DictConfig) -> None:
     """Raise `OptionError` for an option at the top, or of one of these groups, that cannot be."""
+    for path in NODES:
+        _check_node(cfg, path)
     build_as(Launch, {name: cfg[name] for name in Launch.__dataclass_fields__}, "")
     for group in GROUPS:
         read(cfg, group)
+    if cfg.quick is not None:
+        own = {name: one for name, one in _values(cfg, "quick").items() if name in Quick.__dataclass_fields__}
+        build_as(Quick, own, "quick")
     for name in cfg.roots:
         if not isinstance(root := cfg.roots[name], str | None):
             raise OptionError(f"roots.{name}", root, "not text or null", "give the folder of the videos")
+
+
+def _check_node(cfg: DictConfig, path: str) -> None:
+    """Raise `OptionError` if what stands at a path or above it, if anything does, holds no options."""
+    node, names = cfg, path.split(".")
+    for place, name in enumerate(names, 1):
+        if name not in node or (name == "quick" and node[name] is None):
+            return
+        if not isinstance(node[name], DictConfig):
+            option = ".".join(names[:place])
+            remedy = f"set one of them ({option}.NAME=...)"
+            raise OptionError(option, node[name], "not a group of options", remedy)
+        node = node[name]
+
+
+def _values(cfg: DictConfig, group: str) -> dict[str, Any]:
+    _check_node(cfg, group)
+    values: Any = OmegaConf.to_container(cfg[group], resolve=True)
+    return dict(values)

@@ -11,10 +11,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from vssl.data.index import assumed, checked, class_names, is_checked
+from vssl.data.index import assumed, check_source, checked, class_names, is_checked
 from vssl.errors import OptionError, VsslError
 from vssl.files import digest
 from vssl.rehearsal import shrink
+from vssl.stage.build import naming
 from vssl.stage.kind import AUXILIARY, CLASSIFIER, COMPARISON, FEATURES, PRETEXT, TEST, StageKind
 from vssl.stage.spec import Recipe, StageSpec
 
@@ -68,13 +69,16 @@ class _Chain:
         self.stages: list[StageSpec] = []
 
     def build(self) -> list[StageSpec]:
+        self._check_sources()
         if not self.config["init"]["weights"]:
             for kind in (AUXILIARY, PRETEXT):
                 if self.config[kind.name]["_target_"]:
                     self._train(kind.name, kind, kind.name, "source", "source")
         protocol = self.config["protocol"]
-        self._check_classes()
         if "training" in protocol:
+            if not re.fullmatch(r"\w+", str(protocol["stage"])):
+                raise OptionError("protocol.stage", protocol["stage"], "no name of a folder", "give a word")
+            self._check_classes()
             protocol["num_classes"] = self._num_classes(protocol["num_classes"])
             self._train(protocol["stage"], CLASSIFIER, "protocol", "downstream.train", "downstream.train")
             self._add("test", TEST, "protocol.test", "downstream.test")
@@ -130,17 +134,21 @@ class _Chain:
             node = node[name]
         return node
 
+    def _check_sources(self) -> None:
+        for path in ("source", "downstream.train", "downstream.test"):
+            if "index" in (source := self._at(path)):
+                with naming(path):
+                    check_source(source)
+
     def _known(self, path: str) -> Node:
         """A source with its number of videos: the config says it, or the index of a real data set."""
         source = self._at(path)
-        try:
-            if "index" not in source:
-                return source
+        if "index" not in source:
+            return source
+        with naming(path):
             if self.provisional and not is_checked(source) and (counted := assumed(source)):
                 return counted
             return checked(source)
-        except OptionError as error:
-            raise error.below(path) from error
 
     def _num_classes(self, given: int | None) -> int | None:
         """Classes to predict: as many as the data set has, if nothing is said."""
@@ -223,16 +231,22 @@ def _digest_of_file(path: str) -> str:
         ) from error
 
 
-def monitored(cfg: DictConfig) -> Node:
+def monitored(cfg: DictConfig, provisional: bool = False) -> Node:
     """What to look at during pretraining, as `vssl.stage.monitor.Monitoring` takes it.
 
     It is no part of a recipe: the weights are the same without it.
     """
     node = plain(cfg.monitor)
     labelled = node["labelled"]
-    if not node["every_epochs"]:
+    if not isinstance(labelled, dict):
+        raise OptionError(
+            "monitor.labelled", labelled, "no source of videos", "give one, such as ${downstream.train}"
+        )
+    is_real = "index" in labelled
+    if not node["every_epochs"] or (provisional and is_real and not is_checked(labelled)):
         return {**node, "labelled": None}
-    labelled = checked(labelled) if "index" in labelled else labelled
+    with naming("monitor.labelled"):
+        labelled = checked(labelled) if is_real else labelled
     return {**node, "labelled": {key: value for key, value in labelled.items() if key != "repeat"}}
 
 

@@ -9,10 +9,10 @@ from typing import Any
 from omegaconf import DictConfig
 
 from vssl.engine.runtime import Runtime
-from vssl.pipeline import Point, monitored, naming_options, plain
+from vssl.pipeline import NOT_THE_TASK, Point, monitored, naming_options, plain
 from vssl.stage.build import build
-from vssl.stage.construct import Machine, Stage, link
-from vssl.stage.spec import StageSpec
+from vssl.stage.construct import Machine, Stage, check_count, link
+from vssl.stage.spec import StageSpec, content_hash
 from vssl.stage.store import StageStore
 
 
@@ -35,7 +35,9 @@ def preflight(points: Sequence[Point], cfg: DictConfig, store: StageStore) -> Pr
     shared: dict[str, Any] = {}
     stages: dict[StageSpec, Stage] = {}
     with naming_options(cfg):
-        nodes = {group: plain(cfg[group]) for group in ("runtime", "tracking")} | {"monitor": monitored(cfg)}
+        is_provisional = any(spec.is_provisional for point in points for spec in point.chain)
+        nodes = {group: plain(cfg[group]) for group in ("runtime", "tracking")}
+        nodes["monitor"] = monitored(cfg, is_provisional)
         runtime: Runtime = build(nodes["runtime"], "runtime")
         dispatcher = build(plain(cfg.dispatch), "dispatch")
         machine: Machine = dispatcher.check(runtime)
@@ -43,26 +45,43 @@ def preflight(points: Sequence[Point], cfg: DictConfig, store: StageStore) -> Pr
         build(nodes["monitor"], "monitor")
     for point in points:
         with naming_options(point.cfg):
+            _check_unused(point, shared)
             for spec in point.chain:
                 if spec not in stages:
                     stages[spec] = Stage(spec, shared)
                     if store.result(spec) is None:
                         stages[spec].check(machine)
-            _build_unused(point)
     return Preflight(link(stages.values()), stages, dispatcher, nodes)
 
 
-UNUSED = ("features", "pretext.sampler", "pretext.augmentation")
-"""Nodes that a chain may have no use for, and that are checked all the same."""
-
-
-def _build_unused(point: Point) -> None:
+def _check_unused(point: Point, shared: dict[str, Any]) -> None:
+    """Check what a chain has no use for, each node once: an option is refused whether it is needed or not."""
     used = {option for spec in point.chain for option in spec.options.values()}
-    for path in UNUSED:
-        group, _, inner = path.partition(".")
-        if group not in used:
-            node = plain(point.cfg[group])
-            parts = ("_target_", "feature", "sampler")
-            build(node[inner] if inner else {part: node[part] for part in parts}, path)
-            if not inner:
-                build(node["augmentation"], f"{group}.augmentation")
+    for group in ("auxiliary", "pretext", "features", "quick"):
+        if group in used or not point.cfg[group]:
+            continue
+        node = plain(point.cfg[group])
+        key = content_hash(["unused", group, node])
+        if key not in shared:
+            shared[key] = True
+            _check_rehearsal(node) if group == "quick" else _check_node(node, group)
+
+
+def _check_rehearsal(node: dict[str, Any]) -> None:
+    """Check what takes the place of backbones and videos."""
+    for part, other in (("backbone", "input"), ("videos", "repeat")):
+        build({name: value for name, value in node[part].items() if name != other}, f"quick.{part}")
+
+
+def _check_node(node: dict[str, Any], group: str) -> None:
+    task = {name: value for name, value in node.items() if name not in NOT_THE_TASK}
+    if node["_target_"]:
+        build(task, group)
+    else:  # the choice `none`, which has no task for the other values
+        build(node["sampler"], f"{group}.sampler")
+    for part in ("augmentation", "training"):
+        if part in node:
+            build(node[part], f"{group}.{part}")
+    for count in ("repeat", "batch_size", "revision"):
+        if count in node:
+            check_count(f"{group}.{count}", node[count])

@@ -24,10 +24,10 @@ def shrink(cfg: DictConfig) -> None:
         return
     with open_dict(cfg):
         if not str(cfg.backbone._target_).endswith(".Tiny"):
-            cfg.backbone = {**quick.backbone, "widths": _widths(cfg.backbone, quick)}
+            cfg.backbone = {**_as_in(quick, "backbone"), "widths": _widths(cfg.backbone, quick)}
         for parent, name in ((cfg, "source"), (cfg.downstream, "train"), (cfg.downstream, "test")):
-            parent[name] = _videos(parent[name], quick.videos, is_test=name == "test")
-        cfg.downstream.num_classes = quick.num_classes
+            parent[name] = _videos(parent[name], quick, is_test=name == "test")
+        cfg.downstream.num_classes = "${quick.num_classes}"
         for node in _nodes(cfg):
             _shorten(node, quick)
         cfg.quick.is_done = True
@@ -38,12 +38,17 @@ def _widths(backbone: DictConfig, quick: DictConfig) -> list[int]:
     return [*quick.backbone.widths[:-1], 16 + _number(backbone) % 48]
 
 
-def _videos(source: DictConfig, videos: DictConfig, is_test: bool) -> DictConfig:
+def _as_in(quick: DictConfig, node: str) -> dict[str, Any]:
+    """The values of one of its nodes, as references: errors name an option where it stands."""
+    return {name: f"${{quick.{node}.{name}}}" for name in map(str, quick[node])}
+
+
+def _videos(source: DictConfig, quick: DictConfig, is_test: bool) -> dict[str, Any]:
     """Synthetic videos that only this source has."""
     written: Any = OmegaConf.to_container(source, resolve=False)
     chosen = {name: value for name, value in written.items() if name not in PLACES}
     appearance = "test" if is_test else "train"
-    return OmegaConf.merge(videos, {"seed": _number(chosen) % 10_000, "appearance": appearance})  # type: ignore[return-value]
+    return {**_as_in(quick, "videos"), "seed": _number(chosen) % 10_000, "appearance": appearance}
 
 
 def _number(node: Any) -> int:

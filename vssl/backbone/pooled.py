@@ -6,6 +6,7 @@ from abc import abstractmethod
 
 from torch import Tensor, nn
 
+from vssl.checks import check_share
 from vssl.types import Backbone
 
 Triple = tuple[int, int, int]
@@ -26,6 +27,7 @@ class PooledBackbone(Backbone):
 
 def set_bn_momentum(net: nn.Module, momentum: float) -> None:
     """Set the share of each batch in the running statistics of every batch norm of a net."""
+    check_share("bn_momentum", momentum)
     for module in net.modules():
         if isinstance(module, nn.BatchNorm3d):
             module.momentum = momentum

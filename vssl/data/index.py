@@ -21,7 +21,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vssl.checks import check_at_least, check_below_1, check_choice, check_type
+from vssl.checks import (
+    check_at_least,
+    check_below_1,
+    check_choice,
+    check_list,
+    check_text,
+    check_type,
+)
 from vssl.data.decode import check_decoder
 from vssl.data.layouts import check_layout
 from vssl.data.lists import SUBSETS
@@ -182,9 +189,25 @@ ONLY_FOR_THE_CHECK = ("layout", "lists", "classes", "decoder", "published")
 
 def check_source(source: Mapping[str, Any]) -> None:
     """Raise `OptionError` for a value of a source node that means nothing."""
+    for name in ("name", "index"):
+        check_text(name, source[name])
+    for name in ("root", "lists"):
+        if source[name] is not None:
+            check_text(name, source[name])
+    if source["classes"] is not None:
+        check_list("classes", source["classes"], str)
+    _check_published(source["published"])
     check_layout(source["layout"])
     check_decoder(source["decoder"])
     check_selection(*(source[name] for name in SELECTION))
+
+
+def _check_published(published: Mapping[str, Any]) -> None:
+    if published["classes"] is not None:
+        check_type("published.classes", published["classes"], int)
+        check_at_least("published.classes", published["classes"], 1)
+    for subset in ("train", "test"):
+        check_list(f"published.{subset}", published[subset], int)
 
 
 SELECTION = ("subset", "split", "validation", "group")

@@ -12,6 +12,7 @@ kill-on-invalid-dep a stage whose parent failed or was cancelled leaves the queu
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +31,11 @@ from vssl.stage.kind import StageKind
 from vssl.stage.spec import StageSpec
 
 SIGNAL = "USR2"
+FORMS = {
+    "memory": (r"\d+[KMGT]?", "give 32G or 500M, say"),
+    "time": (r"\d+(:\d+){0,2}|\d+-\d+(:\d+){0,2}|UNLIMITED", "give h:mm:ss or d-hh:mm:ss"),
+}
+"""How Slurm has some values: as a regular expression, and in words."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,10 @@ class Resources:
         for name, least in (("nodes", 1), ("processes", 1), ("gpus", 0), ("cpus", 1)):
             if (value := getattr(self, name)) is not None:
                 check_at_least(name, value, least)
+        for name, (form, remedy) in FORMS.items():
+            value = getattr(self, name)
+            if value is not None and not re.fullmatch(form, str(value), re.IGNORECASE):
+                raise OptionError(name, value, "not as Slurm has it", remedy)
 
     def alone(self) -> Resources:
         """The same for a stage that does not train: one process does it."""

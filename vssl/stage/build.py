@@ -29,6 +29,9 @@ def build(node: Mapping[str, Any], where: str) -> Any:
     `where` is the node's path in the config. Raises `OptionError` for an argument that is unknown, missing,
     of the wrong type or, as the constructor says, out of range.
     """
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        remedy = f"set one of its own options ({where}.NAME=...)"
+        raise OptionError(where, node, "not a node with a _target_", remedy)
     given = {name: value for name, value in node.items() if name != "_target_"}
     return build_as(_class(node["_target_"], where), given, where)
 
@@ -56,12 +59,14 @@ def naming(where: str) -> Iterator[None]:
         raise error.below(where) if where else error from error
 
 
-def _class(path: str, where: str) -> type:
+def _class(path: object, where: str) -> type:
+    remedy = "give the path of a class in a module that Python finds"
+    if not isinstance(path, str):
+        raise OptionError(f"{where}._target_", path, "not text", remedy)
     module, _, name = path.rpartition(".")
     try:
         found: type = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        remedy = "give the path of a class in a module that Python finds"
         raise OptionError(f"{where}._target_", path, f"cannot be imported ({error})", remedy) from error
     return found
 
@@ -105,7 +110,9 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if hint is Any or getattr(hint, "_is_protocol", False):
-        return True
+        return hint is Any or not isinstance(
+            value, (*WANTED, list, Mapping)
+        )  # whatever was built may have them
     return isinstance(value, origin or hint)
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from vssl.checks import check_at_least
+from vssl.checks import check_at_least, check_type
 from vssl.data.augmentation import Augmentation
 from vssl.data.dataset import ClipDataset
 from vssl.engine.loader import Steps
@@ -73,7 +73,7 @@ class Stage:
     def repeat(self) -> int:
         """How often each video counts in one epoch."""
         repeat: int = self.recipe.data["repeat"]
-        _check(self.spec.option("repeat"), lambda name: check_at_least(name, repeat, 1), repeat)
+        check_count(self.spec.option("repeat"), repeat)
         return repeat
 
     @cached_property
@@ -129,6 +129,7 @@ class Stage:
         """
         self._once("meta", self.recipe.backbone, self._on_meta)
         _ = self.task
+        check_count(self.spec.option("revision"), self.recipe.revision)
         if self.recipe.augmentation is None:
             return
         _ = self.augmentation
@@ -137,8 +138,7 @@ class Stage:
             if self.spec.kind.labelled:
                 self._check_labels()
         if self.recipe.batch_size is not None:
-            size = self.recipe.batch_size
-            _check(self.spec.option("batch_size"), lambda name: check_at_least(name, size, 1), size)
+            check_count(self.spec.option("batch_size"), self.recipe.batch_size)
         if self.training:
             micro_batches = len(self.steps.micro_batches(0))
             with naming(self.spec.option("task")):
@@ -195,11 +195,10 @@ class Stage:
         return made
 
 
-def _check(option: str, check: Callable[[str], None], value: object) -> None:
-    """Check a whole number that no constructor takes."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise OptionError(option, value, "not a whole number", "give a whole number")
-    check(option)
+def check_count(option: str, count: int) -> None:
+    """Raise `OptionError` for what is no whole number from 1 on, of values that no constructor takes."""
+    check_type(option, count, int)
+    check_at_least(option, count, 1)
 
 
 def link(stages: Iterable[Stage]) -> list[StageSpec]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 
-from vssl.errors import VsslError
+from vssl.errors import OptionError, VsslError
 from vssl.files import write_atomically
 from vssl.tracking.metrics import RESERVED, Launch, StageFolder, Status, read
 
@@ -56,6 +56,9 @@ class MLflowTracker:
     """
 
     def __init__(self, uri: str, experiment: str) -> None:
+        if not re.match(r"\w[\w+.-]*://", uri):
+            remedy = "give sqlite:///FILE or http://HOST:PORT"
+            raise OptionError("uri", uri, "neither a database nor a server", remedy)
         self.uri = _with_absolute_path(uri)
         self.experiment = experiment
         self._launch: Launch | None = None
