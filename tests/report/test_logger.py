@@ -9,12 +9,12 @@ from PIL import Image
 import fake_store
 from vssl.report.logger import StageLogger
 from vssl.stage.callback import NeighbourSheet, Picture
-from vssl.tracking.jsonl import JsonlTracker
+from vssl.tracking.metrics import Tracker
 
 TAGS = {"git_commit": "abc", "host": "here"}
 
 
-class Mirror(JsonlTracker):
+class Mirror(Tracker):
     """A tracker that keeps what it is told."""
 
     def __init__(self):

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from vssl.errors import VsslError
 from vssl.files import write_atomically
@@ -43,8 +43,11 @@ class StageFolder:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
-class Tracker(Protocol):
-    """A mirror of stage folders. A failure of it reaches the caller of `sync` only, which catches up."""
+class Tracker:
+    """A mirror of stage folders; this one mirrors nothing, as the folders are enough.
+
+    A failure of it reaches the caller of `sync` only, which catches up.
+    """
 
     def begin(self, launch: Launch) -> None:
         """Open a launch before any stage; again in each other process that runs stages of it."""
@@ -63,6 +66,7 @@ class Tracker(Protocol):
 
     def where(self) -> str:
         """Say in one line how to look at the results."""
+        return f"{FILE_NAME} in the folder of each stage"
 
 
 class MetricsLog:
@@ -74,10 +78,9 @@ class MetricsLog:
 
     def __init__(self, folder: Path, resume_step: int) -> None:
         self._path = folder / FILE_NAME
-        kept = [
-            line for line in _complete_lines(self._path) if _parse(self._path, line)["step"] <= resume_step
-        ]
-        write_atomically(self._path, "".join(f"{line}\n" for line in kept))
+        lines = _complete_lines(self._path)
+        kept = [f"{line}\n" for line in lines if _parse(self._path, line)["step"] <= resume_step]
+        write_atomically(self._path, "".join(kept))
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Append one line; it is in the file when this returns."""
@@ -85,7 +88,7 @@ class MetricsLog:
             raise VsslError(
                 f"a metric may not be called {min(taken)!r}: {FILE_NAME} has that name; rename it"
             )
-        values = {name: _finite_or_none(value) for name, value in metrics.items()}
+        values = {name: float(value) if math.isfinite(value) else None for name, value in metrics.items()}
         line = json.dumps({"step": step, "time": time.time(), **values}, allow_nan=False)
         # Opened for each line: readers on other nodes of a shared file system see it once it is closed.
         with self._path.open("a") as file:
@@ -111,8 +114,3 @@ def _parse(path: Path, line: str) -> dict[str, float]:
     except json.JSONDecodeError as error:
         raise VsslError(f"{path}: this line is not JSON: {line[:60]!r}; delete the line to go on") from error
     return {name: math.nan if value is None else value for name, value in values.items()}
-
-
-def _finite_or_none(value: float) -> float | None:
-    value = float(value)
-    return value if math.isfinite(value) else None

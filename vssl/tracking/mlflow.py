@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlparse
 
 from vssl.errors import OptionError, VsslError
 from vssl.files import write_atomically
-from vssl.tracking.metrics import RESERVED, Launch, StageFolder, Status, read
+from vssl.tracking.metrics import RESERVED, Launch, StageFolder, Status, Tracker, read
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -46,20 +46,20 @@ _ENVIRONMENT = {
 }
 
 
-class MLflowTracker:
+class MLflowTracker(Tracker):
     """One MLflow run for each launch, and one nested in it for each stage that the launch ran.
 
-    Implements `vssl.tracking.metrics.Tracker`. `uri` is a database (`sqlite:///file`) or a server
-    (`http://host:port`). With sqlite, artifacts lie in `mlartifacts` beside the file. What goes wrong is
-    reported once per launch and not raised. Jobs elsewhere begin the same launch and mirror under it; at any
-    time one process only may mirror a given stage.
+    `uri` is a database (`sqlite:///file`) or a server (`http://host:port`). With sqlite, artifacts lie in
+    `mlartifacts` beside the file. What goes wrong is reported once per launch and not raised. Jobs elsewhere
+    begin the same launch and mirror under it; at any time one process only may mirror a given stage.
     """
 
     def __init__(self, uri: str, experiment: str) -> None:
         if not re.match(r"\w[\w+.-]*://", uri):
             remedy = "give sqlite:///FILE or http://HOST:PORT"
             raise OptionError("uri", uri, "neither a database nor a server", remedy)
-        self.uri = _with_absolute_path(uri)
+        database = _database(uri)
+        self.uri = f"{_SQLITE}{database.absolute()}" if database else uri
         self.experiment = experiment
         self._launch: Launch | None = None
         self._launch_run_id: str | None = None
@@ -78,23 +78,21 @@ class MLflowTracker:
 
         For a minute after a failure a running stage is left alone: waiting for a dead server costs seconds.
         """
-        if status == "running" and time.time() < self._quiet_until:
-            return
-        with self._tolerating():
-            self._mirror(stage, status)
+        if status != "running" or time.time() >= self._quiet_until:
+            with self._tolerating():
+                self._mirror(stage, status)
 
     def reuse(self, stage: StageFolder) -> None:
         """Link a finished stage to this launch; it is mirrored now if that never succeeded before.
 
         It is left alone, too, for a minute after a failure: a sweep may reuse hundreds.
         """
-        if time.time() < self._quiet_until:
-            return
-        with self._tolerating():
-            self._catch_up(stage, "finished")
+        if time.time() >= self._quiet_until:
+            with self._tolerating():
+                self._catch_up(stage, "finished")
 
     def sync(self, stage: StageFolder, status: Status) -> None:
-        """Bring the stage's run up to date with its folder; raise `VsslError` if that cannot be."""
+        """Mirror a stage that does not run now; raise `VsslError` if that cannot be."""
         try:
             self._catch_up(stage, status)
         except _failures() as error:
@@ -103,7 +101,6 @@ class MLflowTracker:
             ) from error
 
     def end(self, ok: bool) -> None:
-        """Close the run of this launch."""
         with self._tolerating():
             client, experiment_id = _connect(self.uri, self.experiment)
             if (run_id := self._parent(client, experiment_id)) is not None:
@@ -111,9 +108,7 @@ class MLflowTracker:
 
     def where(self) -> str:
         """Return the command that shows the database, or the server's address."""
-        if _database(self.uri) is None:
-            return self.uri
-        return f"mlflow ui --backend-store-uri {shlex.quote(self.uri)}"
+        return f"mlflow ui --backend-store-uri {shlex.quote(self.uri)}" if _database(self.uri) else self.uri
 
     def _catch_up(self, stage: StageFolder, status: Status) -> None:
         """Mirror a stage that does not run now; what was sent as finished is linked and not sent again."""
@@ -147,9 +142,7 @@ class MLflowTracker:
             tags={_legal(name): str(value)[:_MAX_TEXT] for name, value in tags.items()},
             run_name=f"{stage.name} {stage.key}",
         )
-        record = _Record(self.uri, experiment_id, run.info.run_id)
-        _save(stage, record)
-        return record
+        return _save(stage, _Record(self.uri, experiment_id, run.info.run_id))
 
     def _parent(self, client: MlflowClient, experiment_id: str) -> str | None:
         """The run of this launch; None before `begin`. Made now if `begin` could not."""
@@ -218,16 +211,16 @@ def _connect(uri: str, experiment: str) -> tuple[MlflowClient, str]:
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it reports each retry
     from mlflow import MlflowClient
 
-    with _alone(uri), _whole(_database(uri)):
-        _check_readable(_database(uri))
+    database = _database(uri)
+    with _alone(uri), _whole(database):
         client = MlflowClient(tracking_uri=uri)
-        return client, _experiment_id(client, experiment, _artifacts(uri))
+        return client, _experiment_id(client, experiment, database and database.parent / "mlartifacts")
 
 
 @contextmanager
 def _whole(database: Path | None) -> Iterator[None]:
     """Make a new database in the block as a whole: what a kill or a full disk left of one goes first, as
-    MLflow could never complete it."""
+    MLflow could never complete it. What sqlite cannot read raises at once; MLflow would try for 100 s."""
     if database is None:
         yield
         return
@@ -237,35 +230,26 @@ def _whole(database: Path | None) -> Iterator[None]:
             database.with_name(database.name + ending).unlink(missing_ok=True)
     if not database.exists():
         half.touch()
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA schema_version")
     yield
     half.unlink(missing_ok=True)
 
 
 def _experiment_id(client: MlflowClient, name: str, artifacts: Path | None) -> str:
+    """Raises `VsslError` if the database would send artifacts to where it was created, now another place."""
     found = client.get_experiment_by_name(name)
     if found is None:
-        location = None if artifacts is None else artifacts.as_uri()
-        return str(client.create_experiment(name, artifact_location=location))
+        return str(client.create_experiment(name, artifact_location=artifacts and artifacts.as_uri()))
     if artifacts is not None:
-        _check_not_moved(Path(unquote(urlparse(found.artifact_location).path)), artifacts)
+        artifacts.mkdir(exist_ok=True)
+        recorded = Path(unquote(urlparse(found.artifact_location).path))
+        if not (recorded.exists() and recorded.samefile(artifacts)):
+            raise VsslError(
+                f"{artifacts.parent} was moved, but its MLflow database keeps artifacts in {recorded}; "
+                "delete the database: it is written anew from the stage folders"
+            )
     return str(found.experiment_id)
-
-
-def _check_not_moved(recorded: Path, artifacts: Path) -> None:
-    """Raise if the database would send artifacts to the place where it was created, now another one."""
-    artifacts.mkdir(exist_ok=True)
-    if not (recorded.exists() and recorded.samefile(artifacts)):
-        raise VsslError(
-            f"{artifacts.parent} was moved, but its MLflow database keeps artifacts in {recorded}; "
-            "delete the database: it is written anew from the stage folders"
-        )
-
-
-def _check_readable(database: Path | None) -> None:
-    """Raise at once for a file that sqlite cannot read, where MLflow would try again for 100 s."""
-    if database is not None:
-        with closing(sqlite3.connect(database)) as connection:
-            connection.execute("PRAGMA schema_version")
 
 
 @contextmanager
@@ -281,18 +265,8 @@ def _alone(uri: str) -> Iterator[None]:
         yield
 
 
-def _with_absolute_path(uri: str) -> str:
-    database = _database(uri)
-    return uri if database is None else f"{_SQLITE}{database.absolute()}"
-
-
 def _database(uri: str) -> Path | None:
     return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
-
-
-def _artifacts(uri: str) -> Path | None:
-    database = _database(uri)
-    return None if database is None else database.parent / "mlartifacts"
 
 
 # --- runs -------------------------------------------------------------------------------------------------
@@ -308,27 +282,24 @@ def _launch_run(client: MlflowClient, experiment_id: str, launch: Launch) -> str
 
 def _known(client: MlflowClient, stage: StageFolder) -> _Record | None:
     """What was recorded of the stage, unless its run is not in this database (any more)."""
+    from mlflow.exceptions import MlflowException
+
     path = stage.folder / "tracking.json"
     if not path.exists():
         return None
     record = _Record(**json.loads(path.read_text()))
-    return record if _exists(client, record.run_id) else None
-
-
-def _exists(client: MlflowClient, run_id: str) -> bool:
-    from mlflow.exceptions import MlflowException
-
     try:
-        run = client.get_run(run_id)
+        run = client.get_run(record.run_id)
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        return False
-    return bool(run.info.lifecycle_stage == "active")
+        return None
+    return record if run.info.lifecycle_stage == "active" else None
 
 
-def _save(stage: StageFolder, record: _Record) -> None:
+def _save(stage: StageFolder, record: _Record) -> _Record:
     write_atomically(stage.folder / "tracking.json", json.dumps(asdict(record), indent=1))
+    return record
 
 
 def _mirror_params(client: MlflowClient, stage: StageFolder, record: _Record) -> None:
@@ -351,9 +322,7 @@ def _mirror_metrics(client: MlflowClient, stage: StageFolder, record: _Record) -
         if name not in RESERVED
     ]
     client.log_batch(record.run_id, metrics=metrics)
-    record = replace(record, lines=len(lines), step=new[-1]["step"], time=new[-1]["time"])
-    _save(stage, record)
-    return record
+    return _save(stage, replace(record, lines=len(lines), step=new[-1]["step"], time=new[-1]["time"]))
 
 
 def _not_mirrored(lines: Sequence[dict[str, float]], record: _Record) -> Sequence[dict[str, float]]:
