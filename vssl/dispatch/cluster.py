@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from vssl.errors import VsslError
 
@@ -37,45 +37,30 @@ class Job:
         return self.waits or self.state in ACTIVE
 
 
-class Cluster(Protocol):
-    """What vssl asks of a scheduler."""
-
-    def submit(self, script: str, options: Sequence[str]) -> str:
-        """Submit a batch script as a job array; return the array's id."""
-
-    def jobs(self) -> dict[str, Job]:
-        """This user's jobs by id: all that wait or run, and what is remembered of others."""
-
-    def cancel(self, ids: Sequence[str]) -> None:
-        """Cancel jobs; those that ended meanwhile do not matter."""
-
-    def max_array_size(self) -> int:
-        """Number of tasks that one array may have."""
-
-
 class Slurm:
     """The cluster whose commands are in PATH. A command that fails raises `VsslError` with what it said."""
 
     def submit(self, script: str, options: Sequence[str]) -> str:
-        """See `Cluster`."""
+        """Submit a batch script as a job array; return the array's id."""
         return _run("sbatch", "--parsable", *options, stdin=script).strip().split(";")[0]
 
     def jobs(self) -> dict[str, Job]:
-        """See `Cluster`."""
+        """This user's jobs by id: all that wait or run, and what is remembered of others."""
         columns = ",".join(f"{column}|" for column in _COLUMNS)
         lines = _run("squeue", "--me", "--noheader", "--array", "--states=all", f"--Format={columns}")
-        jobs = [_job(line) for line in lines.splitlines() if line.strip()]
+        cells = [[cell.strip() for cell in line.split("|")] for line in lines.splitlines() if line.strip()]
+        jobs = [Job(job, state, why, node, int(restarts)) for job, state, why, node, restarts, _ in cells]
         return {job.id: job for job in jobs}
 
     def cancel(self, ids: Sequence[str]) -> None:
-        """See `Cluster`."""
+        """Cancel jobs; those that ended meanwhile do not matter."""
         for start in range(0, len(ids), _AT_ONCE):
             _run("scancel", "--quiet", *ids[start : start + _AT_ONCE])
 
     def max_array_size(self) -> int:
-        """See `Cluster`."""
-        settings = dict(line.partition("=")[::2] for line in _run("scontrol", "show", "config").splitlines())
-        return int({name.strip(): value for name, value in settings.items()}["MaxArraySize"])
+        """Number of tasks that one array may have."""
+        settings = _run("scontrol", "show", "config")
+        return int(re.findall(r"^MaxArraySize\s*=\s*(\d+)", settings, re.MULTILINE)[0])
 
     def state(self, job: str) -> str:
         """The state of one job, such as RUNNING or COMPLETING; empty if Slurm does not know it."""
@@ -84,11 +69,6 @@ class Slurm:
     def requeue(self, job: str) -> None:
         """Put a running job back into the queue; Slurm ends it."""
         _run("scontrol", "requeue", job)
-
-
-def _job(line: str) -> Job:
-    number, state, reason, node, restarts = [cell.strip() for cell in line.split("|")[: len(_COLUMNS)]]
-    return Job(number, state, reason, node, int(restarts))
 
 
 def _run(*words: str, stdin: str | None = None) -> str:

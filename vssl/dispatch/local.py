@@ -41,7 +41,7 @@ class LocalDispatcher:
         """What a training runs on. Raises `OptionError` if it cannot here."""
         processes = self._processes(runtime)
         if (self.max_parallel_stages, processes) != (1, 1):
-            Slots(self.max_parallel_stages, self.gpus_per_stage, processes, runtime.device)
+            Slots(self.max_parallel_stages, self.gpus_per_stage, processes, runtime.device)  # or raises
         return Machine(processes, runtime.torch_device().type)
 
     def _processes(self, runtime: Runtime) -> int:
@@ -69,12 +69,11 @@ def _one_by_one(todo: list[StageSpec], ended: dict[StageSpec, Outcome], context:
         if outcome:
             ended[outcome.spec] = outcome
             pending.remove(outcome.spec)
-            waiting = False
-            continue
-        if not waiting:
-            context.say(f"{pending[0]}: {context.store.owner(pending[0])} is running it; waiting")
-        waiting = True
-        time.sleep(POLL_S)
+        else:
+            if not waiting:
+                context.say(f"{pending[0]}: {context.store.owner(pending[0])} is running it; waiting")
+            time.sleep(POLL_S)
+        waiting = outcome is None
 
 
 def _try(spec: StageSpec, ended: dict[StageSpec, Outcome], context: Context) -> Outcome | None:
@@ -88,14 +87,10 @@ def _try(spec: StageSpec, ended: dict[StageSpec, Outcome], context: Context) -> 
             return None
         if context.store.result(spec) is not None:
             return Outcome(spec, "reused")
-        return _run(spec, context)
-
-
-def _run(spec: StageSpec, context: Context) -> Outcome:
-    started = time.monotonic()
-    try:
-        run_stage(spec, context)
-    # The border between stages: whatever one dies of, the others run on. Its log has the traceback.
-    except Exception as error:
-        return Outcome(spec, "failed", one_line(error), time.monotonic() - started)
-    return Outcome(spec, "done", "", time.monotonic() - started)
+        started = time.monotonic()
+        try:
+            run_stage(spec, context)
+        # The border between stages: whatever one dies of, the others run on. Its log has the traceback.
+        except Exception as error:
+            return Outcome(spec, "failed", one_line(error), time.monotonic() - started)
+        return Outcome(spec, "done", "", time.monotonic() - started)

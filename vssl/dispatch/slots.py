@@ -69,19 +69,14 @@ class Slots:
         pending = list(todo)
         try:
             while pending or self.running:
-                for outcome in self._collect():
-                    ended[outcome.spec] = outcome
+                for one in [one for one in self.running if one.is_over()]:
+                    self.running.remove(one)
+                    ended[one.spec] = self._outcome(one)
                 self._skip_orphans(pending, ended)
                 self._start(pending, ended)
                 time.sleep(POLL_S)
         finally:
             self._stop()
-
-    def _collect(self) -> list[Outcome]:
-        """The outcomes of workers that have ended."""
-        over = [one for one in self.running if one.is_over()]
-        self.running = [one for one in self.running if one not in over]
-        return [self._outcome(one) for one in over]
 
     def _outcome(self, one: _Running) -> Outcome:
         seconds = time.monotonic() - one.started

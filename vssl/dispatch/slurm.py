@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vssl.checks import check_at_least
-from vssl.dispatch.cluster import Cluster, Job, Slurm
+from vssl.dispatch.cluster import Job, Slurm
 from vssl.dispatch.job import python_path, worker_command, write_job
 from vssl.dispatch.records import START, JobRecords, Record
 from vssl.engine.runtime import Runtime
@@ -78,18 +78,15 @@ class Resources:
         processes = self.processes or nodes * max(1, self.gpus or 0)
         if processes % nodes:
             raise OptionError("processes", processes, f"not a multiple of nodes={nodes}", "give a multiple")
+        same = {name: getattr(self, name) for name in ("partition", "account", "qos", "constraint", "time")}
         named = {
-            "partition": self.partition,
-            "account": self.account,
-            "qos": self.qos,
-            "constraint": self.constraint,
+            **same,
             "nodes": nodes,
             "ntasks": processes,
             "ntasks-per-node": processes // nodes,  # or one node might get more of them than it has GPUs
             "gres": f"gpu:{self.gpus}" if self.gpus else None,
             "cpus-per-task": self.cpus,
             "mem": self.memory,
-            "time": self.time,
         }
         return [f"--{name}={value}" for name, value in named.items() if value is not None] + self.extra
 
@@ -138,20 +135,10 @@ class SlurmDispatcher:
         return resources if kind.trains else resources.alone()
 
 
-@dataclass(frozen=True)
-class _Array:
-    """Stages of one name with the task number of each, and what they wait for."""
-
-    stage: str
-    kind: StageKind
-    dependency: str | None
-    tasks: dict[int, StageSpec]
-
-
 class Submission:
     """One launch that sends what is missing to a cluster."""
 
-    def __init__(self, dispatcher: SlurmDispatcher, context: Context, cluster: Cluster) -> None:
+    def __init__(self, dispatcher: SlurmDispatcher, context: Context, cluster: Slurm) -> None:
         self.dispatcher, self.context, self.cluster = dispatcher, context, cluster
         self.records = JobRecords(Path(context.plain["outputs"]))
         self.placed: dict[StageSpec, str] = {}
@@ -165,8 +152,8 @@ class Submission:
         while todo:
             missing = set(todo)
             ready = [spec for spec in todo if not missing.intersection(spec.waits_for)]
-            for array in _arrays(ready, self.placed, limit):
-                self._send(array)
+            for dependency, tasks in _arrays(ready, self.placed, limit):
+                self._send(dependency, tasks)
             todo = [spec for spec in todo if spec not in self.placed]
         return [self.outcomes[spec] for spec in forest]
 
@@ -185,37 +172,37 @@ class Submission:
         self.outcomes[spec] = Outcome(spec, "queued", f"job {job.id} {job.state.lower()}")
         return True
 
-    def _send(self, array: _Array) -> None:
-        number = self.cluster.submit(self._script(array), self._options(array))
-        for index, spec in array.tasks.items():
+    def _send(self, dependency: str | None, tasks: dict[int, StageSpec]) -> None:
+        """Submit stages of one name as an array, each as the task with its number."""
+        number = self.cluster.submit(self._script(tasks), self._options(dependency, tasks))
+        for index, spec in tasks.items():
             job = f"{number}_{index}"
             self.records.write(spec.key, Record(job))
             self.placed[spec] = job
             after = f", after {self.placed[spec.parent]}" if spec.parent in self.placed else ""
             self.outcomes[spec] = Outcome(spec, "submitted", f"job {job}{after}")
 
-    def _options(self, array: _Array) -> list[str]:
+    def _options(self, dependency: str | None, tasks: dict[int, StageSpec]) -> list[str]:
         at_once = f"%{self.dispatcher.max_parallel}" if self.dispatcher.max_parallel else ""
-        resources = self.dispatcher.resources(array.kind)
-        waits = [f"--dependency={array.dependency}", "--kill-on-invalid-dep=yes"] if array.dependency else []
+        spec = next(iter(tasks.values()))
         return [
-            f"--job-name=vssl-{array.stage}",
-            f"--array={','.join(map(str, array.tasks))}{at_once}",
+            f"--job-name=vssl-{spec.name}",
+            f"--array={','.join(map(str, tasks))}{at_once}",
             f"--output={self.records.log('%A_%a')}",
             "--open-mode=append",  # a requeued job goes on in the same file
             "--requeue",
             f"--signal={SIGNAL}@{self.dispatcher.signal_s}",
-            *waits,
-            *resources.options(),
+            *([f"--dependency={dependency}", "--kill-on-invalid-dep=yes"] if dependency else []),
+            *self.dispatcher.resources(spec.kind).options(),
         ]
 
-    def _script(self, array: _Array) -> str:
+    def _script(self, tasks: dict[int, StageSpec]) -> str:
         """The batch script: picks the job file of its task, and runs workers in a step, where signals go.
 
         It runs on the first node, where rank 0 is; each worker learns from Slurm which one it is. The ports
         lie below those that the kernel gives to whoever asks for any.
         """
-        files = {index: write_job(spec, self.context.plain) for index, spec in array.tasks.items()}
+        files = {index: write_job(spec, self.context.plain) for index, spec in tasks.items()}
         table = " ".join(f"[{index}]={shlex.quote(str(file))}" for index, file in files.items())
         worker = shlex.join(worker_command("JOB")).removesuffix("JOB")
         return f"""#!/bin/bash
@@ -229,18 +216,20 @@ exec srun --kill-on-bad-exit=1 ${{SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CP
 """
 
 
-def _arrays(ready: Sequence[StageSpec], placed: Mapping[StageSpec, str], limit: int) -> Iterator[_Array]:
-    """Pack stages whose parents are done or placed into arrays of at most `limit` tasks."""
+def _arrays(
+    ready: Sequence[StageSpec], placed: Mapping[StageSpec, str], limit: int
+) -> Iterator[tuple[str | None, dict[int, StageSpec]]]:
+    """Pack stages whose parents are done or placed into arrays of one name and at most `limit` tasks: what
+    they wait for, and each stage by its task's number."""
     children = Counter((spec.name, spec.parent) for spec in ready)
     groups: dict[tuple[str, str | None], list[StageSpec]] = defaultdict(list)
     for spec in ready:
         dependency = _dependency(spec, placed, alone=children[spec.name, spec.parent] == 1)
         groups[spec.name, dependency].append(spec)
-    for (stage, dependency), specs in groups.items():
+    for (_, dependency), specs in groups.items():
         for start in range(0, len(specs), limit):
             chunk = specs[start : start + limit]
-            tasks = dict(zip(_numbers(dependency, chunk, placed), chunk, strict=True))
-            yield _Array(stage, chunk[0].kind, dependency, tasks)
+            yield dependency, dict(zip(_numbers(dependency, chunk, placed), chunk, strict=True))
 
 
 def _dependency(spec: StageSpec, placed: Mapping[StageSpec, str], alone: bool) -> str | None:

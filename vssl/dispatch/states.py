@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vssl.dispatch.cluster import Cluster, Job
+from vssl.dispatch.cluster import Job, Slurm
 from vssl.dispatch.records import JobRecords, Record
 from vssl.result import StageResult
 from vssl.stage.spec import StageSpec
@@ -48,7 +48,7 @@ class State:
         return self.result.cost.own.gpu_hours if self.result else 0.0
 
 
-def states(forest: Sequence[StageSpec], store: StageStore, cluster: Cluster | None) -> list[State]:
+def states(forest: Sequence[StageSpec], store: StageStore, cluster: Slurm | None) -> list[State]:
     """The state of every stage. Slurm is asked only about stages that were submitted and are not done.
 
     Without a cluster nobody is asked, and a stage whose job has not begun counts as failed.
@@ -72,46 +72,44 @@ class _Reader:
     def state(self, stage: StoredStage, parent: State | None) -> State:
         if stage.result is not None:
             return State(stage, "done", detail=stage.result.reached)
-        spec = stage.spec
-        record = self.records.read(spec.key)
-        number, job = (record.id, self.jobs.get(record.id)) if record else ("", None)
+        record = self.records.read(stage.spec.key)
+        number = record.id if record else ""
+        # The stage's own log, or what its job printed if it came to none.
+        paths = [stage.folder / "log.txt", *([self.records.log(number)] if number else [])]
+        log = next((path for path in paths if path.exists()), None)
+        status, detail = self._status(stage.spec, record, self.jobs.get(number), parent)
+        return State(stage, status, number, detail, log)
+
+    def _status(
+        self, spec: StageSpec, record: Record | None, job: Job | None, parent: State | None
+    ) -> tuple[Status, str]:
+        """How a stage without a result stands, and what there is to say of it."""
         if self.store.is_claimed(spec):
-            return State(stage, "running", number, self._progress(spec, job), self._log(spec, number))
+            return "running", self._progress(spec, job)
         if job and job.waits:
-            return State(stage, "queued", number, _with_restarts(job.reason, job))
+            return "queued", _with_restarts(job.reason, job)
         if job and job.alive:
-            where = f"{job.state.lower()} on {job.node}"
-            return State(stage, "running", number, _with_restarts(where, job), self._log(spec, number))
+            return "running", _with_restarts(f"{job.state.lower()} on {job.node}", job)
         if note := self.store.note(spec, "failed.json"):
-            reason = (number and self.records.death(number)) or note["reason"]
-            return State(stage, "failed", number, reason, self._log(spec, number))
-        return self._lost(stage, record, job, parent) if record else self._left(stage)
+            return "failed", (record and self.records.death(record.id)) or note["reason"]
+        return self._lost(record, job, parent) if record else self._left(spec)
 
-    def _lost(self, stage: StoredStage, record: Record, job: Job | None, parent: State | None) -> State:
-        """A stage whose job is over and left neither a result nor a word."""
-        log = self._log(stage.spec, record.id)
+    def _lost(self, record: Record, job: Job | None, parent: State | None) -> tuple[Status, str]:
+        """Of a stage whose job is over and left neither a result nor a word."""
         if parent and parent.status in ("failed", "cancelled"):
-            return State(stage, "cancelled", record.id, f"{parent.spec} {parent.status}", log)
+            return "cancelled", f"{parent.spec} {parent.status}"
         if record.cancelled or (job and job.state == "CANCELLED"):
-            return State(stage, "cancelled", record.id, "its job was cancelled", log)
+            return "cancelled", "its job was cancelled"
         ended = f"ended as {job.state}" if job else "is no longer in the queue"
-        reason = self.records.death(record.id) or f"its job {ended} and left no result"
-        return State(stage, "failed", record.id, reason, log)
+        return "failed", self.records.death(record.id) or f"its job {ended} and left no result"
 
-    def _left(self, stage: StoredStage) -> State:
-        """A stage without a job that nobody works on."""
-        spec = stage.spec
-        owner, progress = (self.store.note(spec, f"{name}.json") for name in ("owner", "progress"))
-        if owner is None:
-            return State(stage, "to do")
+    def _left(self, spec: StageSpec) -> tuple[Status, str]:
+        """Of a stage without a job that nobody works on."""
+        if self.store.note(spec, "owner.json") is None:
+            return "to do", ""
+        progress = self.store.note(spec, "progress.json")
         step = f"step {progress['step']}, " if progress else ""
-        detail = f"{step}left by {self.store.owner(spec)}; the same command continues"
-        return State(stage, "stale", "", detail, self._log(spec, ""))
-
-    def _log(self, spec: StageSpec, number: str) -> Path | None:
-        """The stage's own log, or what its job printed if it came to none."""
-        paths = [self.store.folder(spec) / "log.txt", *([self.records.log(number)] if number else [])]
-        return next((path for path in paths if path.exists()), None)
+        return "stale", f"{step}left by {self.store.owner(spec)}; the same command continues"
 
     def _progress(self, spec: StageSpec, job: Job | None) -> str:
         owner, progress = (self.store.note(spec, f"{name}.json") for name in ("owner", "progress"))
