@@ -77,13 +77,10 @@ def _check(source: Node, path: Path, limits: options.Check, workers: int) -> Ind
     journal = path.parent / f"{hashlib.sha256(str(root).encode()).hexdigest()[:10]}.jsonl"
     check = Check(listing, root, source["decoder"], journal)
     workers = workers or len(os.sched_getaffinity(0))
-    progress = Progress(f"check {source['name']}", len(listing.entries), "files")
-    progress.start(len(listing.entries) - len(check.left))
-    try:
+    total = len(listing.entries)
+    with Progress(f"check {source['name']}", total, "files", total - len(check.left)) as progress:
         for _ in check.run(workers, limits.timeout_s):
             progress.advance(1)
-    finally:
-        progress.close()
     index = check.index(limits.min_frames)
     write(index, path)
     _report(source, listing, index, check.remarks(), path)

@@ -88,16 +88,12 @@ def _transcode(
     left = [name for name in names if not (out / name).exists()]
     workers = cfg.runtime.workers or len(os.sched_getaffinity(0))
     failed = {}
-    progress = Progress(f"prepare {cfg.source.name}", len(names), "files")
-    progress.start(len(names) - len(left))
-    try:
-        tasks = ((name, root, out, look) for name in left)
+    tasks = ((name, root, out, look) for name in left)
+    with Progress(f"prepare {cfg.source.name}", len(names), "files", len(names) - len(left)) as progress:
         for (name, *_), cause in each(transcode_file, tasks, workers, cfg.prepare.timeout_s):
             if cause is not None:
                 failed[name] = f"{root / name}: {cause.reason}" if isinstance(cause, Lost) else cause
             progress.advance(1)
-    finally:
-        progress.close()
     return failed
 
 
