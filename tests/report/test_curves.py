@@ -4,7 +4,7 @@ import math
 
 from PIL import Image
 
-from vssl.report.curves import draw_curves, draw_references
+from vssl.report.plots import draw_curves, draw_references
 
 
 def test_a_panel_for_each_metric(tmp_path):

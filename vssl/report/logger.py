@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from vssl.files import write_atomically
-from vssl.report.curves import draw_curves
 from vssl.report.neighbours import draw_neighbours
+from vssl.report.plots import draw_curves
 from vssl.report.preview import draw_preview
 from vssl.report.progress import Progress
 from vssl.stage.callback import NeighbourSheet, Preview, Status

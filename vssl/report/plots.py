@@ -1,26 +1,30 @@
-"""The figures of a report: curves, training curves, confusion, accuracy against cost. PNG and SVG of each."""
+"""The figures of a report: curves, training curves, confusion, accuracy against cost. PNG and SVG of each.
+
+Also the training curves of one stage."""
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vssl.dispatch.states import State
-from vssl.report.curves import draw_references
 from vssl.report.model import Column, Curves, Report, Row, Run, cell, distinct, hours, runs_of
-from vssl.result import Metric
+from vssl.result import Metric, References
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+T = TypeVar("T")
 
 INK, GRID = "#1c1c1f", "#d9d9de"
 """Colours of words and lines; a page on dark ground puts others in their place."""
@@ -29,7 +33,10 @@ COLOURS = ("#3f7fe0", "#e0702f", "#2f9e77", "#b45fc2", "#c99a1f", "#d8507a", "#4
 WIDTH = 4.6
 """Inches of a figure that stands beside another one."""
 
-NOT_DRAWN = ("step", "time", "epoch", "lr")
+NOT_DRAWN = ("step", "time", "epoch")
+FEW = 5
+"""Fewer points than these are marked: one alone makes no line."""
+
 MOST_POINTS = 200
 """Points of a training curve; longer ones are drawn as means of neighbours."""
 
@@ -82,60 +89,47 @@ def draw(report: Report) -> list[Plot]:
     import matplotlib as mpl  # late: a second, and nobody else needs it
 
     with mpl.rc_context(_STYLE):
-        return [
-            *_of_report(report),
-            *(p for i, row in enumerate(report.rows) for p in _of_row(report, i, row)),
-        ]
+        of_rows = (plot for i, row in enumerate(report.rows) for plot in _of_row(report, i, row))
+        return [*_of_report(report), *of_rows]
 
 
 def _of_report(report: Report) -> Iterator[Plot]:
-    if any(row.x is not None for row in report.rows) and any(_drawn(report)):
-        figure = _figure(WIDTH * len(report.columns), 3.3)
-        _curve(figure, report)
-        yield _picture(figure, "curve", _curve_caption(report))
-    if report.curves and any(_named(report.runs, report.curves)):
-        figure = _figure(3.3 * len(report.curves.metrics), 2.8)
-        _sweep_curves(figure, report, report.curves)
+    if any(_drawn(report)):
+        yield _picture(_curve(report), "curve", _curve_caption(report))
+    if report.curves and _named(report.runs, report.curves):
         caption = f"Training curves of the {report.curves.stage} stage; a line for each run."
-        yield _picture(figure, "training", caption)
+        yield _picture(_sweep_curves(report, report.curves), "training", caption)
     points = {column: _cost_points(report, column) for column in report.columns}
     if any(points.values()):
-        lines = sum(-(-len(row.label) // 60) for row in report.rows)
-        figure = _figure(WIDTH, 2.7 * len(points) + 0.16 * lines + 0.2)
-        _accuracy_against_cost(figure, report, points)
-        yield _picture(
-            figure, "cost", "Results against the cost of one run, from its first stage to its last."
-        )
+        caption = "Results against the cost of one run, from its first stage to its last."
+        yield _picture(_accuracy_against_cost(report, points), "cost", caption)
 
 
 def _of_row(report: Report, index: int, row: Row) -> Iterator[Plot]:
     number = f"{index + 1:02}"
-    stages = _trained(row.stages)
-    if stages:
-        panels = _panels(stages)
-        figure = _figure(11, 2.1 * -(-len(panels) // 4))
-        _training(figure, stages, panels)
-        yield _picture(
-            figure, f"training-{number}", "Training curves of each stage, a line for each run.", index
-        )
+    if stages := _trained(row.stages):
+        caption = "Training curves of each stage, a line for each run."
+        yield _picture(_training(stages), f"training-{number}", caption, index)
     confusions = {column: _confusion(runs_of(row, column)) for column in report.columns}
-    drawn = {column: confusion for column, confusion in confusions.items() if confusion is not None}
-    if drawn:
-        figure = _figure(WIDTH * len(drawn), 4.2)
-        _confusions(figure, row, drawn)
+    if drawn := {column: confusion for column, confusion in confusions.items() if confusion is not None}:
         caption = "Confusion: share of each true class that was taken for each class, mean over the seeds."
-        yield _picture(figure, f"confusion-{number}", caption, index)
+        yield _picture(_confusions(row, drawn), f"confusion-{number}", caption, index)
     sheets = [(run, run.test.stage.folder / "retrieval.png") for run in row.runs if run.test.result]
     for place, (run, path) in enumerate([(run, path) for run, path in sheets if path.exists()], start=1):
         caption = f"Queries and their nearest neighbours, seed {run.seed} {run.column.name}".rstrip()
         yield Plot(f"retrieval-{number}-{place}", f"{caption}.", index, path.read_bytes(), None, True)
 
 
-def _figure(width: float, height: float) -> Figure:
-    """A figure of its own, in inches: without pyplot there is no window system and no global state."""
+def _panels(
+    parts: Iterable[T], columns: int, width: float, height: float
+) -> tuple[Figure, list[tuple[Axes, T]]]:
+    """A figure, and a panel of it (in inches) for each part; without pyplot: no window system, no state."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    parts = list(parts)
+    rows = -(-len(parts) // columns)
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    return figure, [(figure.add_subplot(rows, columns, i), part) for i, part in enumerate(parts, start=1)]
 
 
 def _picture(figure: Figure, name: str, caption: str, row: int | None = None) -> Plot:
@@ -147,20 +141,20 @@ def _picture(figure: Figure, name: str, caption: str, row: int | None = None) ->
     return Plot(name, caption, row, png.getvalue(), svg.getvalue(), wide)
 
 
-def _curve(figure: Figure, report: Report) -> None:
+def _curve(report: Report) -> Figure:
     """Ours with error bars, and published points, over `x`; a colour for each series."""
-    series = dict.fromkeys(row.series for row in report.rows if row.x is not None)
-    for place, column in enumerate(report.columns, start=1):
-        axes = figure.add_subplot(1, len(report.columns), place)
-        for name, colour in zip(series, _colours(len(series)), strict=True):
-            rows = [row for row in report.rows if row.x is not None and row.series == name]
-            _one_curve(axes, rows, column, name or "ours", colour)
-        places = list(dict.fromkeys(row.x for row in report.rows if row.x is not None))
+    placed = [row for row in report.rows if row.x is not None]
+    series = dict.fromkeys(row.series for row in placed)
+    places: dict[Any, None] = dict.fromkeys(row.x for row in placed)
+    figure, panels = _panels(report.columns, len(report.columns), WIDTH, 3.3)
+    for axes, column in panels:
+        for name, colour in zip(series, cycle(COLOURS), strict=False):
+            _one_curve(axes, [row for row in placed if row.series == name], column, name or "ours", colour)
         if len(places) <= MOST_TICKS:
-            axes.set_xticks(places, map(str, places))
-        axes.set(xlabel=report.x_label, ylabel=_axis(column.metric))
-        axes.set_title(_title(column, report.rows))
+            axes.set_xticks(list(places), map(str, places))
+        axes.set(xlabel=report.x_label, ylabel=_axis(column.metric), title=_title(column, report.rows))
         axes.legend(fontsize=8)
+    return figure
 
 
 def _one_curve(axes: Axes, rows: Sequence[Row], column: Column, name: str, colour: str) -> None:
@@ -174,14 +168,8 @@ def _one_curve(axes: Axes, rows: Sequence[Row], column: Column, name: str, colou
         )
     if published:
         x, value = zip(*published, strict=True)
-        style: dict[str, Any] = {
-            "linestyle": ":",
-            "marker": "D",
-            "markersize": 5,
-            "markerfacecolor": "none",
-            "linewidth": 1,
-        }
-        axes.plot(x, value, color=colour, label=f"{name}, published", **style)
+        style: dict[str, Any] = {"linestyle": ":", "marker": "D", "markersize": 5, "markerfacecolor": "none"}
+        axes.plot(x, value, color=colour, label=f"{name}, published", linewidth=1, **style)
 
 
 def _drawn(report: Report) -> Iterator[bool]:
@@ -208,34 +196,62 @@ def _trained(stages: Sequence[State]) -> list[State]:
     return [stage for stage in stages if stage.spec.kind.trains and stage.stage.lines]
 
 
-def _sweep_curves(figure: Figure, report: Report, curves: Curves) -> None:
+def _sweep_curves(report: Report, curves: Curves) -> Figure:
     """A panel for each metric; a colour for each series, or for each row where there are no series."""
     names = dict.fromkeys(row.series or row.label for row in report.rows)
-    colours = dict(zip(names, _colours(len(names)), strict=True))
-    for place, metric in enumerate(curves.metrics, start=1):
-        axes = figure.add_subplot(1, len(curves.metrics), place)
-        for name, colour in colours.items():
+    figure, panels = _panels(curves.metrics, len(curves.metrics), 3.3, 2.8)
+    for axes, metric in panels:
+        for name, colour in zip(names, cycle(COLOURS), strict=False):
             runs = [run for row in report.rows if (row.series or row.label) == name for run in row.runs]
             _lines(axes, _named(runs, curves), metric, colour, name)
         _references(axes, _named(report.runs, curves), metric)
         axes.set_title(metric.replace("_", " "))
-        if place == 1:
-            axes.legend(fontsize=7)
+    panels[0][0].legend(fontsize=7)
+    return figure
 
 
-def _training(figure: Figure, stages: Sequence[State], panels: Sequence[tuple[str, str]]) -> None:
-    for place, (name, metric) in enumerate(panels, start=1):
-        axes = figure.add_subplot(-(-len(panels) // 4), 4, place)
+def _training(stages: Sequence[State]) -> Figure:
+    """A panel for each name of stages and each metric that they logged, in order of first appearance."""
+    found = dict.fromkeys((s.spec.name, name) for s in stages for line in s.stage.lines for name in line)
+    drawn = [(name, metric) for name, metric in found if metric not in (*NOT_DRAWN, "lr")]
+    figure, panels = _panels(drawn, 4, 2.75, 2.1)
+    for axes, (name, metric) in panels:
         alike = [stage for stage in stages if stage.spec.name == name]
         _lines(axes, alike, metric, COLOURS[0], "")
         _references(axes, alike, metric)
         axes.set_title(f"{name}: {metric.replace('_', ' ')}")
+    return figure
 
 
-def _panels(stages: Sequence[State]) -> list[tuple[str, str]]:
-    """Names of stages and of the metrics that they logged, in order of first appearance."""
-    found = dict.fromkeys((s.spec.name, name) for s in stages for line in s.stage.lines for name in line)
-    return [(name, metric) for name, metric in found if metric not in NOT_DRAWN]
+def draw_curves(lines: Sequence[dict[str, float]], title: str, references: References, path: Path) -> None:
+    """Draw every metric of a stage's `metrics.jsonl` over the steps, a panel each, and write a PNG.
+
+    What to read a metric against is a dashed line.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    names = dict.fromkeys(name for line in lines for name in line if name not in NOT_DRAWN)
+    figure, panels = _panels(names, 3, 4, 2.6)
+    figure.suptitle(title)
+    for axes, name in panels:
+        steps, values = zip(*((line["step"], line[name]) for line in lines if name in line), strict=True)
+        axes.plot(steps, values, linewidth=1, marker="." if len(steps) < FEW else "")
+        draw_references(axes, references.get(name, {}))
+        axes.set_title(name, fontsize=9)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.set_xlabel("step", fontsize=8)
+        axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=80)
+
+
+def draw_references(axes: Axes, values: Mapping[str, float]) -> None:
+    """Draw a dashed line for each value, with its name above."""
+    axes.margins(y=0.12)
+    place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+    for name, value in values.items():
+        axes.axhline(value, color="grey", linestyle="--", linewidth=0.8)
+        axes.annotate(f"{name} {value:.4g}", (1, value), (-2, 2), ha="right", fontsize=7, **place)
+    axes.autoscale_view(scalex=False)
 
 
 def _lines(axes: Axes, stages: Sequence[State], metric: str, colour: str, label: str) -> None:
@@ -247,7 +263,7 @@ def _lines(axes: Axes, stages: Sequence[State], metric: str, colour: str, label:
             last, x = logged[-1], "epoch" if "epoch" in known[0] else "step"
             per_step = last["epoch"] / last["step"] if x == "epoch" and last["step"] else 1.0
             places, values = [per_step * step for step in _thin(known, "step")], _thin(known, metric)
-            marker = "." if len(values) < 5 else ""
+            marker = "." if len(values) < FEW else ""
             name = label if number == 0 else None
             axes.plot(places, values, color=colour, marker=marker, linewidth=1, alpha=0.75, label=name)
             axes.set_xlabel(x, fontsize=8)
@@ -290,19 +306,19 @@ def _predicted(folder: Path) -> tuple[NDArray[np.float64], list[str]] | None:
     return counts_NN / np.maximum(1, counts_NN.sum(axis=1, keepdims=True)), names
 
 
-def _confusions(
-    figure: Figure, row: Row, confusions: Mapping[Column, tuple[NDArray[np.float64], list[str]]]
-) -> None:
-    from matplotlib.colors import LinearSegmentedColormap
+def _confusions(row: Row, confusions: Mapping[Column, tuple[NDArray[np.float64], list[str]]]) -> Figure:
+    from matplotlib.colors import LinearSegmentedColormap, to_rgb
 
     # Nothing is transparent, so that it is the ground of the page, be it light or dark.
-    shade = LinearSegmentedColormap.from_list("shade", [(*_rgb(COLOURS[0]), 0.0), (*_rgb(COLOURS[0]), 1.0)])
-    for place, (column, (matrix_NN, names)) in enumerate(confusions.items(), start=1):
-        axes = figure.add_subplot(1, len(confusions), place)
+    ends = [(*to_rgb(COLOURS[0]), opacity) for opacity in (0.0, 1.0)]
+    shade = LinearSegmentedColormap.from_list("shade", ends)
+    figure, panels = _panels(confusions.items(), len(confusions), WIDTH, 4.2)
+    for axes, (column, (matrix_NN, names)) in panels:
         axes.imshow(matrix_NN, cmap=shade, vmin=0, vmax=1, interpolation="nearest")
         axes.grid(visible=False)
         _name_classes(axes, matrix_NN, names)
         axes.set(xlabel="taken for", ylabel="true class", title=_title(column, [row]))
+    return figure
 
 
 def _name_classes(axes: Axes, matrix_NN: Any, names: Sequence[str]) -> None:
@@ -329,22 +345,24 @@ def _cost_points(report: Report, column: Column) -> list[tuple[int, float, float
 
 
 def _accuracy_against_cost(
-    figure: Figure, report: Report, points: Mapping[Column, Sequence[tuple[int, float, float, float, str]]]
-) -> None:
+    report: Report, points: Mapping[Column, Sequence[tuple[int, float, float, float, str]]]
+) -> Figure:
     """A panel for each column; rows are numbered, and named below the panels."""
     names: dict[str, Any] = {}
-    for place, (column, found) in enumerate(points.items(), start=1):
-        axes = figure.add_subplot(len(points), 1, place)
+    figure, panels = _panels(points.items(), 1, WIDTH, 2.7)
+    lines = sum(-(-len(row.label) // 60) for row in report.rows)
+    figure.set_figheight(2.7 * len(points) + 0.16 * lines + 0.2)
+    for axes, (column, found) in panels:
         for number, taken, mean, sd, unit in found:
-            colour = COLOURS[(number - 1) % len(COLOURS)]
+            style = {
+                "color": COLOURS[(number - 1) % len(COLOURS)],
+                "marker": "o" if unit == "GPU hour" else "s",
+            }
             label = f"({number}) {report.rows[number - 1].label}"
-            marker = "o" if unit == "GPU hour" else "s"
-            axes.errorbar(
-                taken, mean, yerr=sd, color=colour, marker=marker, markersize=5, capsize=3, label=label
-            )
+            axes.errorbar(taken, mean, sd, markersize=5, capsize=3, label=label, **style)
             axes.annotate(str(number), (taken, mean), (5, 4), textcoords="offset points", fontsize=8)
-        units = sorted({unit for *_, unit in found})
-        axes.set(xlabel=f"{' or '.join(units)}s of one run", ylabel=_axis(column.metric))
+        units = " or ".join(sorted({unit for *_, unit in found}))
+        axes.set(xlabel=f"{units}s of one run", ylabel=_axis(column.metric))
         axes.set_title(_title(column, report.rows))
         axes.set_xlim(left=0)
         axes.locator_params(axis="x", nbins=5)
@@ -352,6 +370,7 @@ def _accuracy_against_cost(
     ordered = sorted(names, key=lambda name: int(name[1:].partition(")")[0]))
     handles, words = [names[name] for name in ordered], [fill(name, 64) for name in ordered]
     figure.legend(handles, words, loc="outside lower left", fontsize=7.5, handletextpad=0.4)
+    return figure
 
 
 def _axis(metric: Metric) -> str:
@@ -363,12 +382,3 @@ def _title(column: Column, rows: Sequence[Row]) -> str:
     runs = [run for row in rows if row.published for run in runs_of(row, column)]
     other = dict.fromkeys(run.other_data for run in runs if run.other_data)
     return f"{column.name} ({'; '.join(other)})" if other else column.name
-
-
-def _colours(count: int) -> list[str]:
-    return [COLOURS[place % len(COLOURS)] for place in range(count)]
-
-
-def _rgb(colour: str) -> tuple[float, float, float]:
-    red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
-    return red, green, blue
