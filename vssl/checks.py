@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from functools import partial
 
 from vssl.errors import OptionError, nearest
 
-LEAST_TEMPERATURE = 1e-4
+Limit = dict[str, Callable[[str, float], None]]
 
 
 def check_at_least(name: str, value: float, least: float) -> None:
@@ -31,13 +33,6 @@ def check_below_1(name: str, value: float) -> None:
     """Raise `OptionError` if the value of the option `name` is negative, or 1 or more."""
     if not 0 <= value < 1:
         raise OptionError(name, value, "not a share below 1", "choose a number from 0 to below 1")
-
-
-def check_temperature(name: str, value: float) -> None:
-    """Raise `OptionError` if cosines divided by the value of the option `name` lose their digits or overflow:
-    float32 has seven of them."""
-    if value < LEAST_TEMPERATURE:
-        raise OptionError(name, value, "too small to compute with", f"choose {LEAST_TEMPERATURE:g} or more")
 
 
 def check_between(name: str, value: float, least: float, most: float) -> None:
@@ -70,3 +65,33 @@ def check_type(name: str, value: object, kind: type[int] | type[float]) -> None:
     if not isinstance(value, (int, kind)) or isinstance(value, bool):
         wanted = "a whole number" if kind is int else "a number"
         raise OptionError(name, value, f"not {wanted}", f"give {wanted}")
+
+
+def at_least(least: float) -> Limit:
+    """The smallest value of a field."""
+    return {"check": partial(check_at_least, least=least)}
+
+
+def between(least: float, most: float) -> Limit:
+    """The smallest and the largest value of a field."""
+    return {"check": partial(check_between, least=least, most=most)}
+
+
+ABOVE_0: Limit = {"check": check_above_0}
+SHARE: Limit = {"check": check_share}
+BELOW_1: Limit = {"check": check_below_1}
+TEMPERATURE = at_least(1e-4)
+"""Cosines divided by less lose their digits or overflow: float32 has seven of them."""
+
+
+class Checked:
+    """A dataclass whose fields tell their limits: `momentum: float = field(metadata=SHARE)`.
+
+    Another value raises `OptionError`; null is no value.
+    """
+
+    def __post_init__(self) -> None:
+        for part in fields(self):  # type: ignore[arg-type]
+            value, check = getattr(self, part.name), part.metadata.get("check")
+            if check and value is not None:
+                check(part.name, value)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vssl.checks import Checked
 from vssl.errors import VsslError
 from vssl.result import References
 
@@ -90,7 +91,7 @@ class ClipPlan:
     targets: Mapping[str, int]
 
 
-class ClipSampler(ABC):
+class ClipSampler(Checked, ABC):
     """Chooses frames and targets from a video. A frozen dataclass; all randomness comes from `rng`."""
 
     @property
@@ -119,7 +120,7 @@ class Batching(Protocol):
     def drop_last(self) -> bool: ...
 
 
-class Task(ABC):
+class Task(Checked, ABC):
     """A way to train a backbone: which clips, and which loss. A frozen dataclass built from config."""
 
     sampler: ClipSampler
@@ -135,7 +136,7 @@ class Task(ABC):
         """What to read the objective's metrics against, where it is known."""
         return {}
 
-    def check(self, training: Batching) -> None:  # noqa: B027  most tasks take any
+    def check(self, training: Batching) -> None:
         """Raise `OptionError` for batches that the task cannot train with. The option is named from the task:
         `queue_size`, or `training.micro_batch`."""
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vssl.checks import check_at_least, check_share, check_temperature
+from vssl.checks import SHARE, TEMPERATURE, at_least
 from vssl.errors import OptionError
 from vssl.nn.momentum import MomentumEncoder, check_batches
 from vssl.nn.queue import KeyQueue, QueueInit
@@ -88,24 +88,15 @@ class AuxSKD(Task):
     """
 
     sampler: PairSampler
-    projection_dim: int
-    predictor_layers: int
-    predictor_hidden: int
-    queue_size: int
+    projection_dim: int = field(metadata=at_least(1))
+    predictor_layers: int = field(metadata=at_least(2))
+    predictor_hidden: int = field(metadata=at_least(1))
+    queue_size: int = field(metadata=at_least(2))
     queue_init: QueueInit
-    momentum: float
-    teacher_temperature: float
-    student_temperature: float
+    momentum: float = field(metadata=SHARE)
+    teacher_temperature: float = field(metadata=TEMPERATURE)
+    student_temperature: float = field(metadata=TEMPERATURE)
     shuffle_bn: bool
-
-    def __post_init__(self) -> None:
-        check_at_least("projection_dim", self.projection_dim, 1)
-        check_at_least("predictor_layers", self.predictor_layers, 2)
-        check_at_least("predictor_hidden", self.predictor_hidden, 1)
-        check_at_least("queue_size", self.queue_size, 2)
-        check_share("momentum", self.momentum)
-        check_temperature("teacher_temperature", self.teacher_temperature)
-        check_temperature("student_temperature", self.student_temperature)
 
     def check(self, training: Batching) -> None:
         check_batches(self.queue_size, self.shuffle_bn, training)

@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vssl.checks import check_above_0, check_at_least, check_below_1, check_share
+from vssl.checks import ABOVE_0, BELOW_1, SHARE, Checked, at_least
 
 Group = dict[str, Any]
 
-CHECKS: dict[str, Callable[[str, float], None]] = {
-    "lr": partial(check_at_least, least=0),
-    "weight_decay": partial(check_at_least, least=0),
-    "clip_norm": check_above_0,
-    "momentum": check_share,
-    "beta1": check_below_1,
-    "beta2": check_below_1,
-    "eps": check_above_0,
-    "trust": check_above_0,
-}
-
 
 @dataclass(frozen=True, kw_only=True)
-class Optimizer(ABC):
+class Optimizer(Checked, ABC):
     """What all optimisers share.
 
     lr: learning rate where the schedule's factor is 1.
@@ -37,15 +25,10 @@ class Optimizer(ABC):
     clip_norm: longest gradient of a step, over all parameters and ranks together; null: any length.
     """
 
-    lr: float
-    weight_decay: float
+    lr: float = field(metadata=at_least(0))
+    weight_decay: float = field(metadata=at_least(0))
     decay_norm_and_bias: bool
-    clip_norm: float | None
-
-    def __post_init__(self) -> None:
-        for name, check in CHECKS.items():
-            if (value := getattr(self, name, None)) is not None:
-                check(name, value)
+    clip_norm: float | None = field(metadata=ABOVE_0)
 
     def build(self, named_parameters: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
         """Make torch's optimiser for the parameters that need a gradient."""
@@ -67,7 +50,7 @@ class Optimizer(ABC):
 class SGD(Optimizer):
     """Stochastic gradient descent."""
 
-    momentum: float
+    momentum: float = field(metadata=SHARE)
 
     def _build(self, groups: list[Group], **kernels: bool) -> torch.optim.Optimizer:
         return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, **kernels)
@@ -77,9 +60,9 @@ class SGD(Optimizer):
 class AdamW(Optimizer):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
 
-    beta1: float
-    beta2: float
-    eps: float
+    beta1: float = field(metadata=BELOW_1)
+    beta2: float = field(metadata=BELOW_1)
+    eps: float = field(metadata=ABOVE_0)
 
     def _build(self, groups: list[Group], **kernels: bool) -> torch.optim.Optimizer:
         return torch.optim.AdamW(groups, lr=self.lr, betas=(self.beta1, self.beta2), eps=self.eps, **kernels)
@@ -92,7 +75,7 @@ class LARS(SGD):
     trust: length of a step as a share of the parameter's (SlowFast: 0.001).
     """
 
-    trust: float
+    trust: float = field(metadata=ABOVE_0)
 
     def _build(self, groups: list[Group], **kernels: bool) -> torch.optim.Optimizer:
         for group in groups:

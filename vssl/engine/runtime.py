@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 
 from vssl import distributed
-from vssl.checks import check_at_least
+from vssl.checks import Checked, at_least
 from vssl.engine.loader import Loading
 from vssl.errors import VsslError
 
-LEAST = {
-    "workers": 0,
-    "threads": 1,
-    "save_every_s": 0,
-    "log_every_steps": 1,
-    "max_bad_share": 0,
-    "timeout_s": 1,
-}
-
 
 @dataclass(frozen=True)
-class Runtime:
+class Runtime(Checked):
     """Where and how a stage runs; nothing here changes the weights on one machine, but for last bits.
 
     `workers`: loader processes (0: in the training process; null: one per core, at most 2 for training on a
@@ -39,20 +30,15 @@ class Runtime:
     """
 
     device: Literal["auto", "cpu", "cuda"]
-    workers: int | None
-    threads: int | None
+    workers: int | None = field(metadata=at_least(0))
+    threads: int | None = field(metadata=at_least(1))
     channels_last: bool
     compile: bool
     deterministic: bool
-    save_every_s: float
-    log_every_steps: int
-    max_bad_share: float
-    timeout_s: float
-
-    def __post_init__(self) -> None:
-        for name, least in LEAST.items():
-            if (value := getattr(self, name)) is not None:
-                check_at_least(name, value, least)
+    save_every_s: float = field(metadata=at_least(0))
+    log_every_steps: int = field(metadata=at_least(1))
+    max_bad_share: float = field(metadata=at_least(0))
+    timeout_s: float = field(metadata=at_least(1))
 
     def torch_device(self) -> torch.device:
         """The device to train on; asking for a GPU that is not there raises `VsslError`."""

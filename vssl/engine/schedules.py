@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from vssl.checks import check_above_0, check_at_least
+from vssl.checks import ABOVE_0, Checked, at_least
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule(ABC):
+class Schedule(Checked, ABC):
     """Learning rate over a training, as a factor on the optimiser's own.
 
     per: whether the factor changes with every `epoch` or with every `step`.
@@ -20,12 +20,8 @@ class Schedule(ABC):
     """
 
     per: Literal["epoch", "step"]
-    warmup_epochs: float
-    warmup_factor: float
-
-    def __post_init__(self) -> None:
-        check_at_least("warmup_epochs", self.warmup_epochs, 0)
-        check_at_least("warmup_factor", self.warmup_factor, 0)
+    warmup_epochs: float = field(metadata=at_least(0))
+    warmup_factor: float = field(metadata=at_least(0))
 
     def factor_at(self, epochs: float, total: int) -> float:
         """Factor of the step that begins when `epochs` of `total` epochs are done; fractions count steps."""
@@ -49,13 +45,8 @@ class Schedule(ABC):
 class StepDecay(Schedule):
     """Multiply by `factor` every `every_epochs` epochs (auxSKD paper, 4.2)."""
 
-    every_epochs: int
-    factor: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_at_least("every_epochs", self.every_epochs, 1)
-        check_above_0("factor", self.factor)
+    every_epochs: int = field(metadata=at_least(1))
+    factor: float = field(metadata=ABOVE_0)
 
     def _decay(self, epochs: float, total: int) -> float:
         return self.factor ** int(epochs // self.every_epochs)
@@ -69,11 +60,7 @@ class StepDecay(Schedule):
 class Cosine(Schedule):
     """Fall along half a cosine to `final_factor` (RSPNet: 1/1000)."""
 
-    final_factor: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_at_least("final_factor", self.final_factor, 0)
+    final_factor: float = field(metadata=at_least(0))
 
     def _decay(self, epochs: float, total: int) -> float:
         cosine = (1 + math.cos(math.pi * min(epochs, total) / total)) / 2

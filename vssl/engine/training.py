@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from vssl.checks import check_at_least
+from vssl.checks import Checked, at_least
 from vssl.engine.optimizers import Optimizer
 from vssl.engine.precision import Precision
 from vssl.engine.schedules import Schedule
@@ -13,7 +13,7 @@ from vssl.errors import OptionError
 
 
 @dataclass(frozen=True)
-class Training:
+class Training(Checked):
     """A training recipe.
 
     `batch_size` is the effective batch, the videos behind one optimiser step. `micro_batch` is how many go
@@ -24,9 +24,9 @@ class Training:
     `bfloat16` is torch's mixed precision.
     """
 
-    epochs: int
-    batch_size: int
-    micro_batch: int
+    epochs: int = field(metadata=at_least(1))
+    batch_size: int = field(metadata=at_least(1))
+    micro_batch: int = field(metadata=at_least(1))
     drop_last: bool
     sync_bn: bool
     precision: Precision
@@ -34,8 +34,7 @@ class Training:
     schedule: Schedule
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "micro_batch"):
-            check_at_least(name, getattr(self, name), 1)
+        super().__post_init__()
         if self.batch_size % self.micro_batch:
             raise OptionError(
                 "micro_batch",

@@ -9,12 +9,12 @@ Sources: Misra et al., ECCV 2016 (Shuffle & Learn), and Lee et al., ICCV 2017 (O
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import permutations
 
 from torch import nn
 
-from vssl.checks import check_at_least
+from vssl.checks import between
 from vssl.pretext.vcop import VCOP, Order, OrderObjective, VCOPSampler, order_references
 from vssl.result import References
 from vssl.types import Backbone, Objective, Task
@@ -29,9 +29,7 @@ class ShuffleLearnSampler(VCOPSampler):
     outer clips of a wrong tuple are not those of a right one, and both kinds are as frequent (there 3 : 1).
     """
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_at_least("num_clips", self.num_clips, 3)
+    num_clips: int = field(metadata=between(3, 8))
 
     def orders(self) -> list[list[Order]]:
         forwards = tuple(range(self.num_clips))
@@ -63,9 +61,7 @@ class OPNSampler(VCOPSampler):
     the earlier one of the two outer clips.
     """
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_at_least("num_clips", self.num_clips, 3)
+    num_clips: int = field(metadata=between(3, 8))
 
     def orders(self) -> list[list[Order]]:
         orders = permutations(range(self.num_clips))

@@ -7,7 +7,7 @@ Source: Chen et al., RSPNet: Relative Speed Perception for Unsupervised Video Re
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vssl.checks import check_at_least, check_share, check_temperature
+from vssl.checks import SHARE, TEMPERATURE, at_least, check_at_least
 from vssl.errors import VsslError
 from vssl.nn.frames import OutOfBounds, keep_inside
 from vssl.nn.momentum import MomentumEncoder, check_batches
@@ -37,14 +37,10 @@ class RSPNetSampler(ClipSampler):
     out_of_bounds: how a window goes on at the end of a shorter video (released: loop).
     """
 
-    num_frames: int
+    num_frames: int = field(metadata=at_least(1))
     num_clips: Literal[2]
-    relative_speed: int
+    relative_speed: int = field(metadata=at_least(2))
     out_of_bounds: OutOfBounds
-
-    def __post_init__(self) -> None:
-        check_at_least("num_frames", self.num_frames, 1)
-        check_at_least("relative_speed", self.relative_speed, 2)
 
     @property
     def classes(self) -> Mapping[str, int]:
@@ -87,24 +83,16 @@ class RSPNet(Task):
     """
 
     sampler: RSPNetSampler
-    embedding_dim: int
-    queue_size: int
-    momentum: float
-    temperature: float
-    margin: float
-    appearance_weight: float
-    motion_weight: float
+    embedding_dim: int = field(metadata=at_least(1))
+    queue_size: int = field(metadata=at_least(1))
+    momentum: float = field(metadata=SHARE)
+    temperature: float = field(metadata=TEMPERATURE)
+    margin: float = field(metadata=at_least(0))
+    appearance_weight: float = field(metadata=at_least(0))
+    motion_weight: float = field(metadata=at_least(0))
     enqueue: Literal["other_speed", "positive"]
     key_init: Literal["random", "query"]
     shuffle_bn: bool
-
-    def __post_init__(self) -> None:
-        check_at_least("embedding_dim", self.embedding_dim, 1)
-        check_at_least("queue_size", self.queue_size, 1)
-        for name in ("margin", "appearance_weight", "motion_weight"):
-            check_at_least(name, getattr(self, name), 0)
-        check_share("momentum", self.momentum)
-        check_temperature("temperature", self.temperature)
 
     def check(self, training: Batching) -> None:
         check_batches(self.queue_size, self.shuffle_bn, training)

@@ -12,13 +12,13 @@ Source: Benaim et al., CVPR 2020. No code was released. Here otherwise than in t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from torch import nn
 from torch.nn import functional as F
 
-from vssl.checks import check_at_least
+from vssl.checks import at_least
 from vssl.nn.frames import OutOfBounds, keep_inside
 from vssl.result import References
 from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, StepOutput, Task
@@ -36,13 +36,9 @@ class SpeedNetSampler(ClipSampler):
         the speed, as the faster clip gets there first.
     """
 
-    num_frames: int
-    speedup: int
+    num_frames: int = field(metadata=at_least(2))
+    speedup: int = field(metadata=at_least(2))
     out_of_bounds: OutOfBounds
-
-    def __post_init__(self) -> None:
-        check_at_least("num_frames", self.num_frames, 2)
-        check_at_least("speedup", self.speedup, 2)
 
     @property
     def classes(self) -> Mapping[str, int]:

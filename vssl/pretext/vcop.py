@@ -8,7 +8,7 @@ a newer torchvision it crops every frame at another place, here there is one cro
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations, permutations
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vssl.checks import check_at_least, check_below_1, check_between
+from vssl.checks import BELOW_1, at_least, between
 from vssl.result import References
 from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, StepOutput, Task
 
@@ -36,14 +36,9 @@ class VCOPSampler(ClipSampler):
     num_clips, num_frames, gap: clips in a tuple (K), frames in a clip, frames between two clips.
     """
 
-    num_clips: int
-    num_frames: int
-    gap: int
-
-    def __post_init__(self) -> None:
-        check_between("num_clips", self.num_clips, 2, 8)  # 8! = 40,320 classes
-        check_at_least("num_frames", self.num_frames, 1)
-        check_at_least("gap", self.gap, 0)
+    num_clips: int = field(metadata=between(2, 8))  # 8! = 40,320 classes
+    num_frames: int = field(metadata=at_least(1))
+    gap: int = field(metadata=at_least(0))
 
     @property
     def classes(self) -> Mapping[str, int]:
@@ -89,12 +84,8 @@ class VCOP(Task):
     """
 
     sampler: VCOPSampler
-    pair_dim: int
-    dropout: float
-
-    def __post_init__(self) -> None:
-        check_at_least("pair_dim", self.pair_dim, 1)
-        check_below_1("dropout", self.dropout)
+    pair_dim: int = field(metadata=at_least(1))
+    dropout: float = field(metadata=BELOW_1)
 
     def objective(self, backbone: Backbone) -> Objective:
         clips, classes = self.sampler.num_clips, self.sampler.classes["order"]

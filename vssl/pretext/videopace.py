@@ -8,7 +8,7 @@ the paper's description and are NOT part of it; the paper's appearance stream is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vssl.checks import check_at_least, check_between, check_temperature
+from vssl.checks import TEMPERATURE, at_least, between
 from vssl.errors import OptionError
 from vssl.nn.frames import OutOfBounds, keep_inside
 from vssl.nn.similarity import dot_products
@@ -48,18 +48,13 @@ class VideoPaceSampler(ClipSampler):
         auxSKD authors left behind; no source of this combination is released.
     """
 
-    num_frames: int
-    num_clips: int
-    max_pace: int
+    num_frames: int = field(metadata=at_least(1))
+    num_clips: int = field(metadata=between(1, 2))
+    max_pace: int = field(metadata=at_least(1))
     start: Start
     out_of_bounds: OutOfBounds
     pair_start: Start
     pair_distinct: bool
-
-    def __post_init__(self) -> None:
-        check_at_least("max_pace", self.max_pace, 1)
-        check_at_least("num_frames", self.num_frames, 1)
-        check_between("num_clips", self.num_clips, 1, 2)
 
     @property
     def classes(self) -> Mapping[str, int]:
@@ -108,17 +103,14 @@ class VideoPace(Task):
     """
 
     sampler: VideoPaceSampler
-    pace_weight: float
+    pace_weight: float = field(metadata=at_least(0))
     contrastive: Literal["none", "same_context", "same_pace"]
-    contrastive_weight: float
-    projection_dim: int
-    temperature: float
+    contrastive_weight: float = field(metadata=at_least(0))
+    projection_dim: int = field(metadata=at_least(1))
+    temperature: float = field(metadata=TEMPERATURE)
 
     def __post_init__(self) -> None:
-        check_at_least("pace_weight", self.pace_weight, 0)
-        check_at_least("contrastive_weight", self.contrastive_weight, 0)
-        check_at_least("projection_dim", self.projection_dim, 1)
-        check_temperature("temperature", self.temperature)
+        super().__post_init__()
         clips = 1 if self.contrastive == "none" else 2
         if self.sampler.num_clips != clips:
             remedy = f"say sampler.num_clips={clips}"

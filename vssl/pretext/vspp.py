@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vssl.checks import check_at_least, check_between
+from vssl.checks import at_least, check_between
 from vssl.errors import OptionError
 from vssl.nn.frames import OutOfBounds, keep_inside
 from vssl.result import References
@@ -45,19 +45,17 @@ class VSPPSampler(ClipSampler):
     wrap_lookahead: 1 in the released code of VSPP, 3 in that of auxSKD.
     """
 
-    num_frames: int
+    num_frames: int = field(metadata=at_least(1))
     num_segments: int
-    max_speed: int
+    max_speed: int = field(metadata=at_least(1))
     variant: Literal["released", "eq4"]
     start: Literal["inside", "anywhere"]
     out_of_bounds: OutOfBounds
-    wrap_lookahead: int
+    wrap_lookahead: int = field(metadata=at_least(1))
 
     def __post_init__(self) -> None:
-        check_at_least("num_frames", self.num_frames, 1)
+        super().__post_init__()
         check_between("num_segments", self.num_segments, 1, self.num_frames)
-        check_at_least("max_speed", self.max_speed, 1)
-        check_at_least("wrap_lookahead", self.wrap_lookahead, 1)
 
     @property
     def classes(self) -> Mapping[str, int]:
@@ -108,13 +106,12 @@ class VSPP(Task):
     """
 
     sampler: VSPPSampler
-    speed_weight: float
-    segment_weight: float
+    speed_weight: float = field(metadata=at_least(0))
+    segment_weight: float = field(metadata=at_least(0))
     mask_segment_at_natural_speed: bool
 
     def __post_init__(self) -> None:
-        check_at_least("speed_weight", self.speed_weight, 0)
-        check_at_least("segment_weight", self.segment_weight, 0)
+        super().__post_init__()
         if self.speed_weight == self.segment_weight == 0:
             raise OptionError("speed_weight", 0, "segment_weight is 0 too", "choose one above 0")
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from vssl.checks import Checked
 from vssl.result import Metric
 
 
@@ -19,7 +20,7 @@ class EvalResult(NamedTuple):
     arrays: Mapping[str, Tensor]
 
 
-class Evaluation(ABC):
+class Evaluation(Checked, ABC):
     """Measures test videos. A frozen dataclass; another protocol is another subclass."""
 
     @property

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vssl.checks import check_at_least
+from vssl.checks import at_least
 from vssl.nn.frames import OutOfBounds, keep_inside
 from vssl.protocol.accuracy import (
     CHANCE,
@@ -34,11 +34,8 @@ class RandomClip(ClipSampler):
     out_of_bounds: how the clip goes on at the end of a shorter video.
     """
 
-    num_frames: int
+    num_frames: int = field(metadata=at_least(1))
     out_of_bounds: OutOfBounds
-
-    def __post_init__(self) -> None:
-        check_at_least("num_frames", self.num_frames, 1)
 
     @property
     def classes(self) -> Mapping[str, int]:
@@ -60,13 +57,9 @@ class UniformClips(ClipSampler):
     out_of_bounds: how the clips go on at the end of a video that is shorter than a clip.
     """
 
-    num_frames: int
-    num_clips: int
+    num_frames: int = field(metadata=at_least(1))
+    num_clips: int = field(metadata=at_least(1))
     out_of_bounds: OutOfBounds
-
-    def __post_init__(self) -> None:
-        check_at_least("num_frames", self.num_frames, 1)
-        check_at_least("num_clips", self.num_clips, 1)
 
     @property
     def classes(self) -> Mapping[str, int]:
@@ -84,10 +77,7 @@ class Classification(Task):
     """Predict the video's class from a clip, training all weights: cross-entropy on a linear head."""
 
     sampler: ClipSampler
-    num_classes: int
-
-    def __post_init__(self) -> None:
-        check_at_least("num_classes", self.num_classes, 1)
+    num_classes: int = field(metadata=at_least(1))
 
     def objective(self, backbone: Backbone) -> Objective:
         return Classifier(backbone, self.num_classes)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vssl.checks import check_above_0, check_at_least
+from vssl.checks import ABOVE_0, at_least
 from vssl.errors import OptionError
 from vssl.protocol.accuracy import CHANCE, MEAN_CLASS, VIDEO_TOP1, VIDEO_TOP5, video_metrics
 from vssl.protocol.evaluation import EvalResult, Evaluation
@@ -50,6 +50,7 @@ class Retrieval(Neighbours):
     ranks: list[int]
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if min(self.ranks, default=0) < 1:
             raise OptionError(
                 "ranks", self.ranks, "no number of neighbours", "give some from 1 on, as [1,5,10]"
@@ -76,12 +77,8 @@ class NearestNeighbours(Neighbours):
     Wu et al. 2018, section 3.4. The scores of a query are shares of all votes.
     """
 
-    k: int
-    temperature: float
-
-    def __post_init__(self) -> None:
-        check_at_least("k", self.k, 1)
-        check_above_0("temperature", self.temperature)
+    k: int = field(metadata=at_least(1))
+    temperature: float = field(metadata=ABOVE_0)
 
     @property
     def metrics(self) -> Sequence[Metric]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from vssl.checks import SHARE, Checked
 
-class Operation(ABC):
+
+class Operation(Checked, ABC):
     """One step of an augmentation: a frozen dataclass that overrides what it needs.
 
     The loader calls `cut` and `draw` for every clip, and the device calls `apply` for a whole batch. How
@@ -40,3 +44,25 @@ class Operation(ABC):
     @abstractmethod
     def still(self) -> Operation | None:
         """The same operation without randomness; None if nothing is left of it."""
+
+
+@dataclass(frozen=True)
+class ForSomeClips(Operation):
+    """Changes whole clips, each with the given probability, and without randomness none."""
+
+    probability: float = field(metadata=SHARE)
+
+    def draw(self, num_frames: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        return {"chosen": torch.tensor(rng.random() < self.probability)}
+
+    def apply(self, pixels_NCTHW: Tensor, drawn: Mapping[str, Tensor]) -> Tensor:
+        if not self.probability:
+            return pixels_NCTHW
+        return self.change(pixels_NCTHW, drawn["chosen"][:, None, None, None, None])
+
+    @abstractmethod
+    def change(self, pixels_NCTHW: Tensor, chosen_N1111: Tensor) -> Tensor:
+        """Return the clips, those changed of which `chosen_N1111` (bool) is true."""
+
+    def still(self) -> None:
+        return None

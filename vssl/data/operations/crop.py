@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import numpy as np
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from vssl.checks import check_at_least
+from vssl.checks import at_least
 from vssl.data.operations import Operation
 from vssl.errors import OptionError, as_typed
 
@@ -24,15 +24,15 @@ class Crop(Operation):
     """
 
     resize: list[int]
-    size: int
+    size: int = field(metadata=at_least(1))
 
     on_bytes = True
     place: ClassVar[Literal["centre", "random"]] = "random"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if len(self.resize) != 2 or min(self.resize) < 1:
             raise OptionError("resize", self.resize, "not a size", "give [height,width], each 1 or more")
-        check_at_least("size", self.size, 1)
         if self.size > min(self.resize):
             problem = f"does not fit into resize={as_typed(self.resize)}"
             raise OptionError("size", self.size, problem, f"choose {min(self.resize)} or less")

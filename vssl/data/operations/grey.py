@@ -2,39 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from vssl.checks import check_share
-from vssl.data.operations import Operation
+from vssl.data.operations import ForSomeClips
 
 
 @dataclass(frozen=True)
-class Grey(Operation):
+class Grey(ForSomeClips):
     """Replace all three channels of a clip by its grey levels, with the given probability."""
 
-    probability: float
-
-    def __post_init__(self) -> None:
-        check_share("probability", self.probability)
-
-    def draw(self, num_frames: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        """Return `chosen`, a bool per clip."""
-        return {"chosen": torch.tensor(rng.random() < self.probability)}
-
-    def apply(self, pixels_NCTHW: Tensor, drawn: Mapping[str, Tensor]) -> Tensor:
-        """Return the clips, the chosen ones without colours."""
-        if not self.probability:
-            return pixels_NCTHW
-        chosen_N1111 = drawn["chosen"][:, None, None, None, None]
+    def change(self, pixels_NCTHW: Tensor, chosen_N1111: Tensor) -> Tensor:
         return torch.where(chosen_N1111, grey_levels(pixels_NCTHW)[:, None], pixels_NCTHW)
-
-    def still(self) -> None:
-        """Colours stay."""
 
 
 def grey_levels(pixels_NCTHW: Tensor) -> Tensor:

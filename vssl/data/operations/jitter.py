@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vssl.checks import check_at_least, check_share
+from vssl.checks import SHARE, at_least, between
 from vssl.data.operations import Operation
 from vssl.data.operations.grey import grey_levels
-from vssl.errors import OptionError
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 """Columns of `factors` and values of `order`."""
@@ -38,19 +37,12 @@ class ColorJitter(Operation):
         for all frames of a clip, where contrast changes about the mean of the whole clip (RSPNet).
     """
 
-    probability: float
-    brightness: float
-    contrast: float
-    saturation: float
-    hue: float
+    probability: float = field(metadata=SHARE)
+    brightness: float = field(metadata=at_least(0))
+    contrast: float = field(metadata=at_least(0))
+    saturation: float = field(metadata=at_least(0))
+    hue: float = field(metadata=between(0, 0.5))
     per: Literal["frame", "clip"]
-
-    def __post_init__(self) -> None:
-        check_share("probability", self.probability)
-        for name in ("brightness", "contrast", "saturation"):
-            check_at_least(name, getattr(self, name), 0)
-        if not 0 <= self.hue <= 0.5:
-            raise OptionError("hue", self.hue, "not a turn", "choose a number from 0 to 0.5, half the wheel")
 
     @property
     def strengths(self) -> tuple[float, float, float, float]:
