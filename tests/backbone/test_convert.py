@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vssl.backbone.c3d import C3D
-from vssl.backbone.convert import convert_rspnet, convert_vcop, convert_videopace
+from vssl.backbone.convert import convert
 from vssl.backbone.hara import ResNet3D
 from vssl.backbone.r2plus1d import R2Plus1D
 from vssl.backbone.resnet3d import R3D
@@ -119,24 +119,24 @@ def checkpoint(name, prefix=""):
 
 
 PUBLISHED = [
-    (convert_vcop, "r3d", "base_network."),  # VCOP
-    (convert_vcop, "r2plus1d", "base_network."),
-    (convert_vcop, "c3d", "base_network."),
-    (convert_vcop, "r3d", "module."),  # VideoPace, several GPUs
-    (convert_vcop, "r2plus1d", ""),  # VSPP
-    (convert_vcop, "r2plus1d", "encoder_q.module."),  # auxSKD
-    (convert_rspnet, "hara", "encoder_q.encoder."),  # RSPNet, pretrained
-    (convert_rspnet, "hara", "module.encoder_q.encoder."),
-    (convert_rspnet, "hara", "encoder."),  # RSPNet, fine-tuned
-    (convert_rspnet, "r2plus1d", "encoder_q.encoder."),
-    (convert_rspnet, "c3d", "encoder_q.encoder."),
-    (convert_rspnet, "s3d_g", "encoder_q.encoder."),
+    ("vcop", "r3d", "base_network."),  # VCOP
+    ("vcop", "r2plus1d", "base_network."),
+    ("vcop", "c3d", "base_network."),
+    ("vcop", "r3d", "module."),  # VideoPace, several GPUs
+    ("vcop", "r2plus1d", ""),  # VSPP
+    ("vcop", "r2plus1d", "encoder_q.module."),  # auxSKD
+    ("rspnet", "hara", "encoder_q.encoder."),  # RSPNet, pretrained
+    ("rspnet", "hara", "module.encoder_q.encoder."),
+    ("rspnet", "hara", "encoder."),  # RSPNet, fine-tuned
+    ("rspnet", "r2plus1d", "encoder_q.encoder."),
+    ("rspnet", "c3d", "encoder_q.encoder."),
+    ("rspnet", "s3d_g", "encoder_q.encoder."),
 ]
 
 
-@pytest.mark.parametrize(("convert", "name", "prefix"), PUBLISHED)
-def test_every_tensor_finds_its_place(convert, name, prefix):
-    converted = convert(checkpoint(name, prefix), NETS[name])
+@pytest.mark.parametrize(("family", "name", "prefix"), PUBLISHED)
+def test_every_tensor_finds_its_place(family, name, prefix):
+    converted = convert(family, checkpoint(name, prefix), NETS[name])
     assert converted.unused == []
     assert converted.state.keys() == OWN[name].keys()
     assert all(converted.state[key] is tensor for key, tensor in OWN[name].items())
@@ -147,7 +147,7 @@ def test_values_arrive():
     source, target = R3D([1, 1, 1, 1]), R3D([1, 1, 1, 1])
     own = source.state_dict()
     theirs = {f"base_network.{key}": own[name] for key, name in LAYOUTS["r3d"].items()}
-    target.load_state_dict(convert_vcop(theirs, target).state)
+    target.load_state_dict(convert("vcop", theirs, target).state)
     clips = torch.randn(2, 3, 4, 16, 16)
     assert torch.equal(source.eval()(clips), target.eval()(clips))
 
@@ -160,7 +160,7 @@ def test_weights_for_bgr_see_rgb_as_they_saw_bgr(name):
     theirs = {f"module.{key}": own[ours].clone() for key, ours in LAYOUTS[name].items()}
     clips_bgr = torch.randn(1, 3, 16, 32, 32, dtype=torch.float64)
     expected = net.eval()(clips_bgr)
-    net.load_state_dict(convert_videopace(theirs, net).state)
+    net.load_state_dict(convert("videopace", theirs, net).state)
     assert torch.allclose(net(clips_bgr.flip(1)), expected, rtol=1e-9, atol=1e-12)
     assert not torch.allclose(net(clips_bgr), expected, rtol=1e-3)
 
@@ -177,7 +177,7 @@ def test_more_blocks_per_stage():
         for bn in ("bn1", "bn2"):
             for tensor in BN:
                 theirs[f"conv3.blocks.{block - 1}.{bn}.{tensor}"] = own[f"stages.1.{block}.{bn}.{tensor}"]
-    state = convert_vcop(theirs, net).state
+    state = convert("vcop", theirs, net).state
     assert all(state[key] is own[key] for key in own)
 
 
@@ -188,7 +188,7 @@ def test_heads_and_teacher_of_auxskd_are_unused():
     }
     extras = ["encoder_q.module.linear.weight", "predict_q_c.module.0.weight", "queue", "queue_ptr"]
     state = {**teacher, **student, **{key: torch.zeros(1) for key in extras}}
-    converted = convert_vcop(state, NETS["r2plus1d"])
+    converted = convert("vcop", state, NETS["r2plus1d"])
     assert converted.unused == [*teacher, *extras]
     assert all(converted.state[key] is value for key, value in OWN["r2plus1d"].items())
 
@@ -198,14 +198,14 @@ def test_heads_and_key_encoder_of_rspnet_are_unused():
     key_encoder = {key.replace("encoder_q", "encoder_k"): value for key, value in query.items()}
     extras = ["encoder_q.encoder.fc.weight", "encoder_q.fc1.2.weight", "encoder_q.fc2.2.bias", "queue"]
     state = {**query, **key_encoder, **{key: torch.zeros(1) for key in extras}}
-    assert convert_rspnet(state, NETS["hara"]).unused == [*key_encoder, *extras]
+    assert convert("rspnet", state, NETS["hara"]).unused == [*key_encoder, *extras]
 
 
 def test_missing_weight_is_named():
     state = checkpoint("r2plus1d", "base_network.")
     del state["base_network.conv4.block1.downsampleconv.bn.running_var"]
     with pytest.raises(VsslError, match=r"1 missing \(stages\.2\.0\.shortcut\.conv\.bn\.running_var\)"):
-        convert_vcop(state, NETS["r2plus1d"])
+        convert("vcop", state, NETS["r2plus1d"])
 
 
 def test_wrong_shape_is_named():
@@ -214,24 +214,24 @@ def test_wrong_shape_is_named():
         r"1 of another shape \(stem\.conv\.weight has \(64, 1, 3, 7, 7\) instead of \(64, 3, 3, 7, 7\)\)"
     )
     with pytest.raises(VsslError, match=message):
-        convert_vcop(state, NETS["r3d"])
+        convert("vcop", state, NETS["r3d"])
 
 
 def test_checkpoint_of_another_net():
     with pytest.raises(VsslError, match=r"not weights of R3D: .*not understood: .*spatial_conv.*\.\.\."):
-        convert_vcop(checkpoint("r2plus1d"), NETS["r3d"])
+        convert("vcop", checkpoint("r2plus1d"), NETS["r3d"])
     with pytest.raises(VsslError, match="not weights of ResNet3D"):
-        convert_rspnet({}, NETS["hara"])
+        convert("rspnet", {}, NETS["hara"])
 
 
 def test_net_that_the_family_never_published():
     with pytest.raises(VsslError, match="S3DG were published: choose one of R3D, R2Plus1D, C3D"):
-        convert_vcop(checkpoint("s3d_g"), NETS["s3d_g"])
+        convert("vcop", checkpoint("s3d_g"), NETS["s3d_g"])
     with pytest.raises(VsslError, match="choose one of ResNet3D"):
-        convert_rspnet(checkpoint("r3d"), NETS["r3d"])
+        convert("rspnet", checkpoint("r3d"), NETS["r3d"])
 
 
 def test_two_sets_of_weights_in_one_file():
     state = checkpoint("c3d", "module.") | checkpoint("c3d", "base_network.")
     with pytest.raises(VsslError, match=r"module\.conv1\.weight and base_network\.conv1\.weight"):
-        convert_vcop(state, NETS["c3d"])
+        convert("vcop", state, NETS["c3d"])

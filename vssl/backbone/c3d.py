@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 
-from torch import Tensor, nn
+from torch import nn
 
 from vssl.backbone.pooled import PooledBackbone
 
@@ -26,10 +26,6 @@ class C3D(PooledBackbone):
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(OrderedDict(_layers()))
-
-    def feature_map(self, clips_BCTHW: Tensor) -> Tensor:
-        features: Tensor = self.layers(clips_BCTHW)
-        return features
 
 
 def _layers() -> Iterator[tuple[str, nn.Module]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-
 from torch import Tensor, nn
 
 from vssl.checks import check_share
@@ -14,14 +12,15 @@ Triple = tuple[int, int, int]
 
 
 class PooledBackbone(Backbone):
-    """A backbone whose features are the mean of its last feature map over time and space."""
+    """A backbone that applies its children in order, and averages the last map over time and space."""
 
-    @abstractmethod
     def feature_map(self, clips_BCTHW: Tensor) -> Tensor:
-        """Return the last feature map [B, feature_dim, t, h, w], before global pooling."""
+        out = clips_BCTHW
+        for child in self.children():
+            out = child(out)
+        return out
 
     def forward(self, clips_BCTHW: Tensor) -> Tensor:
-        """Return globally pooled features [B, feature_dim]."""
         return self.feature_map(clips_BCTHW).mean(dim=(2, 3, 4))
 
 

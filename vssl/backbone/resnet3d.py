@@ -66,9 +66,8 @@ class ResidualNet(PooledBackbone):
     def __init__(self, make_conv: MakeConv, stem_kernel: Triple, blocks: list[int]) -> None:
         super().__init__()
         if len(blocks) != len(WIDTHS) or min(blocks) < 1:
-            raise OptionError(
-                "blocks", blocks, "no network", "give four numbers of 1 or more, one for each stage"
-            )
+            remedy = "give four numbers of 1 or more, one for each stage"
+            raise OptionError("blocks", blocks, "no network", remedy)
         self.stem = nn.Sequential(
             OrderedDict(
                 conv=make_conv(3, WIDTHS[0], stem_kernel, (1, 2, 2)),
@@ -77,10 +76,6 @@ class ResidualNet(PooledBackbone):
             )
         )
         self.stages = nn.Sequential(*(_stage(make_conv, index, count) for index, count in enumerate(blocks)))
-
-    def feature_map(self, clips_BCTHW: Tensor) -> Tensor:
-        features: Tensor = self.stages(self.stem(clips_BCTHW))
-        return features
 
 
 def _stage(make_conv: MakeConv, index: int, count: int) -> nn.Sequential:

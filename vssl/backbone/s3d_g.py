@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vssl.backbone.pooled import PooledBackbone, Triple, set_bn_momentum
+from vssl.backbone.resnet3d import conv3d
 
 BN_EPS = 1e-3
 
@@ -43,11 +44,9 @@ MIXED = {
 
 def conv_unit(channels_in: int, channels_out: int, kernel: Triple, stride: int) -> nn.Sequential:
     """Convolution of "same" padding, batch norm, ReLU. The stride holds for time, height and width."""
-    time, height, width = kernel
-    padding = (time // 2, height // 2, width // 2)
     return nn.Sequential(
         OrderedDict(
-            conv=nn.Conv3d(channels_in, channels_out, kernel, stride, padding, bias=False),
+            conv=conv3d(channels_in, channels_out, kernel, (stride, stride, stride)),
             bn=nn.BatchNorm3d(channels_out, eps=BN_EPS),
             relu=nn.ReLU(inplace=True),
         )
@@ -98,8 +97,7 @@ class Inception(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        branches = (self.branch0, self.branch1, self.branch2, self.branch3)
-        return torch.cat([branch(x) for branch in branches], dim=1)
+        return torch.cat([branch(x) for branch in self.children()], dim=1)
 
 
 class S3DG(PooledBackbone):
@@ -120,30 +118,18 @@ class S3DG(PooledBackbone):
         self.layers = nn.Sequential(
             OrderedDict(
                 stem=separable(3, 64, size=7, stride=2),
-                pool1=_spatial_pool(),
+                pool1=nn.MaxPool3d(kernel_size=(1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),
                 conv2b=conv_unit(64, 64, (1, 1, 1), stride=1),
                 conv2c=separable(64, 192, size=3, stride=1),
-                pool2=_spatial_pool(),
+                pool2=nn.MaxPool3d(kernel_size=(1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),
             )
         )
-        self._add_mixed(channels=192)
-        set_bn_momentum(self, bn_momentum)
-
-    def _add_mixed(self, channels: int) -> None:
-        pools = {
-            "mixed_4b": nn.MaxPool3d(kernel_size=3, stride=2, padding=1),
-            "mixed_5b": nn.MaxPool3d(kernel_size=2, stride=2),
-        }
+        channels = 192
         for name, widths in MIXED.items():
-            if name in pools:
-                self.layers.add_module(f"pool_{name}", pools[name])
+            if name == "mixed_4b":
+                self.layers.add_module("pool_mixed_4b", nn.MaxPool3d(kernel_size=3, stride=2, padding=1))
+            if name == "mixed_5b":
+                self.layers.add_module("pool_mixed_5b", nn.MaxPool3d(kernel_size=2, stride=2))
             self.layers.add_module(name, Inception(channels, widths))
             channels = widths.out
-
-    def feature_map(self, clips_BCTHW: Tensor) -> Tensor:
-        features: Tensor = self.layers(clips_BCTHW)
-        return features
-
-
-def _spatial_pool() -> nn.MaxPool3d:
-    return nn.MaxPool3d(kernel_size=(1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1))
+        set_bn_momentum(self, bn_momentum)

@@ -25,25 +25,16 @@ class Tiny(PooledBackbone):
 
     def __init__(self, widths: list[int]) -> None:
         if not widths or min(widths) < 1:
-            raise OptionError(
-                "widths",
-                widths,
-                "no network",
-                "give the channels of at least one convolution, such as [8,16]",
-            )
+            remedy = "give the channels of at least one convolution, such as [8,16]"
+            raise OptionError("widths", widths, "no network", remedy)
         super().__init__()
         self.feature_dim = widths[-1]
         layers = [_layer(i, o, time_stride=2) for i, o in pairwise(widths)]
         self.layers = nn.Sequential(_layer(3, widths[0], time_stride=1), *layers)
 
     def feature_map(self, clips_BCTHW: Tensor) -> Tensor:
-        features: Tensor = self.layers(_changes(clips_BCTHW))
-        return features
-
-
-def _changes(clips_BCTHW: Tensor) -> Tensor:
-    """Difference of every frame from the one before it; zero for the first one."""
-    return torch.diff(clips_BCTHW, dim=2, prepend=clips_BCTHW[:, :, :1])
+        changes_BCTHW = torch.diff(clips_BCTHW, dim=2, prepend=clips_BCTHW[:, :, :1])  # the first is 0
+        return super().feature_map(changes_BCTHW)
 
 
 def _layer(in_channels: int, out_channels: int, time_stride: int) -> nn.Sequential:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import nn
 from torchvision.models import video
 
 from vssl.backbone.pooled import PooledBackbone, set_bn_momentum
@@ -29,12 +29,6 @@ class VideoResNet18(PooledBackbone):
         self.stem, self.layer1, self.layer2 = net.stem, net.layer1, net.layer2
         self.layer3, self.layer4 = net.layer3, net.layer4
 
-    def feature_map(self, clips_BCTHW: Tensor) -> Tensor:
-        features = clips_BCTHW
-        for layer in (self.stem, self.layer1, self.layer2, self.layer3, self.layer4):
-            features = layer(features)
-        return features
-
 
 class S3D(PooledBackbone):
     """S3D of torchvision (Xie et al. 2018), without gates.
@@ -51,7 +45,3 @@ class S3D(PooledBackbone):
         super().__init__()
         self.features: nn.Module = video.s3d(weights=None).features
         set_bn_momentum(self, bn_momentum)
-
-    def feature_map(self, clips_BCTHW: Tensor) -> Tensor:
-        features: Tensor = self.features(clips_BCTHW)
-        return features

@@ -7,29 +7,22 @@ from __future__ import annotations
 
 import argparse
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from vssl.backbone.convert import Converted, convert_rspnet, convert_vcop, convert_videopace
+from vssl.backbone.convert import convert
 from vssl.engine.checkpoint import save
 from vssl.errors import VsslError
 from vssl.files import digest
 from vssl.pipeline import Point, plain
 from vssl.stage.build import build
-from vssl.types import Backbone
-
-FAMILIES: dict[str, Callable[[Mapping[str, Tensor], Backbone], Converted]] = {
-    "vcop": convert_vcop,
-    "videopace": convert_videopace,
-    "rspnet": convert_rspnet,
-}
-"""By the pretext whose range of pixels the weights expect."""
 
 NESTED = ("state_dict", "model")
+"""Where VideoPace and auxSKD, and RSPNet, keep their weights; VCOP and VSPP have nothing else."""
 
 
 def execute(points: Sequence[Point], cfg: DictConfig) -> None:
@@ -38,7 +31,7 @@ def execute(points: Sequence[Point], cfg: DictConfig) -> None:
     if not path:
         raise VsslError("convert.weights: needs a value, the published file")
     backbone = build({key: value for key, value in plain(cfg.backbone).items() if key != "input"}, "backbone")
-    converted = FAMILIES[family](_read(Path(path)), backbone)
+    converted = convert(family, _read(Path(path)), backbone)
     target = Path(cfg.outputs) / "converted" / f"{Path(path).stem}-{family}-{digest(Path(path))[:8]}.pt"
     target.parent.mkdir(parents=True, exist_ok=True)
     save(target, converted.state)
