@@ -15,10 +15,13 @@ TINY = [
     "source.num_videos=16",
     "downstream.train.num_videos=16",
     "downstream.test.num_videos=8",
-    "auxiliary.queue_size=20",
-    *(f"{stage}.training={{epochs: 1, batch_size: 8}}" for stage in ("auxiliary", "pretext", "protocol")),
+    "protocol.training={epochs: 1, batch_size: 8}",
     "runtime.device=cpu",
     "runtime.log_every_steps=1",
+]
+PRETRAINING = [
+    "auxiliary.queue_size=20",
+    *(f"{stage}.training={{epochs: 1, batch_size: 8}}" for stage in ("auxiliary", "pretext")),
 ]
 ONE_STAGE = ["auxiliary=none", "pretext=none", "runtime.workers=0"]
 
@@ -34,8 +37,8 @@ def run(options: Options) -> Table:
             found[way] = {}
             for number in range(options.runs(3)):
                 outputs = Path(scratch) / f"{way.partition('=')[2]}-{number}"
-                small = ONE_STAGE if options.smallest else []
-                for what, seconds in launch(outputs, [*TINY, way, *roots(scratch), *small]).items():
+                stages = ONE_STAGE if options.smallest else PRETRAINING
+                for what, seconds in launch(outputs, [*TINY, way, *roots(scratch), *stages]).items():
                     found[way].setdefault(what, []).append(seconds)
     rows: list[list[str | float]] = [
         [way, what, median(seconds), spread(seconds)]
