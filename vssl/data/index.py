@@ -208,6 +208,8 @@ def _check_published(published: Mapping[str, Any]) -> None:
         check_at_least("published.classes", published["classes"], 1)
     for subset in ("train", "test"):
         check_list(f"published.{subset}", published[subset], int)
+        for number in published[subset]:
+            check_at_least(f"published.{subset}", number, 1)
 
 
 SELECTION = ("subset", "split", "validation", "group")

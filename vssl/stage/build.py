@@ -8,6 +8,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from importlib import import_module
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -71,6 +72,7 @@ def _class(path: object, where: str) -> type:
     return found
 
 
+@cache
 def _arguments(target: type) -> tuple[dict[str, Any], Any]:
     """Types of the constructor's arguments by name, and that of further ones (`**`) or None."""
     hints = typing.get_type_hints(target.__init__)  # type: ignore[misc]  # each class has or inherits one
@@ -109,11 +111,9 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    if hint is Any or getattr(hint, "_is_protocol", False):
-        return hint is Any or not isinstance(
-            value, (*WANTED, list, Mapping)
-        )  # whatever was built may have them
-    return isinstance(value, origin or hint)
+    if getattr(hint, "_is_protocol", False):
+        return not isinstance(value, (*WANTED, list, Mapping))  # any object will do
+    return hint is Any or isinstance(value, origin or hint)
 
 
 def _remedy(value: Any, hint: Any, where: str) -> str:
