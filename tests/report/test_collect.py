@@ -8,8 +8,7 @@ from vssl.dispatch.states import states
 from vssl.errors import VsslError
 from vssl.pipeline import merge
 from vssl.report.collect import UNKNOWN, all_finished, labels, of_points
-from vssl.report.facts import other_data
-from vssl.report.model import Column, cell
+from vssl.report.model import Column, Run
 from vssl.result import Metric
 
 
@@ -59,7 +58,7 @@ def test_each_metric_has_a_column_and_a_test_that_is_not_done_goes_where_its_tas
     assert [column.head for column in report.columns] == ["UCF video top-1", "UCF recall at 1"]
     assert [column.name for column in report.columns] == ["UCF video top-1", "UCF recall at 1"]
     [row] = report.rows
-    assert [cell(row, column).seeds for column in report.columns] == ["1 of 2", "1"]
+    assert [row.cell(column).seeds for column in report.columns] == ["1 of 2", "1"]
     [only] = of_points(points, {"metric": "clip_top1"}, found).columns
     assert (only.head, only.name) == ("UCF clip top-1", "UCF")
 
@@ -79,7 +78,8 @@ PUBLISHED = {"source": "kinetics100", "downstream": "ucf101"}
     ],
 )
 def test_which_videos_are_not_those_of_the_published_number(source, target, expected, words):
-    assert other_data(fake_store.chain(4, 0, source, target), expected) == words
+    stages = [fake_store.state(spec) for spec in fake_store.chain(4, 0, source, target)]
+    assert Run(Column("", VIDEO_TOP1), stages, expected).other_data == words
 
 
 def test_all_finished_groups_seeds_and_tells_rows_apart(tmp_path):

@@ -7,7 +7,8 @@ import pytest
 
 import fake_store
 from fake_store import COST, VIDEO_TOP1
-from vssl.report.model import Column, Report, Row, Run, cell, costs, efficiency, hours, missing
+from vssl.report.formats import missing_words
+from vssl.report.model import Column, Report, Row, Run, costs, hours
 from vssl.result import Metric
 
 UCF = Column("UCF101", VIDEO_TOP1)
@@ -46,7 +47,7 @@ THREE = [run(seed, top1) for seed, top1 in enumerate((0.50, 0.52, 0.57))]
 
 
 def test_mean_and_sample_deviation_over_the_seeds():
-    one = cell(row(*THREE, run(3), published=55.5), UCF)
+    one = row(*THREE, run(3), published=55.5).cell(UCF)
     assert one.mean == pytest.approx(53)
     assert one.sd == pytest.approx(math.sqrt(13))
     assert one.difference == pytest.approx(-2.5)
@@ -55,33 +56,33 @@ def test_mean_and_sample_deviation_over_the_seeds():
 
 
 def test_one_seed_has_no_deviation_and_none_has_nothing():
-    assert (cell(row(THREE[0]), UCF).sd, cell(row(THREE[0]), UCF).mean_sd) == (None, "50.0")
-    empty = cell(row(run(0), published=55.5), UCF)
+    assert (row(THREE[0]).cell(UCF).sd, row(THREE[0]).cell(UCF).mean_sd) == (None, "50.0")
+    empty = row(run(0), published=55.5).cell(UCF)
     assert (empty.mean, empty.sd, empty.difference, empty.published) == (None, None, None, 55.5)
     assert (empty.mean_sd, empty.seeds, empty.signed(None)) == ("–", "0 of 1", "–")  # noqa: RUF001
 
 
 def test_runs_of_other_columns_do_not_count():
     other = run(0, 0.9, column=Column("HMDB51", VIDEO_TOP1))
-    assert cell(row(*THREE, other), UCF).mean == pytest.approx(53)
-    assert cell(row(*THREE), other.column).seeds == "–"  # noqa: RUF001
+    assert row(*THREE, other).cell(UCF).mean == pytest.approx(53)
+    assert row(*THREE).cell(other.column).seeds == "–"  # noqa: RUF001
 
 
 def test_a_metric_that_was_not_measured_leaves_no_value_but_counts_as_asked():
-    one = cell(row(*THREE), UCF, Metric("recall_at_1", "recall at 1"))
+    one = row(*THREE).cell(UCF, Metric("recall_at_1", "recall at 1"))
     assert (one.values, one.asked) == ([], 3)
 
 
 def test_what_is_no_share_is_shown_as_it_is():
     rank = Metric("video_top1", "rank", larger_is_better=False, percent=False)
-    one = cell(row(*THREE, published=0.6), UCF, rank)
+    one = row(*THREE, published=0.6).cell(UCF, rank)
     assert (one.mean_sd, one.signed(one.difference)) == ("0.53 ± 0.0361", "−0.07")  # noqa: RUF001
     column = Column("UCF101", rank)
-    assert efficiency(row(*(run(seed, 0.5, column) for seed in (0, 1))), column) is None
+    assert row(*(run(seed, 0.5, column) for seed in (0, 1))).cell(column).efficiency is None
 
 
 def test_other_videos_have_no_difference_to_what_is_published():
-    one = cell(row(THREE[0], run(1, 0.6, target="synthetic"), published=55.5), UCF)
+    one = row(THREE[0], run(1, 0.6, target="synthetic"), published=55.5).cell(UCF)
     assert one.difference is None
     assert one.other_data == "synthetic videos"
 
@@ -113,7 +114,7 @@ def test_stages_that_are_not_done_cost_nothing_and_inherited_time_is_left_out_wh
 )
 def test_accuracy_per_hour_is_of_one_run_however_many_seeds(cost, expected):
     runs = [run(one.seed, one.metrics["video_top1"], **vars(cost)) for one in THREE]
-    assert efficiency(row(*runs), UCF) == (pytest.approx(expected[0]), expected[1])
+    assert row(*runs).cell(UCF).efficiency == (pytest.approx(expected[0]), expected[1])
 
 
 def test_hours_of_gpus_and_of_cpus_are_not_mixed():
@@ -129,5 +130,6 @@ def test_facts_that_differ_between_runs_are_all_said_once():
 
 
 def test_missing_runs_name_the_first_stage_that_is_not_done():
-    [(where, waits, stage)] = missing(report(row(*THREE, run(7))))
-    assert (where.label, waits.seed, stage.spec.name) == ("VSPP", 7, "finetune")
+    waits = run(7)
+    [words] = missing_words(report(row(*THREE, waits)))
+    assert words == f"VSPP, UCF101, seed 7: finetune {waits.stages[0].spec.key} to do"

@@ -1,30 +1,24 @@
-"""A report as Markdown, CSV and LaTeX. Shares are in percent everywhere."""
+"""A report as Markdown, CSV and LaTeX, from templates. Shares are in percent everywhere."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from statistics import mean
+from typing import Any
 
-from vssl.report.model import (
-    Cell,
-    Column,
-    Report,
-    Row,
-    cell,
-    costs,
-    declared,
-    distinct,
-    efficiency,
-    in_words,
-    missing,
-    runs_of,
-)
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from vssl.report.model import Cell, Column, Report, Row, costs, declared, distinct, in_words
 from vssl.result import Cost
-from vssl.words import MINUS, NONE, count, duration
+from vssl.words import MINUS, NONE, count, duration, number
 
-_COST_HEADER = ["wall time", "compute", "clips seen", "peak memory", "energy", "% per hour"]
+COSTS = ["wall time", "compute", "clips seen", "peak memory", "energy"]
+"""What `row_costs` gives of a row, ahead of its rates."""
+
 _TEX = {
     "\\": r"\textbackslash{}",
     **{mark: "\\" + mark for mark in "&%$#_{}"},
@@ -39,40 +33,36 @@ _TEX = {
 
 def to_markdown(report: Report) -> str:
     """The table, how to read it, and for every row its protocol and its stages."""
-    header, rows = grid(report)
-    lines = [f"# {_md(report.title)}", ""]
-    if report.rehearsal:
-        lines += [f"**{_md(rehearsal_words(report))}**", ""]
-    lines += [_md(" ".join(says(report))), ""]
-    lines += [_md_row(header), _md_row(["---"] + ["--:"] * (len(header) - 1)), *map(_md_row, rows)]
-    lines += [
-        "",
-        _md(how_to_read(report)),
-        "",
-        "## Missing",
-        "",
-        *([f"- {_md(' '.join(words.split()))}" for words in missing_words(report)] or ["Nothing."]),
-        "",
-        "## Rows",
-    ]
-    for row in report.rows:
-        lines += ["", f"### {_md(row.label)}", ""]
-        lines += [f"- {name}: {_md(words)}" for name, words in _about(report, row).items()]
-    return "\n".join(lines) + "\n"
+    return render("table.md", report, _md, about=_about)
 
 
 def to_tex(report: Report) -> str:
     """A `table` for `booktabs`; the protocol and the stages of every row stand above it as comments."""
+    return render("table.tex", report, _tex, about=_about)
+
+
+def render(template: str, report: Report, escape: Callable[[str], str] | None = None, **values: Any) -> str:
+    """Fill a template of this folder. What is put in is escaped, as HTML unless told otherwise."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=escape is None,
+        finalize=escape and (lambda value: value if isinstance(value, Markup) else escape(str(value))),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
     header, rows = grid(report)
-    lines = ["% needs \\usepackage{booktabs}", r"\begin{table}", r"\centering"]
-    lines += [rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", r"\toprule", _tex_row(header), r"\midrule"]
-    for row, cells in zip(report.rows, rows, strict=True):
-        lines += [f"% {name}: {' '.join(words.split())}" for name, words in _about(report, row).items()]
-        lines.append(_tex_row(cells))
-    caption = " ".join([f"{report.title}.", rehearsal_words(report), how_to_read(report)])
-    lines += [r"\bottomrule", r"\end{tabular}", rf"\caption{{{_tex(' '.join(caption.split()))}}}"]
-    lines += [f"% missing: {' '.join(words.split())}" for words in missing_words(report)]
-    return "\n".join([*lines, r"\end{table}"]) + "\n"
+    return environment.get_template(template).render(
+        report=report,
+        header=header,
+        rows=rows,
+        says=says(report),
+        warning=rehearsal_words(report),
+        how_to_read=how_to_read(report),
+        missing=missing_words(report),
+        **values,
+    )
 
 
 def to_csv(report: Report) -> str:
@@ -94,11 +84,11 @@ def grid(report: Report) -> tuple[list[str], list[list[str]]]:
         header += [column.head, "seeds", *(["published", "difference"] if published else []), "test data"]
     rows = [
         [row.label]
-        + [text for column in report.columns for text in _cell_texts(cell(row, column), published)]
+        + [text for column in report.columns for text in _cell_texts(row.cell(column), published)]
         + row_costs(report, row)
         for row in report.rows
     ]
-    return [*header, *_COST_HEADER], rows
+    return [*header, *COSTS, "% per hour"], rows
 
 
 def _cell_texts(one: Cell, published: bool) -> list[str]:
@@ -190,7 +180,7 @@ def others(report: Report, row: Row) -> dict[str, str]:
     """The metrics of a row that have no column, for each column in which it has any."""
     found = {}
     for column in report.columns:
-        cells = [cell(row, column, metric) for metric in declared(runs_of(row, column))]
+        cells = [row.cell(column, metric) for metric in declared(row.runs_of(column))]
         shown = [one for one in cells if one.metric.name != column.metric.name and one.values]
         words = ", ".join(f"{one.metric.label} {one.mean_sd}{one.metric.unit}" for one in shown)
         found[f"{column.name} other metrics".strip()] = words
@@ -203,22 +193,19 @@ def keys_by_name(row: Row) -> dict[str, list[str]]:
     return {name: [stage.spec.key for stage in row.stages if stage.spec.name == name] for name in names}
 
 
-def seeds_words(one: Cell) -> str:
-    """How many seeds are done, with the noun."""
-    return f"{one.seeds} {'seed' if one.asked == 1 else 'seeds'}"
-
-
 def missing_words(report: Report) -> list[str]:
     """Of each run without a result: which it is, which of its stages is not done, and how that stands."""
     return [
         f"{', '.join(filter(None, [row.label, run.column.name, f'seed {run.seed}']))}: "
         f"{stage.spec.name} {stage.spec.key} {': '.join(filter(None, [stage.status, stage.detail]))}"
-        for row, run, stage in missing(report)
+        for row in report.rows
+        for run in row.runs
+        if (stage := run.waits_for)
     ]
 
 
 def _best(report: Report, column: Column) -> str:
-    cells = [(row.label, cell(row, column)) for row in report.rows]
+    cells = [(row.label, row.cell(column)) for row in report.rows]
     reached = [(one.mean, label, one) for label, one in cells if one.mean is not None]
     if len(reached) < 2:
         return ""
@@ -232,7 +219,7 @@ def _best(report: Report, column: Column) -> str:
 
 def _against_published(report: Report) -> list[str]:
     """A sentence for all metrics in percent together, and one for each other metric."""
-    cells = [cell(row, column) for row in report.rows for column in report.columns]
+    cells = [row.cell(column) for row in report.rows for column in report.columns]
     found: dict[str, list[tuple[float, Cell]]] = {}
     for one in cells:
         if one.difference is not None:
@@ -250,8 +237,8 @@ def _differences(unit: str, values: Sequence[float], one: Cell) -> str:
 
 def _rates(report: Report, row: Row) -> str:
     """Accuracy per hour with the unit of the hour, for each column that has one."""
-    rates = [(column.name, efficiency(row, column)) for column in report.columns]
-    found = [(label, f"{_short(rate[0])} per {rate[1]}") for label, rate in rates if rate]
+    rates = [(column.name, row.cell(column).efficiency) for column in report.columns]
+    found = [(label, f"{number(rate[0])} per {rate[1]}") for label, rate in rates if rate]
     named = len(report.columns) > 1
     return "; ".join(f"{label} {text}" if named else text for label, text in found) or NONE
 
@@ -277,10 +264,11 @@ def _record(report: Report, row: Row) -> dict[str, object]:
 
 def _cell_record(row: Row, column: Column) -> dict[str, object]:
     record: dict[str, object] = {}
-    for metric in {one.name: one for one in [column.metric, *declared(runs_of(row, column))]}.values():
-        one, name = cell(row, column, metric), f"{column.name} {metric.name}".strip()
+    for metric in {one.name: one for one in [column.metric, *declared(row.runs_of(column))]}.values():
+        one, name = row.cell(column, metric), f"{column.name} {metric.name}".strip()
         record[f"{name} mean"], record[f"{name} sd"] = _full(one.mean), _full(one.sd)
-    one, rate = cell(row, column), efficiency(row, column)
+    one = row.cell(column)
+    rate = one.efficiency
     beside = {
         "seeds done": len(one.values),
         "seeds asked": one.asked,
@@ -302,22 +290,10 @@ def _hours(value: float) -> str:
     return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _md_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(_md(text) for text in cells) + " |"
-
-
 def _md(text: str) -> str:
     for mark in "\\|<*_`$[":
         text = text.replace(mark, "\\" + mark)
     return text
-
-
-def _tex_row(cells: Sequence[str]) -> str:
-    return " & ".join(map(_tex, cells)) + r" \\"
 
 
 def _tex(text: str) -> str:

@@ -6,11 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import mean, stdev
+from typing import Any
 
 from vssl.dispatch.states import State
-from vssl.report.facts import data_words, facts, other_data
 from vssl.result import Cost, Metric
+from vssl.stage.spec import Recipe, StageSpec, class_name
 from vssl.words import MINUS, NONE
+
+_TOLD_ELSEWHERE = ("backbone", "backbone_parameters", "task", "start", "epochs", "effective_batch", "seed")
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Column:
 class Run:
     """One chain of stages with one seed, the first stage first.
 
-    expected: names of the data sets of the published number, as `facts.other_data` takes them.
+    expected: names of the data sets of the published number, by `source` and `downstream`.
     """
 
     column: Column
@@ -68,8 +71,20 @@ class Run:
 
     @cached_property
     def facts(self) -> dict[str, str]:
-        """The protocol in words."""
-        return facts(self.stages)
+        """The protocol in words: what the recipes say, then what the last finished stage noted."""
+        results = [stage.result for stage in self.stages if stage.result]
+        noted = results[-1].protocol if results else {}
+        backbone = class_name(self.test.spec.recipe.backbone)
+        if "backbone_parameters" in noted:
+            backbone += f", {noted['backbone_parameters']:,} parameters"
+        told = {"backbone": backbone, **{stage.spec.name: _stage_words(stage.spec) for stage in self.stages}}
+        for name, value in noted.items():
+            if isinstance(value, str | int | float) and name not in _TOLD_ELSEWHERE:
+                told[name.replace("_", " ")] = f"{value:,}" if type(value) is int else str(value)
+        if results:
+            told["device"] = ", ".join(dict.fromkeys(str(one.provenance["device"]) for one in results))
+            told["code"] = ", ".join(dict.fromkeys(_code(one.provenance) for one in results))
+        return told
 
     @property
     def data(self) -> str:
@@ -78,8 +93,16 @@ class Run:
 
     @cached_property
     def other_data(self) -> str:
-        """How the videos differ from those of the published number, or ""."""
-        return other_data([stage.spec for stage in self.stages], self.expected)
+        """How the videos differ from those of the published number, or ""; made up ones always do."""
+        found = []
+        for spec in (stage.spec for stage in self.stages):
+            name, pretrains = spec.recipe.data_name, spec.kind.trains and not spec.kind.labelled
+            wanted = self.expected.get("source" if pretrains else "downstream", name)
+            if spec.recipe.is_synthetic:
+                found.append("synthetic videos")
+            elif wanted != name:
+                found.append(f"{name} instead of {wanted}")
+        return "; ".join(dict.fromkeys(found))
 
     @property
     def waits_for(self) -> State | None:
@@ -113,6 +136,27 @@ class Row:
     def seeds(self) -> list[int]:
         """The seeds asked for, ascending."""
         return sorted({run.seed for run in self.runs})
+
+    def runs_of(self, column: Column) -> list[Run]:
+        """The runs in a column, one for each seed."""
+        return [run for run in self.runs if run.column == column]
+
+    def cell(self, column: Column, metric: Metric | None = None) -> Cell:
+        """What was reached in `column`, by the column's metric or another one."""
+        runs, shown = self.runs_of(column), metric or column.metric
+        return Cell(
+            metric=shown,
+            values=[shown.scaled(run.metrics[shown.name]) for run in runs if shown.name in run.metrics],
+            asked=len(runs),
+            published=self.published.get(column.label) if runs or not column.word else None,
+            data="; ".join(dict.fromkeys(run.data for run in runs)),
+            other_data="; ".join(dict.fromkeys(run.other_data for run in runs if run.other_data)),
+            hours=hours([run for run in runs if run.metrics]),
+        )
+
+    def seeds_of(self, stage: State) -> list[int]:
+        """Those that a stage belongs to."""
+        return sorted({run.seed for run in self.runs if stage in run.stages})
 
 
 @dataclass(frozen=True)
@@ -157,6 +201,8 @@ class Cell:
     published: float | None
     data: str
     other_data: str
+    hours: tuple[float, str] | None
+    """Mean hours of one run, over the runs that are done; see `hours`."""
 
     @property
     def mean(self) -> float | None:
@@ -188,6 +234,25 @@ class Cell:
             return NONE
         return str(self.asked) if len(self.values) == self.asked else f"{len(self.values)} of {self.asked}"
 
+    @property
+    def efficiency(self) -> tuple[float, str] | None:
+        """Mean percent reached by mean hours of one run, and the hours' unit.
+
+        None of a metric of which less is better, or that is no share.
+        """
+        if self.mean is None or not (self.hours and self.hours[0]):
+            return None
+        is_share = self.metric.percent and self.metric.larger_is_better
+        return (self.mean / self.hours[0], self.hours[1]) if is_share else None
+
+    @property
+    def sign(self) -> str:
+        """Whether ours is the "better" number or the "worse" one; "" without a difference."""
+        if self.difference is None:
+            return ""
+        ahead = self.difference > 0
+        return "better" if self.difference == 0 or ahead == self.metric.larger_is_better else "worse"
+
     def words(self, value: float | None) -> str:
         """A value of the metric, or a dash."""
         return NONE if value is None else self.metric.words(value)
@@ -195,24 +260,6 @@ class Cell:
     def signed(self, value: float | None) -> str:
         """The same with its sign."""
         return NONE if value is None else f"{MINUS if value < 0 else '+'}{self.words(abs(value))}"
-
-
-def cell(row: Row, column: Column, metric: Metric | None = None) -> Cell:
-    """What `row` reached in `column`, by the column's metric or another one."""
-    runs, shown = runs_of(row, column), metric or column.metric
-    return Cell(
-        metric=shown,
-        values=[shown.scaled(run.metrics[shown.name]) for run in runs if shown.name in run.metrics],
-        asked=len(runs),
-        published=row.published.get(column.label) if runs or not column.word else None,
-        data="; ".join(dict.fromkeys(run.data for run in runs)),
-        other_data="; ".join(dict.fromkeys(run.other_data for run in runs if run.other_data)),
-    )
-
-
-def runs_of(row: Row, column: Column) -> list[Run]:
-    """The runs of a row in a column, one for each seed."""
-    return [run for run in row.runs if run.column == column]
 
 
 def declared(runs: Iterable[Run]) -> list[Metric]:
@@ -241,31 +288,28 @@ def costs(stages: Iterable[State], own: bool = False) -> list[Cost]:
 def hours(runs: Sequence[Run]) -> tuple[float, str] | None:
     """Mean hours that one run took, all its stages together, and their unit: "GPU hour", or "CPU hour" if no
     stage had a GPU. None if a run is not done, or runs differ in the unit."""
-    taken = [_hours_of(run) for run in runs]
-    units = {unit for _, unit in taken}
-    if len(units) != 1 or any(run.waits_for for run in runs):
+    taken = [costs(run.stages) for run in runs]
+    gpu = [sum(cost.gpu_hours for cost in found) for found in taken]
+    if not runs or any(run.waits_for for run in runs) or any(gpu) != all(gpu):
         return None
-    return mean(value for value, _ in taken), units.pop()
+    cpu = [sum(cost.cpu_hours for cost in found) for found in taken]
+    return (mean(gpu), "GPU hour") if any(gpu) else (mean(cpu), "CPU hour")
 
 
-def efficiency(row: Row, column: Column) -> tuple[float, str] | None:
-    """Mean percent reached by mean hours of one run, over the runs that are done, and the hours' unit.
-
-    None of a metric of which less is better, or that is no share.
-    """
-    done = [run for run in runs_of(row, column) if run.metrics]
-    taken, reached = hours(done), cell(row, column).mean
-    if not (column.metric.percent and column.metric.larger_is_better and taken and taken[0]):
-        return None
-    return None if reached is None else (reached / taken[0], taken[1])
+def data_words(recipe: Recipe) -> str:
+    """The data set of a recipe and which part of it."""
+    part = recipe.data.get("subset") or recipe.data.get("appearance")
+    return " ".join(filter(None, [recipe.data_name, part]))
 
 
-def missing(report: Report) -> list[tuple[Row, Run, State]]:
-    """Every run that has no result, with its row and the first of its stages that is not done."""
-    return [(row, run, run.waits_for) for row in report.rows for run in row.runs if run.waits_for]
+def _stage_words(spec: StageSpec) -> str:
+    recipe = spec.recipe
+    words = f"{class_name(recipe.task)} on {data_words(recipe)}, {recipe.data['num_videos']:,} videos"
+    if recipe.training:
+        words += f", epochs {recipe.epochs}, batch {recipe.training['batch_size']}"
+    return words
 
 
-def _hours_of(run: Run) -> tuple[float, str]:
-    taken = costs(run.stages)
-    gpu, cpu = sum(cost.gpu_hours for cost in taken), sum(cost.cpu_hours for cost in taken)
-    return (gpu, "GPU hour") if gpu else (cpu, "CPU hour")
+def _code(origin: Mapping[str, Any]) -> str:
+    commit, changed, _ = str(origin["git_commit"]).partition("+changes")
+    return f"vssl {origin['vssl']}, commit {commit[:12]}{changed}"

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vssl.dispatch.states import State
-from vssl.report.model import Column, Curves, Report, Row, Run, cell, distinct, hours, runs_of
+from vssl.report.model import Column, Curves, Report, Row, Run, distinct
 from vssl.result import Metric, References
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def _of_row(report: Report, index: int, row: Row) -> Iterator[Plot]:
     if stages := _trained(row.stages):
         caption = "Training curves of each stage, a line for each run."
         yield _picture(_training(stages), f"training-{number}", caption, index)
-    confusions = {column: _confusion(runs_of(row, column)) for column in report.columns}
+    confusions = {column: _confusion(row.runs_of(column)) for column in report.columns}
     if drawn := {column: confusion for column, confusion in confusions.items() if confusion is not None}:
         caption = "Confusion: share of each true class that was taken for each class, mean over the seeds."
         yield _picture(_confusions(row, drawn), f"confusion-{number}", caption, index)
@@ -158,7 +158,7 @@ def _curve(report: Report) -> Figure:
 
 
 def _one_curve(axes: Axes, rows: Sequence[Row], column: Column, name: str, colour: str) -> None:
-    cells = [(row.x, cell(row, column)) for row in rows]
+    cells = [(row.x, row.cell(column)) for row in rows]
     ours = [(x, one.mean, one.sd or 0.0) for x, one in cells if one.mean is not None]
     published = [(x, one.published) for x, one in cells if one.published is not None and not one.other_data]
     if ours:
@@ -175,7 +175,7 @@ def _one_curve(axes: Axes, rows: Sequence[Row], column: Column, name: str, colou
 def _drawn(report: Report) -> Iterator[bool]:
     """Whether there is anything to draw, for each row that has a place in the curve."""
     for row in report.rows:
-        cells = [cell(row, column) for column in report.columns]
+        cells = [row.cell(column) for column in report.columns]
         if row.x is not None:
             yield any(one.values or (one.published is not None and not one.other_data) for one in cells)
 
@@ -335,13 +335,12 @@ def _name_classes(axes: Axes, matrix_NN: Any, names: Sequence[str]) -> None:
 
 def _cost_points(report: Report, column: Column) -> list[tuple[int, float, float, float, str]]:
     """Number of the row, hours, mean, deviation and unit, for all rows whose cost is known."""
-    points = []
-    for number, row in enumerate(report.rows, start=1):
-        done = [run for run in runs_of(row, column) if run.metrics]
-        taken, one = hours(done), cell(row, column)
-        if taken and one.mean is not None:
-            points.append((number, taken[0], one.mean, one.sd or 0.0, taken[1]))
-    return points
+    cells = [(number, row.cell(column)) for number, row in enumerate(report.rows, start=1)]
+    return [
+        (number, one.hours[0], one.mean, one.sd or 0.0, one.hours[1])
+        for number, one in cells
+        if one.hours and one.mean is not None
+    ]
 
 
 def _accuracy_against_cost(
@@ -354,12 +353,9 @@ def _accuracy_against_cost(
     figure.set_figheight(2.7 * len(points) + 0.16 * lines + 0.2)
     for axes, (column, found) in panels:
         for number, taken, mean, sd, unit in found:
-            style = {
-                "color": COLOURS[(number - 1) % len(COLOURS)],
-                "marker": "o" if unit == "GPU hour" else "s",
-            }
+            colour, marker = COLOURS[(number - 1) % len(COLOURS)], "o" if unit == "GPU hour" else "s"
             label = f"({number}) {report.rows[number - 1].label}"
-            axes.errorbar(taken, mean, sd, markersize=5, capsize=3, label=label, **style)
+            axes.errorbar(taken, mean, sd, color=colour, marker=marker, markersize=5, capsize=3, label=label)
             axes.annotate(str(number), (taken, mean), (5, 4), textcoords="offset points", fontsize=8)
         units = " or ".join(sorted({unit for *_, unit in found}))
         axes.set(xlabel=f"{units}s of one run", ylabel=_axis(column.metric))
@@ -379,6 +375,6 @@ def _axis(metric: Metric) -> str:
 
 def _title(column: Column, rows: Sequence[Row]) -> str:
     """The column, and what was measured instead of the published: a figure is shown without the page, too."""
-    runs = [run for row in rows if row.published for run in runs_of(row, column)]
+    runs = [run for row in rows if row.published for run in row.runs_of(column)]
     other = dict.fromkeys(run.other_data for run in runs if run.other_data)
     return f"{column.name} ({'; '.join(other)})" if other else column.name

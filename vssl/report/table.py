@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vssl.dispatch.states import State
-from vssl.report.model import Column, Report, Row, cell, declared, in_words, runs_of
+from vssl.report.model import Column, Report, Row, declared, in_words
 from vssl.stage.spec import StageSpec
 from vssl.stage.store import StageStore
 from vssl.words import count, duration
@@ -124,12 +124,12 @@ def status_table(states: Sequence[State]) -> None:
 def result_table(report: Report) -> None:
     """Print every declared metric of each row: its mean over the seeds, the headline with its deviation."""
     metrics = declared(report.runs)
-    places = [(row, column) for row in report.rows for column in report.columns if runs_of(row, column)]
+    places = [(row, column) for row in report.rows for column in report.columns if row.runs_of(column)]
     header = ["method", *(["tested on"] if any(column.label for _, column in places) else []), "seeds"]
     names = [metric.label for metric in metrics]
     table = _table(*header, *names, numeric=["seeds", *names])
     for row, column in places:
-        one, shown = cell(row, column), [cell(row, column, metric) for metric in metrics]
+        one, shown = row.cell(column), [row.cell(column, metric) for metric in metrics]
         is_main = [metric.name == column.metric.name for metric in metrics]
         numbers = [c.mean_sd if main else c.words(c.mean) for c, main in zip(shown, is_main, strict=True)]
         tested_on = [_tested_on(row, column)] if len(header) > 2 else []
@@ -141,7 +141,7 @@ def result_table(report: Report) -> None:
 
 def _tested_on(row: Row, column: Column) -> str:
     """The label of the column; with the videos that take the place of its data set, in a rehearsal."""
-    names = dict.fromkeys(run.test.spec.recipe.data_name for run in runs_of(row, column))
+    names = dict.fromkeys(run.test.spec.recipe.data_name for run in row.runs_of(column))
     others = [name for name in names if name.lower() != column.label.lower()]
     return f"{column.label}: {', '.join(others)}" if column.label and others else column.label
 
