@@ -95,9 +95,9 @@ class ClipSampler(Checked, ABC):
     """Chooses frames and targets from a video. A frozen dataclass; all randomness comes from `rng`."""
 
     @property
-    @abstractmethod
     def classes(self) -> Mapping[str, int]:
         """Number of values of each target that `plan` returns, by name."""
+        return {}
 
     @property
     def min_frames(self) -> int:
@@ -107,17 +107,6 @@ class ClipSampler(Checked, ABC):
     @abstractmethod
     def plan(self, num_frames: int, rng: np.random.Generator) -> ClipPlan:
         """Choose the frames of one sample from a video of `num_frames` >= `min_frames` frames."""
-
-
-class Batching(Protocol):
-    """How a training cuts its batches (see `vssl.engine.training.Training`)."""
-
-    @property
-    def batch_size(self) -> int: ...
-    @property
-    def micro_batch(self) -> int: ...
-    @property
-    def drop_last(self) -> bool: ...
 
 
 class Task(Checked, ABC):
@@ -136,7 +125,7 @@ class Task(Checked, ABC):
         """What to read the objective's metrics against, where it is known."""
         return {}
 
-    def check(self, training: Batching) -> None:
+    def check(self, batch_size: int, micro_batch: int, drop_last: bool) -> None:
         """Raise `OptionError` for batches that the task cannot train with. The option is named from the task:
         `queue_size`, or `training.micro_batch`."""
 

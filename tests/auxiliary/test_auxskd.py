@@ -272,7 +272,7 @@ def test_pairs_need_videos_as_long_as_the_pretext_does():
         ({"momentum": 1.5}, "momentum=1.5"),
         (
             {"teacher_temperature": 1e-42},
-            "teacher_temperature=1e-42: too small to compute with",
+            "teacher_temperature=1e-42: too small; choose 0.0001 or more",
         ),
         ({"student_temperature": -0.1}, "student_temperature=-0.1"),
     ],

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import training
 from vssl.errors import OptionError
 from vssl.nn.momentum import MomentumEncoder, check_batches
 
@@ -64,7 +63,7 @@ def test_it_is_a_copy_without_gradient_that_always_normalises_with_its_own_batch
     ],
 )
 def test_batches_that_it_cannot_do_with(queue_size, shuffle_bn, message):
-    check_batches(4, False, training())
-    check_batches(4, True, training(drop_last=True))
+    check_batches(4, False, batch_size=4, drop_last=False)
+    check_batches(4, True, batch_size=4, drop_last=True)
     with pytest.raises(OptionError, match=message):
-        check_batches(queue_size, shuffle_bn, training())
+        check_batches(queue_size, shuffle_bn, batch_size=4, drop_last=False)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import PROGRESS, composed, context_in, training
+from conftest import PROGRESS, composed, context_in
 from vssl.backbone.tiny import Tiny
 from vssl.engine.checkpoint import load_checkpoint, save
 from vssl.errors import OptionError, VsslError
@@ -161,11 +161,11 @@ def test_a_batch_of_one_is_refused():
 
 
 def test_training_that_it_does_not_go_with():
-    task().check(training())
+    task().check(batch_size=4, micro_batch=4, drop_last=False)
     with pytest.raises(OptionError, match=r"^training\.micro_batch=1: too small; choose 2 or more$"):
-        task().check(training(micro_batch=1))
+        task().check(batch_size=4, micro_batch=1, drop_last=False)
     with pytest.raises(OptionError, match=r"^queue_size=10: cannot hold the keys of a batch of 12"):
-        task().check(training(batch_size=12))
+        task().check(batch_size=12, micro_batch=4, drop_last=False)
 
 
 # Losses

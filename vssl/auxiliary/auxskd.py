@@ -6,9 +6,7 @@ Source: the auxSKD paper, section 3.1 and Algorithm 1, and the authors' released
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor, nn
@@ -20,24 +18,17 @@ from vssl.nn.momentum import MomentumEncoder, check_batches
 from vssl.nn.queue import KeyQueue, QueueInit
 from vssl.nn.similarity import dot_products
 from vssl.result import References
-from vssl.types import Backbone, Batch, Batching, ClipPlan, ClipSampler, Objective, Progress, StepOutput, Task
+from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, Progress, StepOutput, Task
 
 TRIES = 1000
 """Draws for a second clip that differs from the first one."""
 
 
-@runtime_checkable
-class DrawsPairs(Protocol):
-    """A sampler that draws pairs in a way of its own."""
-
-    def pair(self, num_frames: int, rng: np.random.Generator, distinct: bool) -> ClipPlan:
-        """Choose two single clips of one video (K = 2, no targets)."""
-
-
 @dataclass(frozen=True)
 class PairSampler(ClipSampler):
-    """Two clips of one video, drawn as the pretext task draws its own; no targets.
+    """Two clips of one video (K = 2), drawn as the pretext task draws its own; no targets.
 
+    sampler: of the pretext. One with a method `pair(num_frames, rng, distinct)` draws both in its own way.
     distinct: the two differ in every target that has more than one value (for VSPP in speed and in segment),
         as in the released code; otherwise they are independent, as the paper's text has it.
     """
@@ -46,29 +37,26 @@ class PairSampler(ClipSampler):
     distinct: bool
 
     @property
-    def classes(self) -> Mapping[str, int]:
-        return {}
-
-    @property
     def min_frames(self) -> int:
         return self.sampler.min_frames
 
     def plan(self, num_frames: int, rng: np.random.Generator) -> ClipPlan:
         """Raises `OptionError` where no second clip is `distinct` from the first one."""
-        if isinstance(self.sampler, DrawsPairs):
-            return self.sampler.pair(num_frames, rng, self.distinct)
+        if draw_pair := getattr(self.sampler, "pair", None):
+            pair: ClipPlan = draw_pair(num_frames, rng, self.distinct)
+            return pair
         first = self.sampler.plan(num_frames, rng)
         assert len(first.frames_KT) == 1, "a sampler of several clips has to define `pair`"
         for _ in range(TRIES):
             second = self.sampler.plan(num_frames, rng)
-            if not (self.distinct and self._share_a_target(first, second)):
+            if not self.distinct or all(
+                first.targets[name] != second.targets[name]
+                for name, count in self.sampler.classes.items()
+                if count > 1
+            ):
                 return ClipPlan(np.concatenate([first.frames_KT, second.frames_KT]), {})
         problem = f"in {TRIES} tries, no two clips of a video of {num_frames} frames differed in every target"
         raise OptionError("distinct", True, problem, "say false")
-
-    def _share_a_target(self, first: ClipPlan, second: ClipPlan) -> bool:
-        classes = self.sampler.classes.items()
-        return any(first.targets[name] == second.targets[name] for name, count in classes if count > 1)
 
 
 @dataclass(frozen=True)
@@ -98,8 +86,8 @@ class AuxSKD(Task):
     student_temperature: float = field(metadata=TEMPERATURE)
     shuffle_bn: bool
 
-    def check(self, training: Batching) -> None:
-        check_batches(self.queue_size, self.shuffle_bn, training)
+    def check(self, batch_size: int, micro_batch: int, drop_last: bool) -> None:
+        check_batches(self.queue_size, self.shuffle_bn, batch_size, drop_last)
 
     def objective(self, backbone: Backbone) -> Objective:
         return AuxSKDObjective(backbone, self)
@@ -110,10 +98,7 @@ class AuxSKD(Task):
 
 
 class AuxSKDObjective(Objective):
-    """Student (backbone, projection, predictor), teacher (backbone, projection) and a queue of anchors.
-
-    The teacher is a `MomentumEncoder`: it always normalises with the statistics of its own batch.
-    """
+    """Student (backbone, projection, predictor), teacher (backbone, projection) and a queue of anchors."""
 
     def __init__(self, backbone: Backbone, task: AuxSKD) -> None:
         super().__init__()
@@ -157,10 +142,9 @@ class AuxSKDObjective(Objective):
 
 def _mlp(dim: int, hidden: int, layers: int) -> nn.Sequential:
     """Linear layers dim -> hidden -> ... -> dim; batch norm and ReLU after all but the last one."""
-    widths = [dim, *[hidden] * (layers - 1)]
     inner = [
         part
-        for width in widths[:-1]
+        for width in [dim, *[hidden] * (layers - 2)]
         for part in (nn.Linear(width, hidden), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True))
     ]
     return nn.Sequential(*inner, nn.Linear(hidden, dim))

@@ -11,7 +11,6 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from vssl.errors import OptionError
 from vssl.nn.batch_norm import in_shuffled_order
 from vssl.nn.queue import check_queue_size
-from vssl.types import Batching
 
 
 class MomentumEncoder(nn.Module):
@@ -48,9 +47,9 @@ class MomentumEncoder(nn.Module):
         return self
 
 
-def check_batches(queue_size: int, shuffle_bn: bool, training: Batching) -> None:
+def check_batches(queue_size: int, shuffle_bn: bool, batch_size: int, drop_last: bool) -> None:
     """Raise `OptionError` if the batches of a training do not fit the queue, or cannot be shuffled."""
-    check_queue_size(queue_size, training.batch_size)
-    if shuffle_bn and not training.drop_last:
+    check_queue_size(queue_size, batch_size)
+    if shuffle_bn and not drop_last:
         problem = "needs full batches, and training.drop_last is false"
         raise OptionError("shuffle_bn", True, problem, "say training.drop_last=true, or shuffle_bn=false")

@@ -15,9 +15,8 @@ from itertools import permutations
 from torch import nn
 
 from vssl.checks import between
-from vssl.pretext.vcop import VCOP, Order, OrderObjective, VCOPSampler, order_references
-from vssl.result import References
-from vssl.types import Backbone, Objective, Task
+from vssl.pretext.vcop import VCOP, Order, OrderObjective, OrderTask, VCOPSampler
+from vssl.types import Backbone, Objective
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class ShuffleLearnSampler(VCOPSampler):
 
 
 @dataclass(frozen=True)
-class ShuffleLearn(Task):
+class ShuffleLearn(OrderTask):
     """Is the tuple in order? One linear layer on the features of all its clips, as in the paper."""
 
     sampler: ShuffleLearnSampler
@@ -47,10 +46,6 @@ class ShuffleLearn(Task):
     def objective(self, backbone: Backbone) -> Objective:
         features = self.sampler.num_clips * backbone.feature_dim
         return OrderObjective(backbone, nn.Sequential(nn.Flatten(), nn.Linear(features, 2)))
-
-    def references(self) -> References:
-        """Right and wrong tuples are equally frequent."""
-        return order_references(self.sampler)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ Source: Chen et al., RSPNet: Relative Speed Perception for Unsupervised Video Re
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -22,7 +21,7 @@ from vssl.nn.momentum import MomentumEncoder, check_batches
 from vssl.nn.queue import KeyQueue
 from vssl.nn.similarity import dot_products
 from vssl.result import References
-from vssl.types import Backbone, Batch, Batching, ClipPlan, ClipSampler, Objective, Progress, StepOutput, Task
+from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, Progress, StepOutput, Task
 
 
 @dataclass(frozen=True)
@@ -41,10 +40,6 @@ class RSPNetSampler(ClipSampler):
     num_clips: Literal[2]
     relative_speed: int = field(metadata=at_least(2))
     out_of_bounds: OutOfBounds
-
-    @property
-    def classes(self) -> Mapping[str, int]:
-        return {}
 
     def plan(self, num_frames: int, rng: np.random.Generator) -> ClipPlan:
         window = self.num_frames * self.relative_speed
@@ -94,9 +89,9 @@ class RSPNet(Task):
     key_init: Literal["random", "query"]
     shuffle_bn: bool
 
-    def check(self, training: Batching) -> None:
-        check_batches(self.queue_size, self.shuffle_bn, training)
-        check_at_least("training.micro_batch", training.micro_batch, 2)  # both speeds
+    def check(self, batch_size: int, micro_batch: int, drop_last: bool) -> None:
+        check_batches(self.queue_size, self.shuffle_bn, batch_size, drop_last)
+        check_at_least("training.micro_batch", micro_batch, 2)  # both speeds
 
     def objective(self, backbone: Backbone) -> Objective:
         return RSPNetObjective(backbone, self)

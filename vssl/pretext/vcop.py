@@ -76,14 +76,23 @@ class VCOPSampler(ClipSampler):
 
 
 @dataclass(frozen=True)
-class VCOP(Task):
+class OrderTask(Task):
+    """A task whose objective is an `OrderObjective`, with equally frequent classes."""
+
+    sampler: VCOPSampler
+
+    def references(self) -> References:
+        return {"order_accuracy": {"chance": 1 / self.sampler.classes["order"], "reachable": 1.0}}
+
+
+@dataclass(frozen=True)
+class VCOP(OrderTask):
     """Predict the order of the clips from their features, two by two.
 
     pair_dim: width of the features of a pair.
     dropout: share of the pairs' features that is dropped before the last layer.
     """
 
-    sampler: VCOPSampler
     pair_dim: int = field(metadata=at_least(1))
     dropout: float = field(metadata=BELOW_1)
 
@@ -91,10 +100,6 @@ class VCOP(Task):
         clips, classes = self.sampler.num_clips, self.sampler.classes["order"]
         head = PairHead(backbone.feature_dim, clips, self.pair_dim, self.dropout, classes)
         return OrderObjective(backbone, head)
-
-    def references(self) -> References:
-        """The orders are equally frequent."""
-        return order_references(self.sampler)
 
 
 class OrderObjective(Objective):
@@ -115,11 +120,6 @@ class OrderObjective(Objective):
         logits_BN = self.head(features_BKD)
         accuracy = (logits_BN.argmax(dim=1) == order_B).float().mean()
         return StepOutput(F.cross_entropy(logits_BN, order_B), {"order_accuracy": accuracy})
-
-
-def order_references(sampler: VCOPSampler) -> References:
-    """For the metrics of an `OrderObjective` whose classes are equally frequent."""
-    return {"order_accuracy": {"chance": 1 / sampler.classes["order"], "reachable": 1.0}}
 
 
 class PairHead(nn.Module):

@@ -7,12 +7,14 @@ from torch import Tensor
 
 from vssl.result import Metric
 
-CLIP_TOP1 = Metric("clip_top1", "clip top-1")
-CLIP_TOP5 = Metric("clip_top5", "clip top-5")
-VIDEO_TOP1 = Metric("video_top1", "video top-1", headline=True)
-VIDEO_TOP5 = Metric("video_top5", "video top-5")
-MEAN_CLASS = Metric("mean_class_top1", "mean class top-1")
+CLIP_METRICS = (Metric("clip_top1", "clip top-1"), Metric("clip_top5", "clip top-5"))
 CHANCE = Metric("chance", "chance")
+VIDEO_METRICS = (
+    Metric("video_top1", "video top-1", headline=True),
+    Metric("video_top5", "video top-5"),
+    Metric("mean_class_top1", "mean class top-1"),
+    CHANCE,
+)
 
 
 def topk_accuracy(scores_VN: Tensor, labels_V: Tensor, k: int) -> float:

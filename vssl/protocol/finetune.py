@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -12,18 +11,8 @@ from torch.nn import functional as F
 
 from vssl.checks import at_least
 from vssl.nn.frames import OutOfBounds, keep_inside
-from vssl.protocol.accuracy import (
-    CHANCE,
-    CLIP_TOP1,
-    CLIP_TOP5,
-    MEAN_CLASS,
-    VIDEO_TOP1,
-    VIDEO_TOP5,
-    clip_metrics,
-    video_metrics,
-)
+from vssl.protocol.accuracy import CLIP_METRICS, VIDEO_METRICS, clip_metrics, video_metrics
 from vssl.protocol.evaluation import EvalResult, Evaluation
-from vssl.result import Metric
 from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, StepOutput, Task
 
 
@@ -36,10 +25,6 @@ class RandomClip(ClipSampler):
 
     num_frames: int = field(metadata=at_least(1))
     out_of_bounds: OutOfBounds
-
-    @property
-    def classes(self) -> Mapping[str, int]:
-        return {}
 
     def plan(self, num_frames: int, rng: np.random.Generator) -> ClipPlan:
         last_start = max(0, num_frames - self.num_frames)
@@ -60,10 +45,6 @@ class UniformClips(ClipSampler):
     num_frames: int = field(metadata=at_least(1))
     num_clips: int = field(metadata=at_least(1))
     out_of_bounds: OutOfBounds
-
-    @property
-    def classes(self) -> Mapping[str, int]:
-        return {}
 
     def plan(self, num_frames: int, rng: np.random.Generator) -> ClipPlan:
         last_start = max(0, num_frames - self.num_frames)
@@ -117,9 +98,7 @@ class ClipTest(Evaluation):
     sampler: ClipSampler
     average: Literal["softmax", "logits"]
 
-    @property
-    def metrics(self) -> Sequence[Metric]:
-        return [CLIP_TOP1, CLIP_TOP5, VIDEO_TOP1, VIDEO_TOP5, MEAN_CLASS, CHANCE]
+    metrics = (*CLIP_METRICS, *VIDEO_METRICS)
 
     def evaluate(self, logits_VKN: Tensor, labels_V: Tensor) -> EvalResult:
         """Judge the scores [V,N] of the videos, and the logits of their clips alone."""

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from vssl.checks import ABOVE_0, at_least
 from vssl.errors import OptionError
-from vssl.protocol.accuracy import CHANCE, MEAN_CLASS, VIDEO_TOP1, VIDEO_TOP5, video_metrics
+from vssl.protocol.accuracy import CHANCE, VIDEO_METRICS, video_metrics
 from vssl.protocol.evaluation import EvalResult, Evaluation
 from vssl.result import Metric
 
@@ -52,9 +52,8 @@ class Retrieval(Neighbours):
     def __post_init__(self) -> None:
         super().__post_init__()
         if min(self.ranks, default=0) < 1:
-            raise OptionError(
-                "ranks", self.ranks, "no number of neighbours", "give some from 1 on, as [1,5,10]"
-            )
+            remedy = "give some from 1 on, as [1,5,10]"
+            raise OptionError("ranks", self.ranks, "no number of neighbours", remedy)
 
     @property
     def metrics(self) -> Sequence[Metric]:
@@ -64,7 +63,7 @@ class Retrieval(Neighbours):
     def evaluate(self, queries: FeatureSet, gallery: FeatureSet, num_classes: int) -> EvalResult:
         _, neighbours_VK = nearest(queries.features_VD, gallery.features_VD, max(self.ranks))
         hits_VK = gallery.labels_V[neighbours_VK] == queries.labels_V[:, None]
-        recalls = {f"recall_at_{k}": _share(hits_VK[:, :k].any(dim=1)) for k in self.ranks}
+        recalls = {f"recall_at_{k}": float(hits_VK[:, :k].any(dim=1).double().mean()) for k in self.ranks}
         shares_N = torch.bincount(gallery.labels_V, minlength=num_classes) / len(gallery.labels_V)
         chance = float(shares_N[queries.labels_V].double().mean())
         return EvalResult({**recalls, "chance": chance}, {"neighbours_VK": neighbours_VK})
@@ -80,9 +79,7 @@ class NearestNeighbours(Neighbours):
     k: int = field(metadata=at_least(1))
     temperature: float = field(metadata=ABOVE_0)
 
-    @property
-    def metrics(self) -> Sequence[Metric]:
-        return [VIDEO_TOP1, VIDEO_TOP5, MEAN_CLASS, CHANCE]
+    metrics = VIDEO_METRICS
 
     def evaluate(self, queries: FeatureSet, gallery: FeatureSet, num_classes: int) -> EvalResult:
         cosine_VK, neighbours_VK = nearest(queries.features_VD, gallery.features_VD, self.k)
@@ -101,7 +98,3 @@ def nearest(queries_VD: Tensor, gallery_GD: Tensor, k: int) -> tuple[Tensor, Ten
         for some_VD in torch.split(queries_VD, CHUNK)
     ]
     return torch.cat([best.values for best in found]), torch.cat([best.indices for best in found])
-
-
-def _share(hits_V: Tensor) -> float:
-    return float(hits_V.double().mean())

@@ -139,14 +139,14 @@ class Stage:
                 self._check_labels()
         if self.recipe.batch_size is not None:
             check_count(self.spec.option("batch_size"), self.recipe.batch_size)
-        if self.training:
+        if training := self.training:
             micro_batches = len(self.steps.micro_batches(0))
             with naming(self.spec.option("task")):
-                self.task.check(self.training)
+                self.task.check(training.batch_size, training.micro_batch, training.drop_last)
             with naming(self.spec.option("training")):
-                self.training.check_ranks(machine.processes, micro_batches)
+                training.check_ranks(machine.processes, micro_batches)
                 if machine.device is not None:
-                    self.training.check_device(machine.device)
+                    training.check_device(machine.device)
 
     def remarks(self) -> list[str]:
         """What to know of a training before it starts: videos left out, crops that are enlarged."""
