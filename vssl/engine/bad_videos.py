@@ -59,9 +59,9 @@ class BadVideos:
         return step // self.steps.per_epoch + 1
 
     def _check(self, epoch: int) -> None:
-        count, samples = self._per_epoch()[epoch], self.steps.num_samples
+        summary, samples = self.summary(), self.steps.num_samples
+        count, names = summary["per_epoch"].get(str(epoch), 0), summary["names"]
         if count > self.max_share * samples:
-            names = self._names()
             more = f" and {len(names) - NAMED} more (bad_videos.json)" if len(names) > NAMED else ""
             raise VsslError(
                 f"{count} of the {samples} samples of epoch {epoch} had a video that cannot be read, more "
@@ -69,13 +69,8 @@ class BadVideos:
                 "tells the causes: mend these files, or leave them out and run mode=check again"
             )
 
-    def _per_epoch(self) -> Counter[int]:
-        return Counter(self._epoch(step) for step, _, _ in self.found)
-
-    def _names(self) -> list[str]:
-        return sorted({name for _, _, name in self.found})
-
     def summary(self) -> dict[str, Any]:
         """For the result: samples with a bad video by epoch (from 1), and the videos."""
-        per_epoch = {str(epoch): count for epoch, count in sorted(self._per_epoch().items())}
-        return {"per_epoch": per_epoch, "names": self._names()}
+        counts = Counter(self._epoch(step) for step, _, _ in self.found)
+        per_epoch = {str(epoch): count for epoch, count in sorted(counts.items())}
+        return {"per_epoch": per_epoch, "names": sorted({name for _, _, name in self.found})}

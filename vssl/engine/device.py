@@ -30,7 +30,8 @@ def deliver(host_batch: Batch, augment: Augment, runtime: Runtime) -> Batch:
     batch = {name: value.to(device, non_blocking=True) for name, value in host_batch.items()}
     batch["clips"] = augment(batch)
     if runtime.channels_last:
-        batch["clips"] = _channels_last(batch["clips"])
+        clips_NCTHW = batch["clips"].flatten(0, 1).contiguous(memory_format=torch.channels_last_3d)
+        batch["clips"] = clips_NCTHW.view(batch["clips"].shape)
     return batch
 
 
@@ -57,8 +58,3 @@ def predict(
             labels.append(host_batch["label"])
             advance(clips_BKCTHW.shape[0] * clips_BKCTHW.shape[1])
     return torch.cat(found).cpu(), torch.cat(labels)
-
-
-def _channels_last(clips_BKCTHW: Tensor) -> Tensor:
-    clips_CTHW = clips_BKCTHW.flatten(0, 1).contiguous(memory_format=torch.channels_last_3d)
-    return clips_CTHW.view(clips_BKCTHW.shape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar
@@ -78,9 +78,7 @@ class Steps:
     def __init__(self, num_samples: int, training: Training, seed: int) -> None:
         """Raise `OptionError`, its option named as in `training`, if there is no step or ranks cannot share
         one."""
-        self.training = training
-        self.seed = seed
-        self.num_samples = num_samples
+        self.training, self.seed, self.num_samples = training, seed, num_samples
         whole, rest = divmod(num_samples, training.batch_size)
         self.per_epoch = whole + (1 if rest and not training.drop_last else 0)
         if self.per_epoch == 0:
@@ -139,22 +137,12 @@ def _part(items: list[Item], rank: int, world: int) -> list[Item]:
     return items[begin:end]
 
 
-class MicroBatchSampler:
-    """This rank's part of all steps from `start` on, as micro-batches; one loader serves all epochs."""
-
-    def __init__(self, steps: Steps, start: int) -> None:
-        self.steps, self.start = steps, start
-
-    def __iter__(self) -> Iterator[list[SampleAt]]:
-        for step in range(self.start, self.steps.total):
-            yield from self.steps.mine(step)
-
-
 def training_batches(
     dataset: Samples, steps: Steps, start: int, loading: Loading, cost: CostMeter
 ) -> Iterator[list[Batch]]:
     """Yield this rank's micro-batches of each step from `start` to the end; add their cost to `cost`."""
-    batches = _load(dataset, MicroBatchSampler(steps, start), loading, cost)
+    all_at = (micro_batch for step in range(start, steps.total) for micro_batch in steps.mine(step))
+    batches = _load(dataset, all_at, loading, cost)
     for step in range(start, steps.total):
         yield [next(batches) for _ in steps.mine(step)]
 
@@ -169,7 +157,7 @@ def evaluation_batches(
 
 
 def _load(
-    dataset: Samples, batches_at: MicroBatchSampler | list[list[SampleAt]], loading: Loading, cost: CostMeter
+    dataset: Samples, batches_at: Iterable[list[SampleAt]], loading: Loading, cost: CostMeter
 ) -> Iterator[Batch]:
     loader: DataLoader[Batch] = DataLoader(
         _Batched(dataset),  # type: ignore[arg-type]  # it is all that torch asks of a Dataset

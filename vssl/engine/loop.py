@@ -69,7 +69,11 @@ class Loop:
         compiles = runtime.compile and self.device.type == "cuda"
         self.augment = torch.compile(augment, dynamic=False) if compiles else augment
         self.clips_per_sample = clips_per_sample
-        self.objective = _placed(objective, runtime, steps.training.sync_bn)
+        if steps.training.sync_bn:
+            synchronise(objective)
+        self.objective = to_device(objective, runtime).train()
+        if runtime.compile:
+            _compile(self.objective)
         self.optimizer = steps.training.optimizer.build(objective.named_parameters())
         self.folder, self.path = folder, folder / CHECKPOINT
         self.after_epoch = after_epoch
@@ -207,7 +211,7 @@ class Loop:
         distributed.barrier()
 
     def _resume(self) -> None:
-        saved: dict[str, Any] = load_checkpoint(self.path, self.device)
+        saved = load_checkpoint(self.path, self.device)
         self.objective.load_state_dict(saved["objective"])
         _restore(self.optimizer, saved["optimizer"])
         self.step = saved["step"]
@@ -228,16 +232,6 @@ def _check_pooling(backbone: Backbone, runtime: Runtime) -> None:
             f"{type(backbone).__name__} pools, and torch has no deterministic gradient of 3D pooling on GPUs",
             "say false, or choose a backbone of strided convolutions",
         )
-
-
-def _placed(objective: Objective, runtime: Runtime, sync_bn: bool) -> Objective:
-    """The objective on the device, as runtime and recipe want it to be computed."""
-    if sync_bn:
-        synchronise(objective)
-    objective = to_device(objective, runtime).train()
-    if runtime.compile:
-        _compile(objective)
-    return objective
 
 
 def _compile(objective: Objective) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from vssl.checks import ABOVE_0, Checked, at_least
 
@@ -18,6 +18,9 @@ class Schedule(Checked, ABC):
     warmup_epochs, warmup_factor: in the first so many epochs the factor rises with every step, linearly from
         `warmup_factor` to what it is at their end.
     """
+
+    depends_on_length: ClassVar[bool]
+    """Whether `total` matters. If not, a long training passes through the end of a shorter one."""
 
     per: Literal["epoch", "step"]
     warmup_epochs: float = field(metadata=at_least(0))
@@ -35,15 +38,12 @@ class Schedule(Checked, ABC):
     def _decay(self, epochs: float, total: int) -> float:
         """The factor without warm-up."""
 
-    @property
-    @abstractmethod
-    def depends_on_length(self) -> bool:
-        """Whether `total` matters. If not, a long training passes through the end of a shorter one."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class StepDecay(Schedule):
     """Multiply by `factor` every `every_epochs` epochs (auxSKD paper, 4.2)."""
+
+    depends_on_length = False
 
     every_epochs: int = field(metadata=at_least(1))
     factor: float = field(metadata=ABOVE_0)
@@ -51,21 +51,15 @@ class StepDecay(Schedule):
     def _decay(self, epochs: float, total: int) -> float:
         return self.factor ** int(epochs // self.every_epochs)
 
-    @property
-    def depends_on_length(self) -> bool:
-        return False
-
 
 @dataclass(frozen=True, kw_only=True)
 class Cosine(Schedule):
     """Fall along half a cosine to `final_factor` (RSPNet: 1/1000)."""
+
+    depends_on_length = True
 
     final_factor: float = field(metadata=at_least(0))
 
     def _decay(self, epochs: float, total: int) -> float:
         cosine = (1 + math.cos(math.pi * min(epochs, total) / total)) / 2
         return self.final_factor + (1 - self.final_factor) * cosine
-
-    @property
-    def depends_on_length(self) -> bool:
-        return True

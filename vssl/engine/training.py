@@ -36,34 +36,24 @@ class Training(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.batch_size % self.micro_batch:
-            raise OptionError(
-                "micro_batch",
-                self.micro_batch,
-                f"does not divide batch_size={self.batch_size}",
-                f"try {math.gcd(self.batch_size, self.micro_batch)}",
-            )
+            problem = f"does not divide batch_size={self.batch_size}"
+            remedy = f"try {math.gcd(self.batch_size, self.micro_batch)}"
+            raise OptionError("micro_batch", self.micro_batch, problem, remedy)
 
     def check_ranks(self, processes: int, micro_batches: int) -> None:
         """Raise `OptionError` if the processes cannot share a step of so many micro-batches evenly."""
-        if self.sync_bn:
-            if processes > 1 and self.micro_batch % processes:
-                problem = f"{processes} processes cannot split it evenly, as sync_bn=true asks for"
-                raise OptionError(
-                    "micro_batch", self.micro_batch, problem, f"choose a multiple of {processes}"
-                )
-            if processes > 1 and not self.drop_last:
-                problem = (
-                    f"{processes} processes cannot split the last batch evenly, as sync_bn=true asks for"
-                )
-                raise OptionError("drop_last", False, problem, "say true")
+        if self.sync_bn and processes > 1:
+            problem = f"{processes} processes cannot split {{}} evenly, as sync_bn=true asks for"
+            if self.micro_batch % processes:
+                remedy = f"choose a multiple of {processes}"
+                raise OptionError("micro_batch", self.micro_batch, problem.format("it"), remedy)
+            if not self.drop_last:
+                raise OptionError("drop_last", False, problem.format("the last batch"), "say true")
         elif self.batch_size // self.micro_batch % processes or micro_batches < processes:
-            raise OptionError(
-                "micro_batch",
-                self.micro_batch,
-                f"{processes} processes cannot share the {micro_batches} micro-batches of a step evenly",
-                f"choose micro_batch={max(1, self.batch_size // processes)} or less, which is what batch "
-                "norm sees, or say sync_bn=true",
-            )
+            problem = f"{processes} processes cannot share the {micro_batches} micro-batches of a step evenly"
+            least = max(1, self.batch_size // processes)
+            remedy = f"choose micro_batch={least} or less, which is what batch norm sees, or say sync_bn=true"
+            raise OptionError("micro_batch", self.micro_batch, problem, remedy)
 
     def check_device(self, device: str) -> None:
         """Raise `OptionError` for a precision that this kind of device does not have."""

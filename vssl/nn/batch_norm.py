@@ -43,16 +43,13 @@ class SyncedBatchNorm(nn.Module):
         # 16 bits cannot even count the pixels.
         values = input.float() if input.dtype in (torch.bfloat16, torch.float16) else input
         mean_C, variance_C, count = _moments(values)
-        self._remember(mean_C.detach(), (variance_C * count / (count - 1)).detach())
+        self.num_batches_tracked.add_(1)
+        self.running_mean.lerp_(mean_C.detach(), self.momentum)
+        self.running_var.lerp_((variance_C * count / (count - 1)).detach(), self.momentum)
         shape = [1, -1, *[1] * (input.dim() - 2)]
         scale_C = torch.rsqrt(variance_C + self.eps) * (1 if weight is None else weight)
         output = (values - mean_C.reshape(shape)) * scale_C.reshape(shape)
         return (output if bias is None else output + bias.reshape(shape)).to(input.dtype)
-
-    def _remember(self, mean_C: Tensor, variance_C: Tensor) -> None:
-        self.num_batches_tracked.add_(1)
-        self.running_mean.lerp_(mean_C, self.momentum)
-        self.running_var.lerp_(variance_C, self.momentum)
 
 
 def _moments(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -122,9 +119,8 @@ def in_shuffled_order(encode: Callable[[Tensor], Tensor], clips: Tensor) -> Tens
         remedy = "say false, or dispatch.gpus_per_stage=2"
         raise OptionError("shuffle_bn", True, "needs several processes", remedy)
     batch, mine = len(clips), distributed.rank() * len(clips)
-    order = distributed.broadcast_object(torch.randperm(batch * distributed.world_size())).to(
-        clips.device, non_blocking=True
-    )
+    order = distributed.broadcast_object(torch.randperm(batch * distributed.world_size()))
+    order = order.to(clips.device, non_blocking=True)
     shuffled = distributed.all_gather_rows(clips)[order][mine : mine + batch]
     embeddings = distributed.all_gather_rows(encode(shuffled))
     return embeddings[order.argsort()][mine : mine + batch]

@@ -58,7 +58,6 @@ class CenterCrop(Crop):
     place = "centre"
 
     def cut(self, frames_TCHW: Tensor, rng: np.random.Generator) -> Tensor:
-        """Return the crop of one clip, [T,C,size,size]; draws nothing."""
         resized_TCHW = resize(frames_TCHW, self.resize)
         # Halves go to the even number, as in torchvision: at 128x171 a crop of 112 begins at column 30.
         top, left = (round((side - self.size) / 2) for side in resized_TCHW.shape[-2:])
@@ -70,7 +69,6 @@ class RandomCrop(Crop):
     """A square of the resized frames; every place is equally likely."""
 
     def cut(self, frames_TCHW: Tensor, rng: np.random.Generator) -> Tensor:
-        """Return the crop of one clip, [T,C,size,size]."""
         resized_TCHW = resize(frames_TCHW, self.resize)
         top, left = rng.integers(np.array(resized_TCHW.shape[-2:]) - self.size + 1)
         return resized_TCHW[..., top : top + self.size, left : left + self.size]

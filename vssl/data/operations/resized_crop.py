@@ -42,7 +42,6 @@ class RandomResizedCrop(Crop):
         return self.size / math.sqrt(self.area[0])
 
     def cut(self, frames_TCHW: Tensor, rng: np.random.Generator) -> Tensor:
-        """Return the crop of one clip, [T,C,size,size]."""
         height, width = frames_TCHW.shape[-2:]
         rows, columns = random_region(height, width, self.area, rng)
         return resize(frames_TCHW[..., rows, columns], [self.size, self.size])
