@@ -43,7 +43,7 @@ def _run(variables, results, patience_s, function, args):
     os.environ.update(variables)
     torch.set_num_threads(1)
     try:
-        with distributed.init_distributed(os.environ, patience_s):
+        with distributed.init_distributed(patience_s):
             answer = (distributed.rank(), function(*args))
     except Exception:
         answer = (int(variables["RANK"]), traceback.format_exc())

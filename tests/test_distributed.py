@@ -18,7 +18,7 @@ from vssl.engine.loader import Steps
 from vssl.engine.loop import Loop
 from vssl.errors import VsslError
 from vssl.nn.batch_norm import in_shuffled_order, synchronise
-from vssl.nn.queue import KeyQueue
+from vssl.nn.contrast import KeyQueue
 from vssl.types import Backbone, Objective, StepOutput
 
 PARTS = [torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), torch.tensor([[7.0, 8.0]])]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -26,23 +26,16 @@ VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADD
 
 
 @contextmanager
-def init_distributed(environment: Mapping[str, str], timeout_s: float) -> Iterator[None]:
-    """Be one of WORLD_SIZE processes while the block runs; alone if that is 1 or unset.
+def init_distributed(timeout_s: float) -> Iterator[None]:
+    """Be one of WORLD_SIZE processes (see `VARIABLES`) while the block runs; alone if that is 1 or unset.
 
     A rank that waits longer than `timeout_s` for the others raises `VsslError`.
     """
-    if int(environment.get("WORLD_SIZE", "1")) == 1:
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    _exchange(
-        lambda: dist.init_process_group(
-            backend,
-            rank=int(environment["RANK"]),
-            world_size=int(environment["WORLD_SIZE"]),
-            timeout=timedelta(seconds=timeout_s),
-        )
-    )
+    _exchange(lambda: dist.init_process_group(backend, timeout=timedelta(seconds=timeout_s)))
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank() % torch.cuda.device_count())
     _Patient.group = dist.new_group(backend="gloo", timeout=timedelta(days=365))

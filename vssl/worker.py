@@ -47,7 +47,7 @@ def _run_job(path: Path) -> None:
 
     spec, plain = read_job(path)
     waiting = False
-    with distributed.init_distributed(os.environ, MEETING_S):
+    with distributed.init_distributed(MEETING_S):
         context, _ = open_context(plain)
         while not _done(spec, context):
             if not waiting and distributed.rank() == 0:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from vssl.errors import OptionError
-from vssl.nn.momentum import MomentumEncoder, check_batches
+from vssl.nn.contrast import MomentumEncoder, check_batches
 
 
 def net(seed):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vssl.errors import VsslError
-from vssl.nn.queue import KeyQueue
+from vssl.nn.contrast import KeyQueue
 
 
 def keys(*numbers):

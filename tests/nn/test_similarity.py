@@ -2,7 +2,7 @@
 
 import torch
 
-from vssl.nn.similarity import dot_products
+from vssl.nn.contrast import dot_products
 
 
 def test_cosines_are_not_rounded_to_16_bits():

@@ -14,9 +14,7 @@ from torch.nn import functional as F
 
 from vssl.checks import SHARE, TEMPERATURE, at_least
 from vssl.errors import OptionError
-from vssl.nn.momentum import MomentumEncoder, check_batches
-from vssl.nn.queue import KeyQueue, QueueInit
-from vssl.nn.similarity import dot_products
+from vssl.nn.contrast import KeyQueue, MomentumEncoder, QueueInit, check_batches, dot_products
 from vssl.result import References
 from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, Progress, StepOutput, Task
 

@@ -19,9 +19,6 @@ class ResNet3D(ResidualNet):
     def __init__(self, blocks: list[int]) -> None:
         super().__init__(conv3d, stem_kernel=(7, 7, 7), blocks=blocks)
         self.stem.add_module("pool", nn.MaxPool3d(kernel_size=3, stride=2, padding=1))
-        self.apply(_initialise)
-
-
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv3d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_out")
+        for module in self.modules():
+            if isinstance(module, nn.Conv3d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")

@@ -16,10 +16,8 @@ from torch.nn import functional as F
 
 from vssl.checks import SHARE, TEMPERATURE, at_least, check_at_least
 from vssl.errors import VsslError
+from vssl.nn.contrast import KeyQueue, MomentumEncoder, check_batches, dot_products
 from vssl.nn.frames import OutOfBounds, keep_inside
-from vssl.nn.momentum import MomentumEncoder, check_batches
-from vssl.nn.queue import KeyQueue
-from vssl.nn.similarity import dot_products
 from vssl.result import References
 from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, Progress, StepOutput, Task
 

@@ -19,8 +19,8 @@ from torch.nn import functional as F
 
 from vssl.checks import TEMPERATURE, at_least, between
 from vssl.errors import OptionError
-from vssl.nn.frames import OutOfBounds, keep_inside
-from vssl.nn.similarity import dot_products
+from vssl.nn.contrast import dot_products
+from vssl.nn.frames import OutOfBounds, keep_inside, play
 from vssl.result import References
 from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, StepOutput, Task
 
@@ -75,11 +75,7 @@ class VideoPaceSampler(ClipSampler):
         """Return the frames [T] of the clip that begins at `start`; frames count from 0."""
         if self.out_of_bounds == "repeat_last":
             return keep_inside(start + pace * np.arange(self.num_frames), num_frames, "repeat_last")
-        frames = [start]
-        while len(frames) < self.num_frames:
-            following = frames[-1] + pace
-            frames.append(following if following < num_frames else 0)
-        return np.array(frames, np.int64)
+        return play(start, np.full(self.num_frames, pace), num_frames, lookahead=1)
 
     def _clips(
         self, num_frames: int, paces_K: NDArray[np.int64], start: Start, rng: np.random.Generator

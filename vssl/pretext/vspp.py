@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -18,7 +17,7 @@ from torch.nn import functional as F
 
 from vssl.checks import at_least, check_between
 from vssl.errors import OptionError
-from vssl.nn.frames import OutOfBounds, keep_inside
+from vssl.nn.frames import OutOfBounds, keep_inside, play
 from vssl.result import References
 from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, StepOutput, Task
 
@@ -73,7 +72,7 @@ class VSPPSampler(ClipSampler):
         """Return the frames [T] of the clip that begins at `start`; frames and `segment` count from 0."""
         pace_T = np.where(self._is_fast(segment), speed, 1)
         if self.variant == "released" and self.out_of_bounds == "loop":
-            return self._play(num_frames, start, pace_T)
+            return play(start, pace_T, num_frames, self.wrap_lookahead)
         frames_T = start + np.cumsum(pace_T) - pace_T[0]
         if self.variant == "eq4" and segment == 0:
             frames_T += speed - 1
@@ -85,16 +84,6 @@ class VSPPSampler(ClipSampler):
         following = (segment + 1) * self.num_frames // self.num_segments
         last = following if self.variant == "released" else following - 1
         return (first <= positions_T) & (positions_T <= last)
-
-    def _play(self, num_frames: int, start: int, pace_T: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Step from frame to frame, and back to the first one by the released rule."""
-        frames = [start]
-        for played, pace in pairwise(pace_T.tolist()):
-            # The released rule looks at the pace just played alone; with other starts or a large Q,
-            # the next step could then leave the video.
-            reach = max(self.wrap_lookahead * played, pace)
-            frames.append(frames[-1] + pace if frames[-1] + reach < num_frames else 0)
-        return np.array(frames, np.int64)
 
 
 @dataclass(frozen=True)
@@ -151,17 +140,13 @@ class VSPPObjective(Objective):
         features_BD = self.backbone(batch["clips"][:, 0])
         loss, metrics = features_BD.new_zeros(()), {}
         for name, weight in self.weights.items():
-            logits_BN, kept_B = self.heads[name](features_BD), self._kept(name, batch)
+            least_target = 1 if name == "segment" and self.mask_segment else 0
+            logits_BN, kept_B = self.heads[name](features_BD), batch["speed"] >= least_target
             sub_loss = _mean(F.cross_entropy(logits_BN, batch[name], reduction="none"), kept_B)
             loss = loss + weight * sub_loss
             metrics[f"{name}_loss"] = sub_loss.detach()
             metrics[f"{name}_accuracy"] = _mean(logits_BN.argmax(dim=1) == batch[name], kept_B)
         return StepOutput(loss, metrics)
-
-    def _kept(self, name: str, batch: Batch) -> Tensor:
-        """Which samples [B] count in a sub-task."""
-        least_target = 1 if name == "segment" and self.mask_segment else 0
-        return batch["speed"] >= least_target
 
 
 def _mean(values_B: Tensor, kept_B: Tensor) -> Tensor:
