@@ -195,26 +195,6 @@ def test_presets_of_others_show_every_video_once_per_epoch_unless_told_otherwise
     assert repeat(f"protocol={protocol}", "protocol.repeat=3") == 3
 
 
-def test_presets_are_the_published_recipes():
-    vcop, rspnet = (
-        composed(f"protocol=finetune_{name}", f"pretext={name}", "backbone=r2plus1d_10", "auxiliary=none")
-        for name in ("vcop", "rspnet")
-    )
-    training = vcop.protocol.training
-    assert (training.epochs, training.batch_size, training.optimizer.lr) == (150, 8, 1e-3)
-    assert (training.optimizer.weight_decay, training.schedule.factor) == (5e-4, 1.0)
-    assert (vcop.protocol.augmentation.flip.probability, vcop.protocol.augmentation.pixel_max) == (0.0, 1.0)
-    training, augmentation = rspnet.protocol.training, rspnet.protocol.augmentation
-    assert (training.epochs, training.batch_size, training.optimizer.lr) == (30, 32, 0.1)
-    assert (training.optimizer.weight_decay, training.schedule.final_factor) == (1e-4, 1e-3)
-    assert (augmentation.crop.area, augmentation.flip.probability) == ([0.25, 1.0], 0.5)
-    assert (augmentation.jitter, augmentation.grey.probability) == (None, 0.0)
-    assert augmentation.mean == rspnet.protocol.test.augmentation.mean == [0.485, 0.456, 0.406]
-    for cfg in (vcop, rspnet):
-        assert cfg.protocol.test.average == "logits"
-        assert cfg.protocol.test.sampler.num_clips == 10
-
-
 @pytest.mark.parametrize("kind", ["file", "below a file", "dangling link", "nothing"])
 def test_outputs_that_can_be_no_folder(kind, tmp_path):
     (tmp_path / "file").write_text("")

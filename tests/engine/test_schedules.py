@@ -5,7 +5,7 @@ import math
 import pytest
 
 from conftest import step_decay
-from vssl.engine.schedules import Cosine
+from vssl.engine.schedules import Cosine, MultiStep
 from vssl.errors import OptionError
 
 
@@ -14,10 +14,23 @@ def cosine(**changes):
     return Cosine(**{**values, **changes})
 
 
+def multi_step(**changes):
+    values = {"milestones": [50, 70, 90], "factor": 0.1, "per": "epoch"}
+    return MultiStep(**{**values, "warmup_epochs": 0, "warmup_factor": 0.0, **changes})
+
+
 def test_step_decay_of_the_paper():
     schedule = step_decay(every_epochs=6, factor=0.1)
     lr = [1e-3 * schedule.factor_at(epoch, 20) for epoch in range(20)]
     assert lr == pytest.approx([1e-3] * 6 + [1e-4] * 6 + [1e-5] * 6 + [1e-6] * 2)
+
+
+def test_multi_step_of_rspnet():
+    """torch's MultiStepLR counts an epoch that is over: the 51st is the first one of the second part."""
+    lr = [0.005 * multi_step().factor_at(epoch, 100) for epoch in range(100)]
+    assert lr == pytest.approx([5e-3] * 50 + [5e-4] * 20 + [5e-5] * 20 + [5e-6] * 10)
+    assert {multi_step().factor_at(epoch, 30) for epoch in range(30)} == {1}
+    assert not multi_step().depends_on_length
 
 
 def test_cosine_starts_at_one_and_ends_near_its_last_factor():
@@ -26,7 +39,9 @@ def test_cosine_starts_at_one_and_ends_near_its_last_factor():
     assert cosine().factor_at(200, 200) == pytest.approx(1e-3)
 
 
-@pytest.mark.parametrize("schedule", [cosine(), step_decay(every_epochs=2, factor=0.1)])
+@pytest.mark.parametrize(
+    "schedule", [cosine(), step_decay(every_epochs=2, factor=0.1), multi_step(milestones=[2])]
+)
 def test_by_default_the_factor_changes_between_epochs_only(schedule):
     for epoch in range(6):
         factors = {schedule.factor_at((3 * epoch + step) / 3, 6) for step in range(3)}
@@ -64,6 +79,8 @@ def test_a_step_decay_passes_through_the_end_of_a_shorter_training_and_a_cosine_
         (step_decay, {"every_epochs": 0}, "every_epochs=0: too small"),
         (step_decay, {"factor": 0.0}, "factor=0.0: too small"),
         (step_decay, {"warmup_epochs": -1}, "warmup_epochs=-1: too small"),
+        (multi_step, {"milestones": [50, 0]}, "milestones=0: too small"),
+        (multi_step, {"factor": 0.0}, "factor=0.0: too small"),
         (cosine, {"warmup_factor": -0.1}, "warmup_factor=-0.1: too small"),
         (cosine, {"final_factor": -0.1}, "final_factor=-0.1: too small"),
     ],

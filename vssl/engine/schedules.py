@@ -53,6 +53,27 @@ class StepDecay(Schedule):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MultiStep(Schedule):
+    """Multiply by `factor` after given numbers of epochs (RSPNet, C3D on HMDB51: 50, 70 and 90)."""
+
+    milestones: list[int]
+    factor: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for epochs in self.milestones:
+            check_at_least("milestones", epochs, 1)
+        check_above_0("factor", self.factor)
+
+    def _decay(self, epochs: float, total: int) -> float:
+        return self.factor ** sum(epochs >= milestone for milestone in self.milestones)
+
+    @property
+    def depends_on_length(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cosine(Schedule):
     """Fall along half a cosine to `final_factor` (RSPNet: 1/1000)."""
 
