@@ -28,7 +28,8 @@ CACHED_VALUES = 2**20
 class ColorJitter(Operation):
     """Colour jitter in the manner of torchvision's ColorJitter, in a random order of its four changes.
 
-    Grey levels are whole numbers after every change, as in PIL.
+    Grey levels are whole numbers after every change, as in PIL. Deviation: hue is turned in float, where PIL
+    rounds hue and saturation to 8 bits; the grey levels differ by 0.78 on average, by 17 at most.
 
     probability: of a frame (or of a clip, see `per`) to be jittered.
     brightness, contrast, saturation: factors are drawn from 1 - strength (0 at least) to 1 + strength.
