@@ -8,8 +8,8 @@ import torch
 
 from conftest import SMALL, composed, context_in
 from vssl.pipeline import plan
-from vssl.report import preview as module
-from vssl.report.preview import draw_preview
+from vssl.report import sheet as module
+from vssl.report.sheet import draw_preview
 from vssl.stage.callback import Silent
 from vssl.stage.construct import Stage
 from vssl.stage.preview import preview

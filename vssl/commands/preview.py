@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from vssl.files import write_atomically
 from vssl.pipeline import Point, merge
-from vssl.report.preview import draw_preview
+from vssl.report.sheet import draw_preview
 from vssl.stage.construct import Stage
 from vssl.stage.preview import preview
 from vssl.stage.spec import StageSpec, class_name

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from vssl.files import write_atomically
-from vssl.report.neighbours import draw_neighbours
 from vssl.report.plots import draw_curves
-from vssl.report.preview import draw_preview
 from vssl.report.progress import Progress
+from vssl.report.sheet import draw_neighbours, draw_preview
 from vssl.stage.callback import NeighbourSheet, Preview, Status
 from vssl.stage.spec import StageSpec
 from vssl.stage.store import StageStore

@@ -1,4 +1,4 @@
-"""Contact sheets: the frames that a sampler chose, and what augmentation made of them."""
+"""Sheets of pictures: the frames that a sampler chose and what augmentation made of them, and neighbours."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from vssl.data.dataset import Sample
+from vssl.stage.callback import NeighbourSheet, Preview
 
 Colour = tuple[int, int, int]
 
@@ -35,6 +38,10 @@ TITLE, CAPTION, TEXT = 20, 16, 13
 MARGIN, GUTTER, GAP, BORDER, HEIGHT = 16, 120, 3, 4, 72
 BELOW = HEIGHT + 2 * BORDER + 20
 
+# The same of neighbours: the picture, the letters, the space between pictures; letters that fit below one.
+PICTURE, LETTERS, SPACE, LONGEST = (128, 96), 12, 8, 20
+FRAMES: dict[bool | None, Colour] = {None: INK, True: (20, 150, 60), False: (210, 40, 40)}
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -58,6 +65,45 @@ class Block:
     clips: Sequence[Clip]
 
 
+def draw_preview(preview: Preview) -> bytes:
+    """Return a PNG: the clips of every sample, before and after augmentation."""
+    return draw_sheet(preview.title, [_block(preview, sample) for sample in preview.samples])
+
+
+def _block(preview: Preview, sample: Sample) -> Block:
+    batch = {name: values[None] for name, values in sample.tensors.items()}
+    levels_KCTHW = preview.augmentation.to_grey_levels(preview.augmentation.apply(batch)[0])
+    augmented_KTHWC = levels_KCTHW.permute(0, 2, 3, 4, 1).numpy()
+    num_clips = len(augmented_KTHWC)
+    names = preview.clip_names or [f"clip {k + 1} of {num_clips}" for k in range(num_clips)]
+    parts = zip(names, sample.plan.frames_KT, sample.frames_KTHWC, augmented_KTHWC, strict=True)
+    video, targets = sample.video, " ".join(f"{name}={value}" for name, value in sample.plan.targets.items())
+    words = [video.name, f"{video.num_frames} frames"]
+    words += [] if video.label is None else [f"class {video.label}"]
+    caption = ", ".join(words) + (f"; targets (from 0): {targets}" if targets else "")
+    return Block(caption, [Clip(*part) for part in parts])
+
+
+def draw_neighbours(sheet: NeighbourSheet) -> bytes:
+    """Return a PNG with a row for each query: the query itself, then its neighbours, nearest first.
+
+    Right ones are framed green, wrong ones red.
+    """
+    (width, height), columns = PICTURE, max(len(row) for row in sheet.rows)
+    pitch_x, pitch_y = width + 2 * BORDER + SPACE, height + 2 * BORDER + LETTERS + 2 * SPACE
+    size = (columns * pitch_x + 2 * SPACE, len(sheet.rows) * pitch_y + LETTERS + 3 * SPACE)
+    canvas = Image.new("RGB", size, "white")
+    _write(canvas, (SPACE, SPACE), sheet.title, LETTERS)
+    for y, row in enumerate(sheet.rows):
+        for x, picture in enumerate(row):
+            left, top = SPACE + x * pitch_x, LETTERS + 2 * SPACE + y * pitch_y
+            fitted = ImageOps.fit(Image.fromarray(picture.frame_HWC), PICTURE)
+            canvas.paste(ImageOps.expand(fitted, BORDER, FRAMES[picture.right]), (left, top))
+            below = (left, top + height + 2 * BORDER + 2)
+            _write(canvas, below, picture.caption[:LONGEST], LETTERS)
+    return _png(canvas)
+
+
 def draw_sheet(title: str, blocks: Sequence[Block]) -> bytes:
     """Return a PNG: a title and a legend, then every block with its clips before and after augmentation.
 
@@ -69,9 +115,7 @@ def draw_sheet(title: str, blocks: Sequence[Block]) -> bytes:
     for block in blocks:
         strips += [_blank(1, CAPTION), _line(block.caption, CAPTION)]
         strips += [band for clip in block.clips for band in _bands(clip, width)]
-    file = io.BytesIO()
-    _pile(strips).save(file, "PNG")
-    return file.getvalue()
+    return _png(_pile(strips))
 
 
 def marks(numbers_T: NDArray[np.int64]) -> list[Colour | None]:
@@ -87,9 +131,8 @@ def marks(numbers_T: NDArray[np.int64]) -> list[Colour | None]:
 def _bands(clip: Clip, width: int) -> list[Image.Image]:
     """The clip in strips of up to COLUMNS frames; words stand beside the first one."""
     length = len(clip.numbers_T)
-    bands = [
-        _band(clip, range(start, min(start + COLUMNS, length)), width) for start in range(0, length, COLUMNS)
-    ]
+    starts = range(0, length, COLUMNS)
+    bands = [_band(clip, range(start, min(start + COLUMNS, length)), width) for start in starts]
     _write(bands[0], (0, BORDER), f"{clip.name}\ndecoded\n{_size(clip.decoded_THWC)}")
     _write(bands[0], (0, BELOW + BORDER), f"\naugmented\n{_size(clip.augmented_THWC)}")
     return bands
@@ -113,12 +156,9 @@ def _show(
     canvas: Image.Image, frame_HWC: NDArray[np.uint8], top_middle: tuple[int, int], colour: Colour | None
 ) -> None:
     """Paste a frame in the common height, with its border above and around it."""
-    size = (_width(frame_HWC[None]), HEIGHT)
-    left, top = top_middle[0] - size[0] // 2, top_middle[1] + BORDER
-    if colour:
-        framed = (left - BORDER, top - BORDER, left + size[0] + BORDER - 1, top + HEIGHT + BORDER - 1)
-        ImageDraw.Draw(canvas).rectangle(framed, fill=colour)
-    canvas.paste(Image.fromarray(frame_HWC).resize(size, Image.Resampling.BOX), (left, top))
+    fitted = Image.fromarray(frame_HWC).resize((_width(frame_HWC[None]), HEIGHT), Image.Resampling.BOX)
+    framed = ImageOps.expand(fitted, BORDER, colour or PAPER)
+    canvas.paste(framed, (top_middle[0] - framed.width // 2, top_middle[1]))
 
 
 def _line(words: str, size: int, colour: Colour = INK) -> Image.Image:
@@ -148,6 +188,12 @@ def _pile(strips: Sequence[Image.Image]) -> Image.Image:
         sheet.paste(strip, (MARGIN, top))
         top += strip.height
     return sheet
+
+
+def _png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
 
 
 def _blank(width: int, height: int) -> Image.Image:
