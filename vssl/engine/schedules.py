@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from vssl.checks import ABOVE_0, Checked, at_least
+from vssl.checks import ABOVE_0, Checked, at_least, check_at_least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,21 +56,18 @@ class StepDecay(Schedule):
 class MultiStep(Schedule):
     """Multiply by `factor` after given numbers of epochs (RSPNet, C3D on HMDB51: 50, 70 and 90)."""
 
+    depends_on_length = False
+
     milestones: list[int]
-    factor: float
+    factor: float = field(metadata=ABOVE_0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for epochs in self.milestones:
             check_at_least("milestones", epochs, 1)
-        check_above_0("factor", self.factor)
 
     def _decay(self, epochs: float, total: int) -> float:
         return self.factor ** sum(epochs >= milestone for milestone in self.milestones)
-
-    @property
-    def depends_on_length(self) -> bool:
-        return False
 
 
 @dataclass(frozen=True, kw_only=True)
