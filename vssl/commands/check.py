@@ -22,7 +22,7 @@ from vssl.data.index import VERDICTS, Index, absolute, check_source, index_path,
 from vssl.errors import VsslError
 from vssl.files import write_atomically
 from vssl.report.progress import Progress
-from vssl.report.table import Cause, cause_table
+from vssl.report.table import cause_table
 from vssl.stage.build import naming
 
 PLANNED = False
@@ -88,7 +88,7 @@ def _check(source: Node, path: Path, limits: options.Check, workers: int) -> Ind
 
 
 def _report(source: Node, listing: lists.Listing, index: Index, remarks: list[Remark], path: Path) -> None:
-    cause_table(list(_causes(remarks)), len(index))
+    cause_table(remarks, len(index))
     empty = _classes_without_files(index)
     _write_remarks([*remarks, *(Remark(NO_FILES, name, "no usable file") for name in empty)], path)
     if empty:
@@ -105,14 +105,6 @@ def _report(source: Node, listing: lists.Listing, index: Index, remarks: list[Re
     for remark in listing.remarks:
         print(remark)
     print(f"index: {path}\nall remarks: {path.with_suffix('.txt')}")
-
-
-def _causes(remarks: list[Remark]) -> Iterator[Cause]:
-    for cause, verdict in VERDICTS.items():
-        of_cause = [remark for remark in remarks if remark.verdict == cause]
-        if of_cause:
-            example = f"{of_cause[0].name}: {of_cause[0].detail}"
-            yield Cause(cause, len(of_cause), verdict.usable, verdict.remedy, example)
 
 
 def _classes_without_files(index: Index) -> list[str]:

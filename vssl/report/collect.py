@@ -33,15 +33,18 @@ def of_points(points: Sequence[Point], sweep: Mapping[str, Any], found: Iterable
     for point, chain, column in zip(points, chains, columns, strict=True):
         expected = _data_sets(sweep, entries.get(point.label, {}), column_entries.get(point.column, {}))
         runs.setdefault(point.label, {})[point.column, chain[-1].spec] = Run(column, chain, expected)
+    rows = []
+    for label, of_label in runs.items():
+        entry = entries.get(label, {})
+        published, series = entry.get("published") or {}, entry.get("series") or ""
+        rows.append(Row(label, list(of_label.values()), published, series, entry.get("x")))
     name = sweep.get("name", "sweep")
     return Report(
         name=name,
         title=sweep.get("title", name),
         source=sweep.get("source", ""),
         columns=list(dict.fromkeys(columns)),
-        rows=[
-            _row(label, list(of_label.values()), entries.get(label, {})) for label, of_label in runs.items()
-        ],
+        rows=rows,
         x_label=sweep.get("x_label", ""),
         curves=Curves(**sweep["curves"]) if sweep.get("curves") else None,
     )
@@ -66,28 +69,24 @@ def all_finished(store: StageStore) -> Report:
 def labels(chains: Sequence[Chain]) -> list[str]:
     """What each chain is, in words: its tasks and its backbone, and the values in which it differs from
     others that have the same words; the seed and the data of the test apart."""
-    words = [_words(chain) for chain in chains]
-    found = differing([_values(chain) for chain in chains], words)
-    return [", ".join([word, *differs]) for word, differs in zip(words, found, strict=True)]
-
-
-def _words(chain: Chain) -> str:
-    tasks = dict.fromkeys(class_name(spec.recipe.task) for spec in chain)
-    return f"{' + '.join(tasks)}, {class_name(chain[-1].recipe.backbone)}"
-
-
-def _values(chain: Chain) -> dict[str, Any]:
-    """All values of a chain but the seed and the data of the test."""
-    found = values(chain[-1], ignored=["seed"])
-    return {path: value for path, value in found.items() if not path.startswith("data.")}
+    words = []
+    for chain in chains:
+        tasks = dict.fromkeys(class_name(spec.recipe.task) for spec in chain)
+        words.append(f"{' + '.join(tasks)}, {class_name(chain[-1].recipe.backbone)}")
+    found = [values(chain[-1], ignored=["seed"]).items() for chain in chains]
+    return _told_apart(words, [{path: v for path, v in own if not path.startswith("data.")} for own in found])
 
 
 def _data_labels(chains: Sequence[Chain]) -> list[str]:
     """Names of the data sets of tests, and the values in which those of one name differ."""
     recipes = [chain[-1].recipe for chain in chains]
-    names = [recipe.data_name for recipe in recipes]
-    found = differing([dict(leaves({**recipe.data, "num_videos": 0})) for recipe in recipes], names)
-    return [", ".join([name, *differs]) for name, differs in zip(names, found, strict=True)]
+    found = [dict(leaves({**recipe.data, "num_videos": 0})) for recipe in recipes]
+    return _told_apart([recipe.data_name for recipe in recipes], found)
+
+
+def _told_apart(words: Sequence[str], found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The words, each with the values in which it differs from others of the same words."""
+    return [", ".join([word, *differs]) for word, differs in zip(words, differing(found, words), strict=True)]
 
 
 def _columns(labels: Sequence[str], tests: Sequence[State], wanted: str | None = None) -> list[Column]:
@@ -109,10 +108,6 @@ def _columns(labels: Sequence[str], tests: Sequence[State], wanted: str | None =
         Column(label, metric, metric.label if label in shared and metric is not UNKNOWN else "")
         for label, metric in zip(labels, metrics, strict=True)
     ]
-
-
-def _row(label: str, runs: Sequence[Run], entry: Mapping[str, Any]) -> Row:
-    return Row(label, runs, entry.get("published") or {}, entry.get("series") or "", entry.get("x"))
 
 
 def _data_sets(*entries: Mapping[str, Any]) -> dict[str, str]:

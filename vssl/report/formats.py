@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -19,34 +19,41 @@ from vssl.words import MINUS, NONE, count, duration, number
 COSTS = ["wall time", "compute", "clips seen", "peak memory", "energy"]
 """What `row_costs` gives of a row, ahead of its rates."""
 
-_TEX = {
-    "\\": r"\textbackslash{}",
-    **{mark: "\\" + mark for mark in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    NONE: "--",
-    MINUS: "$-$",
-    "±": r"$\pm$",
-    "≥": r"$\geq$",
-}
+_MD = str.maketrans({mark: "\\" + mark for mark in "\\|<*_`$["})
+_TEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        **{mark: "\\" + mark for mark in "&%$#_{}"},
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        NONE: "--",
+        MINUS: "$-$",
+        "±": r"$\pm$",
+        "≥": r"$\geq$",
+    }
+)
 
 
 def to_markdown(report: Report) -> str:
     """The table, how to read it, and for every row its protocol and its stages."""
-    return render("table.md", report, _md, about=_about)
+    return render("table.md", report, _MD, about=_about)
 
 
 def to_tex(report: Report) -> str:
     """A `table` for `booktabs`; the protocol and the stages of every row stand above it as comments."""
-    return render("table.tex", report, _tex, about=_about)
+    return render("table.tex", report, _TEX, about=_about)
 
 
-def render(template: str, report: Report, escape: Callable[[str], str] | None = None, **values: Any) -> str:
-    """Fill a template of this folder. What is put in is escaped, as HTML unless told otherwise."""
+def render(template: str, report: Report, escapes: Mapping[int, str] | None = None, **values: Any) -> str:
+    """Fill a template of this folder. What is put in is escaped: by a table of letters, or as HTML."""
+
+    def finalize(value: Any) -> Any:
+        return value if escapes is None or isinstance(value, Markup) else str(value).translate(escapes)
+
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=escape is None,
-        finalize=escape and (lambda value: value if isinstance(value, Markup) else escape(str(value))),
+        autoescape=escapes is None,
+        finalize=finalize,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -116,11 +123,13 @@ def stage_costs(found: Sequence[Cost]) -> list[str]:
 
 def compute_text(found: Sequence[Cost]) -> str:
     """GPU hours, and CPU hours where a stage had no GPU."""
-    parts = [
-        (sum(cost.gpu_hours for cost in found), "GPU h"),
-        (sum(cost.cpu_hours for cost in found), "CPU h"),
-    ]
-    return " + ".join(f"{_hours(value)} {unit}" for value, unit in parts if value) or "0 GPU h"
+    gpu, cpu = sum(cost.gpu_hours for cost in found), sum(cost.cpu_hours for cost in found)
+    parts = [f"{_hours(value)} {unit}" for value, unit in ((gpu, "GPU h"), (cpu, "CPU h")) if value]
+    return " + ".join(parts) or "0 GPU h"
+
+
+def _hours(value: float) -> str:
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
 def _energy_text(found: Sequence[Cost]) -> str:
@@ -284,17 +293,3 @@ def _cell_record(row: Row, column: Column) -> dict[str, object]:
 
 def _full(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
-
-
-def _hours(value: float) -> str:
-    return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
-
-
-def _md(text: str) -> str:
-    for mark in "\\|<*_`$[":
-        text = text.replace(mark, "\\" + mark)
-    return text
-
-
-def _tex(text: str) -> str:
-    return "".join(_TEX.get(letter, letter) for letter in text)

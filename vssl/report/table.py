@@ -15,13 +15,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from vssl.data.index import VERDICTS
 from vssl.dispatch.states import State
 from vssl.report.model import Column, Report, Row, declared, in_words
-from vssl.stage.spec import StageSpec
 from vssl.stage.store import StageStore
 from vssl.words import count, duration
 
 if TYPE_CHECKING:
+    from vssl.data.check import Remark
     from vssl.stage.context import Outcome  # it would import torch
 
 _COLOURS = {
@@ -46,17 +47,6 @@ class PlanRow:
     clips: int
 
 
-@dataclass(frozen=True)
-class Cause:
-    """Files of which a check has the same to say; `used` whether they are trained on."""
-
-    cause: str
-    files: int
-    used: bool
-    remedy: str
-    example: str
-
-
 def plan_table(rows: Sequence[PlanRow], num_points: int, num_asked: int) -> None:
     """Print the distinct stages of `num_points` points, which ask for `num_asked` stages together."""
     table = _table("key", "stage", "what", "state", "clips")
@@ -70,26 +60,23 @@ def plan_table(rows: Sequence[PlanRow], num_points: int, num_asked: int) -> None
     )
 
 
-def cause_table(rows: Sequence[Cause], num_files: int) -> None:
-    """Print what a check of `num_files` files has to say, by cause."""
+def cause_table(remarks: Sequence[Remark], num_files: int) -> None:
+    """Print what a check of `num_files` files has to say, by cause; `used` whether they are trained on."""
     table = _table("cause", "files", "used", "remedy", "for example")
-    for row in rows:
-        table.add_row(
-            row.cause, f"{row.files:,}", "yes" if row.used else "no", Text(row.remedy), Text(row.example)
-        )
-    if rows:
+    for cause, verdict in VERDICTS.items():
+        if alike := [remark for remark in remarks if remark.verdict == cause]:
+            example = Text(f"{alike[0].name}: {alike[0].detail}")
+            used = "yes" if verdict.usable else "no"
+            table.add_row(cause, f"{len(alike):,}", used, Text(verdict.remedy), example)
+    if remarks:
         _print(table)
-    fine = num_files - sum(row.files for row in rows)
-    print(f"{fine:,} of {count(num_files, 'file')} without any remark")
+    print(f"{num_files - len(remarks):,} of {count(num_files, 'file')} without any remark")
 
 
 def outcome_table(outcomes: Sequence[Outcome], store: StageStore) -> None:
     """Print what came of each stage, and below it why some failed or were skipped."""
-    table = _table("stage", "key", "what", "status", "time")
-    for one in outcomes:
-        table.add_row(*_named(one.spec), _state(one.status), duration(one.seconds))
-    _print(table)
-    print(_counts(one.status for one in outcomes))
+    _stage_table("time", ((one, [duration(one.seconds)]) for one in outcomes))
+    print(_counts(outcomes))
     # Not in the table: a path that is cut or folded cannot be copied.
     for one in outcomes:
         if one.reason:
@@ -100,25 +87,18 @@ def outcome_table(outcomes: Sequence[Outcome], store: StageStore) -> None:
 
 def job_table(outcomes: Sequence[Outcome]) -> None:
     """Print the stages that have a job (their reason), and how many there are of each status."""
-    table = _table("stage", "key", "what", "status", "job")
-    for one in outcomes:
-        if one.reason:
-            table.add_row(*_named(one.spec), _state(one.status), Text(one.reason))
-    _print(table)
-    print(_counts(one.status for one in outcomes))
+    _stage_table("job", ((one, [one.reason]) for one in outcomes if one.reason))
+    print(_counts(outcomes))
 
 
 def status_table(states: Sequence[State]) -> None:
     """Print how each stage stands, then the log files of those that need a look, and totals."""
-    table = _table("stage", "key", "what", "status", "job", "detail")
-    for one in states:
-        table.add_row(*_named(one.spec), _state(one.status), one.job, Text(one.detail))
-    _print(table)
+    _stage_table("job detail", ((one, [one.job, one.detail]) for one in states))
     for one in states:
         if one.status in ("failed", "stale") and one.log:
             print(f"{one.spec.name} {one.spec.key} {one.status}: {one.detail}\n    {one.log}")
     gpu_hours = sum(one.gpu_hours for one in states)
-    print(f"{_counts(one.status for one in states)}; {gpu_hours:.1f} GPU hours in finished stages")
+    print(f"{_counts(states)}; {gpu_hours:.1f} GPU hours in finished stages")
 
 
 def result_table(report: Report) -> None:
@@ -146,8 +126,13 @@ def _tested_on(row: Row, column: Column) -> str:
     return f"{column.label}: {', '.join(others)}" if column.label and others else column.label
 
 
-def _named(spec: StageSpec) -> tuple[str, str, Text]:
-    return spec.name, spec.key, Text(spec.recipe.words)
+def _stage_table(columns: str, rows: Iterable[tuple[Outcome | State, list[str]]]) -> None:
+    """Print stages with how they stand, and in further columns what is said of each."""
+    table = _table("stage", "key", "what", "status", *columns.split())
+    for one, said in rows:
+        spec = one.spec
+        table.add_row(spec.name, spec.key, Text(spec.recipe.words), _state(one.status), *map(Text, said))
+    _print(table)
 
 
 def _table(*header: str, numeric: Sequence[str] = ("files", "clips", "time")) -> Table:
@@ -161,8 +146,9 @@ def _state(state: str) -> Text:
     return Text(state, style=_COLOURS.get(state, "yellow"))
 
 
-def _counts(statuses: Iterable[str]) -> str:
-    return ", ".join(f"{number} {status}" for status, number in Counter(statuses).items())
+def _counts(stages: Iterable[Outcome | State]) -> str:
+    numbers = Counter(one.status for one in stages)
+    return ", ".join(f"{number} {status}" for status, number in numbers.items())
 
 
 def _print(table: Table) -> None:
