@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 
-from vssl.checks import check_above_0, check_at_least, check_between, check_share
+from vssl.checks import ABOVE_0, SHARE, Checked, at_least, between
 from vssl.errors import OptionError
 from vssl.stage.build import build_as
 
 
 @dataclass(frozen=True)
-class Launch:
+class Launch(Checked):
     """Options at the top of the config."""
 
     mode: str
-    seed: int
+    seed: int = field(metadata=at_least(0))
     outputs: str | None
     decoder: str
     stage: str | int | None
@@ -25,20 +25,16 @@ class Launch:
     column: str | int | float | None
 
     def __post_init__(self) -> None:
-        check_at_least("seed", self.seed, 0)
+        super().__post_init__()
         if self.seed >= 2**63:
             raise OptionError("seed", self.seed, "too large", "choose a whole number below 2**63")
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Checked):
     """Options of mode=plan."""
 
-    clips_per_s: float | None
-
-    def __post_init__(self) -> None:
-        if self.clips_per_s is not None:
-            check_above_0("clips_per_s", self.clips_per_s)
+    clips_per_s: float | None = field(metadata=ABOVE_0)
 
 
 @dataclass(frozen=True)
@@ -49,38 +45,30 @@ class Init:
 
 
 @dataclass(frozen=True)
-class Check:
+class Check(Checked):
     """Options of mode=check."""
 
-    max_bad: float
-    min_frames: int
-    timeout_s: float
-
-    def __post_init__(self) -> None:
-        check_share("max_bad", self.max_bad)
-        check_at_least("min_frames", self.min_frames, 1)
-        check_above_0("timeout_s", self.timeout_s)
+    max_bad: float = field(metadata=SHARE)
+    min_frames: int = field(metadata=at_least(1))
+    timeout_s: float = field(metadata=ABOVE_0)
 
 
 @dataclass(frozen=True)
-class Prepare:
+class Prepare(Checked):
     """Options of mode=prepare."""
 
     out: str | None
     size: int | list[int] | None
-    crf: int
-    gop: int
-    timeout_s: float
+    crf: int = field(metadata=between(0, 51))
+    gop: int = field(metadata=at_least(1))
+    timeout_s: float = field(metadata=ABOVE_0)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         sides = [self.size] * 2 if isinstance(self.size, int) else self.size or [1, 1]
         if len(sides) != 2 or min(sides) < 1:
-            raise OptionError(
-                "size", self.size, "no size", "give [height,width], or a number for the short side"
-            )
-        check_between("crf", self.crf, 0, 51)
-        check_at_least("gop", self.gop, 1)
-        check_above_0("timeout_s", self.timeout_s)
+            remedy = "give [height,width], or a number for the short side"
+            raise OptionError("size", self.size, "no size", remedy)
 
 
 @dataclass(frozen=True)
@@ -99,18 +87,14 @@ class Export:
 
 
 @dataclass(frozen=True)
-class Quick:
+class Quick(Checked):
     """Options of experiment=quick, but for its videos and its backbone."""
 
-    num_classes: int
-    epochs_by: int
-    batch_size: int
-    num_clips: int
-    queue_by: int
-
-    def __post_init__(self) -> None:
-        for name in self.__dataclass_fields__:
-            check_at_least(name, getattr(self, name), 1)
+    num_classes: int = field(metadata=at_least(1))
+    epochs_by: int = field(metadata=at_least(1))
+    batch_size: int = field(metadata=at_least(1))
+    num_clips: int = field(metadata=at_least(1))
+    queue_by: int = field(metadata=at_least(1))
 
 
 GROUPS = {

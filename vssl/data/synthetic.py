@@ -12,7 +12,7 @@ import hashlib
 import json
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -21,7 +21,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from vssl.checks import check_at_least, check_between, check_choice
+from vssl.checks import Checked, at_least, between, check_at_least, check_choice
 from vssl.data.decode import check_decoder, load_decoder, read_frames
 from vssl.errors import OptionError, VsslError
 from vssl.types import Video
@@ -52,7 +52,7 @@ Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class SyntheticVideos:
+class SyntheticVideos(Checked):
     """A VideoSource that draws its own videos, as H.264 files in `root`/synthetic-<hash>/.
 
     root: folder for data sets; the hash covers all other fields, but for the decoder.
@@ -65,28 +65,22 @@ class SyntheticVideos:
 
     root: str
     appearance: Literal["train", "test"]
-    num_videos: int
-    seed: int
-    height: int
-    width: int
-    min_frames: int
+    num_videos: int = field(metadata=at_least(1))
+    seed: int = field(metadata=at_least(0))
+    height: int = field(metadata=at_least(2))
+    width: int = field(metadata=at_least(64))  # decord misreads narrower ones
+    min_frames: int = field(metadata=at_least(1))
     max_frames: int
-    fps: int
-    noise: float
-    crf: int
+    fps: int = field(metadata=at_least(1))
+    noise: float = field(metadata=at_least(0))
+    crf: int = field(metadata=between(0, 51))
     decoder: str
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_decoder(self.decoder)
         check_choice("appearance", self.appearance, ("train", "test"))
-        for name in ("num_videos", "min_frames", "fps"):
-            check_at_least(name, getattr(self, name), 1)
-        for name in ("seed", "noise"):
-            check_at_least(name, getattr(self, name), 0)
         check_at_least("max_frames", self.max_frames, self.min_frames)
-        check_at_least("height", self.height, 2)
-        check_at_least("width", self.width, 64)  # decord misreads narrower ones
-        check_between("crf", self.crf, 0, 51)
         for name in ("height", "width"):
             if getattr(self, name) % 2:
                 raise OptionError(name, getattr(self, name), "odd", "choose an even number; H.264 needs one")

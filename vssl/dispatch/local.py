@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from vssl.checks import check_at_least
+from vssl.checks import Checked, at_least
 from vssl.dispatch.slots import Slots
 from vssl.engine.runtime import Runtime
 from vssl.stage.construct import Machine
@@ -18,7 +18,7 @@ POLL_S = 1.0
 
 
 @dataclass(frozen=True)
-class LocalDispatcher:
+class LocalDispatcher(Checked):
     """Stages in order; a failed one stops only its descendants; what others are running is waited for.
 
     `max_parallel_stages`: independent stages that run at once. One runs in this process; several run in a
@@ -27,15 +27,9 @@ class LocalDispatcher:
     (None: one for each of its GPUs).
     """
 
-    max_parallel_stages: int
-    gpus_per_stage: int
-    processes_per_stage: int | None
-
-    def __post_init__(self) -> None:
-        check_at_least("max_parallel_stages", self.max_parallel_stages, 1)
-        check_at_least("gpus_per_stage", self.gpus_per_stage, 0)
-        if self.processes_per_stage is not None:
-            check_at_least("processes_per_stage", self.processes_per_stage, 1)
+    max_parallel_stages: int = field(metadata=at_least(1))
+    gpus_per_stage: int = field(metadata=at_least(0))
+    processes_per_stage: int | None = field(metadata=at_least(1))
 
     def check(self, runtime: Runtime) -> Machine:
         """What a training runs on. Raises `OptionError` if it cannot here."""

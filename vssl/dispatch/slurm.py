@@ -16,10 +16,10 @@ import re
 import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from vssl.checks import check_at_least
+from vssl.checks import Checked, at_least
 from vssl.dispatch.cluster import Job, Slurm
 from vssl.dispatch.job import python_path, worker_command, write_job
 from vssl.dispatch.records import START, JobRecords, Record
@@ -39,7 +39,7 @@ FORMS = {
 
 
 @dataclass(frozen=True)
-class Resources:
+class Resources(Checked):
     """What a job asks for; None: nothing is asked for, and the cluster's own default holds.
 
     `gpus` and `memory` (4G, 512M) are per node, `cpus` per process, `time` is as Slurm has it (h:mm:ss).
@@ -51,18 +51,16 @@ class Resources:
     account: str | None
     qos: str | None
     constraint: str | None
-    nodes: int | None
-    processes: int | None
-    gpus: int | None
-    cpus: int | None
+    nodes: int | None = field(metadata=at_least(1))
+    processes: int | None = field(metadata=at_least(1))
+    gpus: int | None = field(metadata=at_least(0))
+    cpus: int | None = field(metadata=at_least(1))
     memory: str | int | None
     time: str | int | None
     extra: list[str]
 
     def __post_init__(self) -> None:
-        for name, least in (("nodes", 1), ("processes", 1), ("gpus", 0), ("cpus", 1)):
-            if (value := getattr(self, name)) is not None:
-                check_at_least(name, value, least)
+        super().__post_init__()
         for name, (form, remedy) in FORMS.items():
             value = getattr(self, name)
             if value is not None and not re.fullmatch(form, str(value), re.IGNORECASE):
@@ -92,7 +90,7 @@ class Resources:
 
 
 @dataclass(frozen=True)
-class SlurmDispatcher:
+class SlurmDispatcher(Checked):
     """Submits what is neither done nor in the queue, and returns at once.
 
     `max_parallel`: tasks of one array that run at once (None: as many as fit). `max_requeues`: how often a
@@ -101,9 +99,9 @@ class SlurmDispatcher:
     makes them of `default`.
     """
 
-    max_parallel: int | None
-    max_requeues: int
-    signal_s: int
+    max_parallel: int | None = field(metadata=at_least(1))
+    max_requeues: int = field(metadata=at_least(0))
+    signal_s: int = field(metadata=at_least(1))
     default: Resources
     auxiliary: Resources
     pretext: Resources
@@ -111,10 +109,7 @@ class SlurmDispatcher:
     test: Resources
 
     def __post_init__(self) -> None:
-        check_at_least("max_requeues", self.max_requeues, 0)
-        check_at_least("signal_s", self.signal_s, 1)
-        if self.max_parallel is not None:
-            check_at_least("max_parallel", self.max_parallel, 1)
+        super().__post_init__()
         for name in ("auxiliary", "pretext", "finetune", "test"):
             try:
                 getattr(self, name).options()  # says what is wrong before anything is submitted

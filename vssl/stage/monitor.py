@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vssl import distributed
-from vssl.checks import check_at_least
+from vssl.checks import Checked, at_least
 from vssl.data.dataset import ClipDataset
 from vssl.engine.cost import CostMeter
 from vssl.engine.loader import evaluation_batches
@@ -39,7 +39,7 @@ PREFIX = "monitor/"
 
 
 @dataclass(frozen=True)
-class Monitoring:
+class Monitoring(Checked):
     """What is looked at, and how often.
 
     videos: of `gallery` and of `queries` each, spread evenly over the classes; clips: of each video.
@@ -47,19 +47,16 @@ class Monitoring:
     labelled: where both come from; the gallery's labels vote on those of the queries. None: no look is due.
     """
 
-    every_epochs: int
-    videos: int
-    clips: int
+    every_epochs: int = field(metadata=at_least(0))
+    videos: int = field(metadata=at_least(2))
+    clips: int = field(metadata=at_least(1))
     k: int
     temperature: float
-    batch_size: int
+    batch_size: int = field(metadata=at_least(1))
     labelled: VideoSource | None
 
     def __post_init__(self) -> None:
-        check_at_least("every_epochs", self.every_epochs, 0)
-        check_at_least("videos", self.videos, 2)
-        check_at_least("clips", self.clips, 1)
-        check_at_least("batch_size", self.batch_size, 1)
+        super().__post_init__()
         NearestNeighbours(self.k, self.temperature)
 
 
