@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator
 
 from torch import nn
 
-from vssl.backbone.pooled import PooledBackbone
+from vssl.backbone.pooled import PooledBackbone, named
 
 WIDTHS = {"1": 64, "2": 128, "3a": 256, "3b": 256, "4a": 512, "4b": 512, "5a": 512, "5b": 512}
 POOLED = {"1": (1, 2, 2), "2": (2, 2, 2), "3b": (2, 2, 2), "4b": (2, 2, 2)}
@@ -25,7 +24,7 @@ class C3D(PooledBackbone):
 
     def __init__(self) -> None:
         super().__init__()
-        self.layers = nn.Sequential(OrderedDict(_layers()))
+        self.layers = named(**dict(_layers()))
 
 
 def _layers() -> Iterator[tuple[str, nn.Module]]:

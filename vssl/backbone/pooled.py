@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 from torch import Tensor, nn
 
 from vssl.checks import check_share
@@ -22,6 +24,11 @@ class PooledBackbone(Backbone):
 
     def forward(self, clips_BCTHW: Tensor) -> Tensor:
         return self.feature_map(clips_BCTHW).mean(dim=(2, 3, 4))
+
+
+def named(**modules: nn.Module) -> nn.Sequential:
+    """Modules one after the other, with names in the state dict."""
+    return nn.Sequential(OrderedDict(modules))
 
 
 def set_bn_momentum(net: nn.Module, momentum: float) -> None:

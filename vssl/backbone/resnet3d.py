@@ -6,12 +6,11 @@ per stage, ten layers deep; the names here (`r3d_10`) say so.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from vssl.backbone.pooled import PooledBackbone, Triple
+from vssl.backbone.pooled import PooledBackbone, Triple, named
 from vssl.errors import OptionError
 
 WIDTHS = (64, 128, 256, 512)
@@ -68,12 +67,10 @@ class ResidualNet(PooledBackbone):
         if len(blocks) != len(WIDTHS) or min(blocks) < 1:
             remedy = "give four numbers of 1 or more, one for each stage"
             raise OptionError("blocks", blocks, "no network", remedy)
-        self.stem = nn.Sequential(
-            OrderedDict(
-                conv=make_conv(3, WIDTHS[0], stem_kernel, (1, 2, 2)),
-                bn=nn.BatchNorm3d(WIDTHS[0]),
-                relu=nn.ReLU(inplace=True),
-            )
+        self.stem = named(
+            conv=make_conv(3, WIDTHS[0], stem_kernel, (1, 2, 2)),
+            bn=nn.BatchNorm3d(WIDTHS[0]),
+            relu=nn.ReLU(inplace=True),
         )
         self.stages = nn.Sequential(*(_stage(make_conv, index, count) for index, count in enumerate(blocks)))
 

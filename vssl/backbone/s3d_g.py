@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from vssl.backbone.pooled import PooledBackbone, Triple, set_bn_momentum
+from vssl.backbone.pooled import PooledBackbone, Triple, named, set_bn_momentum
 from vssl.backbone.resnet3d import conv3d
 
 BN_EPS = 1e-3
@@ -44,12 +43,10 @@ MIXED = {
 
 def conv_unit(channels_in: int, channels_out: int, kernel: Triple, stride: int) -> nn.Sequential:
     """Convolution of "same" padding, batch norm, ReLU. The stride holds for time, height and width."""
-    return nn.Sequential(
-        OrderedDict(
-            conv=conv3d(channels_in, channels_out, kernel, (stride, stride, stride)),
-            bn=nn.BatchNorm3d(channels_out, eps=BN_EPS),
-            relu=nn.ReLU(inplace=True),
-        )
+    return named(
+        conv=conv3d(channels_in, channels_out, kernel, (stride, stride, stride)),
+        bn=nn.BatchNorm3d(channels_out, eps=BN_EPS),
+        relu=nn.ReLU(inplace=True),
     )
 
 
@@ -67,12 +64,10 @@ class Gate(nn.Module):
 
 def separable(channels_in: int, channels_out: int, size: int, stride: int) -> nn.Sequential:
     """A spatial unit, a temporal unit and a gate. The spatial one has the whole stride, time included."""
-    return nn.Sequential(
-        OrderedDict(
-            spatial=conv_unit(channels_in, channels_out, (1, size, size), stride),
-            temporal=conv_unit(channels_out, channels_out, (size, 1, 1), stride=1),
-            gate=Gate(channels_out),
-        )
+    return named(
+        spatial=conv_unit(channels_in, channels_out, (1, size, size), stride),
+        temporal=conv_unit(channels_out, channels_out, (size, 1, 1), stride=1),
+        gate=Gate(channels_out),
     )
 
 
@@ -115,14 +110,12 @@ class S3DG(PooledBackbone):
 
     def __init__(self, bn_momentum: float) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            OrderedDict(
-                stem=separable(3, 64, size=7, stride=2),
-                pool1=nn.MaxPool3d(kernel_size=(1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),
-                conv2b=conv_unit(64, 64, (1, 1, 1), stride=1),
-                conv2c=separable(64, 192, size=3, stride=1),
-                pool2=nn.MaxPool3d(kernel_size=(1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),
-            )
+        self.layers = named(
+            stem=separable(3, 64, size=7, stride=2),
+            pool1=nn.MaxPool3d(kernel_size=(1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),
+            conv2b=conv_unit(64, 64, (1, 1, 1), stride=1),
+            conv2c=separable(64, 192, size=3, stride=1),
+            pool2=nn.MaxPool3d(kernel_size=(1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),
         )
         channels = 192
         for name, widths in MIXED.items():
