@@ -1,7 +1,5 @@
 """Checks of configuration values, for constructors."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import partial

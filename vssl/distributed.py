@@ -4,8 +4,6 @@ All functions here are called by all ranks in the same order. Tensors are exchan
 CPU, NCCL on GPUs), everything else through gloo.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable, Iterator

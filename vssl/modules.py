@@ -1,7 +1,5 @@
 """Modules that an option names: a file that is put into the package is found, no list names it."""
 
-from __future__ import annotations
-
 import importlib
 import pkgutil
 from types import ModuleType

@@ -4,8 +4,6 @@ SIGTERM is what schedulers and people send; SIGUSR2 is what Slurm sends ahead of
 SIGHUP comes when a terminal is closed or a connection lost.
 """
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager

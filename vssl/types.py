@@ -4,8 +4,6 @@ Shape legend, used as suffixes of names:
     B batch, K clips per video, C channels, T frames, H height, W width, D features, N classes.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 Source: the auxSKD paper, section 3.1 and Algorithm 1, and the authors' released code where it is silent.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 

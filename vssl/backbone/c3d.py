@@ -1,7 +1,5 @@
 """C3D with batch norm, as in VCOP, VideoPace and RSPNet."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from torch import nn

@@ -4,8 +4,6 @@ Converted weights expect RGB in the range that they were trained with: VCOP's 0.
 and auxSKD 0..255, RSPNet's normalised by ImageNet's mean and standard deviation.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """3D ResNet in the style of Hara et al., the ResNet-18 of RSPNet."""
 
-from __future__ import annotations
-
 from torch import nn
 
 from vssl.backbone.resnet3d import ResidualNet, conv3d

@@ -1,7 +1,5 @@
 """What the published backbones share."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """R(2+1)D as in VCOP, VideoPace, auxSKD and RSPNet."""
 
-from __future__ import annotations
-
 from math import prod
 
 from torch import Tensor, nn

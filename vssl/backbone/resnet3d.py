@@ -4,8 +4,6 @@ VCOP, VideoPace and auxSKD publish results for "R3D-18" and "R(2+1)D-18", but th
 per stage, ten layers deep; the names here (`r3d_10`) say so.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from torch import Tensor, nn

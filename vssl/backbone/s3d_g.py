@@ -1,7 +1,5 @@
 """S3D-G as in RSPNet."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -1,7 +1,5 @@
 """A network small enough to train on a CPU, for trying things out and for tests."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import torch

@@ -3,8 +3,6 @@
 The keys of their state dicts are torchvision's own, without those of the classifier.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 from torch import nn

@@ -1,7 +1,5 @@
 """Private parts of torch, each with what it is needed for."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch._C import _error_if_any_worker_fails

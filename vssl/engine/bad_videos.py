@@ -1,7 +1,5 @@
 """How many videos of a training could not be read and were replaced, and when that is too many."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence

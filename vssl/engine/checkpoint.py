@@ -1,7 +1,5 @@
 """Files of tensors and plain values: written atomically, loaded weights-only."""
 
-from __future__ import annotations
-
 import io
 import pickle
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a stage costs: time, memory, and energy where a GPU's meter can be read."""
 
-from __future__ import annotations
-
 import resource
 import time
 from collections.abc import Iterator, Sequence

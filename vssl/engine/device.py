@@ -1,7 +1,5 @@
 """Move modules and batches to the device; run a module over a data set."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 

@@ -1,7 +1,5 @@
 """Which samples make up which step, and a loader that delivers them from any step on."""
 
-from __future__ import annotations
-
 import signal
 import time
 from collections.abc import Iterable, Iterator

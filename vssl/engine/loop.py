@@ -1,7 +1,5 @@
 """The training loop. It knows no method: an objective gives a loss, the loop lowers it."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace

@@ -1,7 +1,5 @@
 """Means of metrics between two log lines, and a check of the loss; neither waits for the device."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Optimisers: plain values from which torch's own are built."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field

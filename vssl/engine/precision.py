@@ -1,7 +1,5 @@
 """How exactly a GPU computes; torch's defaults differ between operations."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

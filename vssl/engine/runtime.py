@@ -1,7 +1,5 @@
 """Where and how a stage runs."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass, field
 from typing import Literal

@@ -1,7 +1,5 @@
 """Schedules: the learning rate as a pure function of progress, so that no checkpoint has to hold it."""
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field

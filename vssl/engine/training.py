@@ -1,7 +1,5 @@
 """Training recipes: how long, how fast, and in which batches."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 

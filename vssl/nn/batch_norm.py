@@ -1,7 +1,5 @@
 """Batch normalisation where several processes train together."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

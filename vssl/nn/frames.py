@@ -1,7 +1,5 @@
 """Frame numbers at the end of a video."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from typing import Literal
 

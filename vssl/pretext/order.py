@@ -7,8 +7,6 @@ Sources: Misra et al., ECCV 2016 (Shuffle & Learn), and Lee et al., ICCV 2017 (O
 - A random crop is the only augmentation; OPN shows one random colour channel of each frame.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from itertools import permutations
 

@@ -4,8 +4,6 @@ Source: Chen et al., RSPNet: Relative Speed Perception for Unsupervised Video Re
 (AAAI 2021), and the authors' released code where the paper is silent.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Literal
 

@@ -9,8 +9,6 @@ Source: Benaim et al., CVPR 2020. No code was released. Here otherwise than in t
 - The backbone averages over space and time; the paper takes the maximum over space.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 

@@ -5,8 +5,6 @@ and keeps the weights with the best loss on them, here all videos train and the 
 a newer torchvision it crops every frame at another place, here there is one crop per clip, as was meant.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import combinations, permutations

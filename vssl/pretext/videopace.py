@@ -5,8 +5,6 @@ and the authors' released code. That code predicts the pace and no more: the con
 the paper's description and are NOT part of it; the paper's appearance stream is left out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal

@@ -3,8 +3,6 @@
 Source: the auxSKD paper, section 3.2 (Eq. 4 and 5), and the authors' released code where the two differ.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field

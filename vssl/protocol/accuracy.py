@@ -1,7 +1,5 @@
 """Accuracy of a classifier that sees several clips of each video."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

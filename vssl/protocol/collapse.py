@@ -1,7 +1,5 @@
 """Signs that features collapse: all videos alike, or spread along few directions."""
 
-from __future__ import annotations
-
 import math
 
 import torch

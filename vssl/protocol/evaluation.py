@@ -1,7 +1,5 @@
 """What a protocol measures: its metrics, what they rest on, and the facts that a reader has to know."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import fields

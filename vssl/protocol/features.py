@@ -1,7 +1,5 @@
 """A video as one vector, without training."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

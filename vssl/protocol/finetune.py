@@ -1,7 +1,5 @@
 """Action classification, the downstream task (auxSKD paper, 4.2: fine-tuning and evaluation)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any, Literal
 

@@ -1,7 +1,5 @@
 """Retrieval and classification by nearest neighbours, on one feature vector per video."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Mirror clips."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

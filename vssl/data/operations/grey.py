@@ -1,7 +1,5 @@
 """Take the colours out of clips."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

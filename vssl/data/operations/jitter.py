@@ -1,7 +1,5 @@
 """Change brightness, contrast, saturation and hue at random."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal

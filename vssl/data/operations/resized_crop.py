@@ -1,7 +1,5 @@
 """Take a random part of the frames and resize it."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
