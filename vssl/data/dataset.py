@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import NamedTuple, overload
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,6 +35,24 @@ class Sample(NamedTuple):
     tensors: dict[str, Tensor]
 
 
+class LazyVideos(Sequence[Video]):
+    """Videos that are made when they are asked for, from their `numbers`.
+
+    As objects, those of all Kinetics would take 100 MB in every loader process.
+    """
+
+    def __init__(self, video: Callable[[int], Video], numbers: NDArray[np.int64]) -> None:
+        self.video, self.numbers = video, numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, at: Any) -> Any:
+        numbers = self.numbers[at]
+        return LazyVideos(self.video, numbers) if isinstance(at, slice) else self.video(numbers)
+
+
+@dataclass(eq=False)
 class ClipDataset(Dataset[dict[str, Tensor]]):
     """Samples of a training stage; each is a pure function of (seed, epoch, index).
 
@@ -43,26 +62,24 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
     generator draws. Raises VsslError if no video is long enough.
     """
 
-    def __init__(
-        self,
-        source: VideoSource,
-        sampler: ClipSampler,
-        augmentation: Augmentation,
-        seed: int,
-        repeat: int,
-        replace_bad: bool,
-    ) -> None:
-        self.source = source
-        self.sampler = sampler
-        self.augmentation = augmentation
-        self.seed = seed
-        self.repeat = repeat
-        self.replace_bad = replace_bad
-        long_enough = [v.num_frames >= sampler.min_frames for v in source.videos]
-        self.videos: Sequence[Video] = _Chosen(source.videos, np.flatnonzero(long_enough))
-        self.excluded = len(source.videos) - len(self.videos)
-        if not self.videos:
-            raise VsslError(_too_short(source, sampler))
+    source: VideoSource
+    sampler: ClipSampler
+    augmentation: Augmentation
+    seed: int
+    repeat: int
+    replace_bad: bool
+
+    def __post_init__(self) -> None:
+        lengths = np.array([video.num_frames for video in self.source.videos], np.int64)
+        long_enough = np.flatnonzero(lengths >= self.sampler.min_frames)
+        if not len(long_enough):
+            raise VsslError(
+                f"{self.source}: the longest of {len(lengths)} videos has {lengths.max(initial=0)} frames, "
+                f"but {type(self.sampler).__name__} needs {self.sampler.min_frames}; ask for shorter clips "
+                "or take longer videos"
+            )
+        self.videos = LazyVideos(self.source.videos.__getitem__, long_enough)
+        self.excluded = len(lengths) - len(self.videos)
         # What each loader process reads at the moment, for all of them to see: number of a video, or -1.
         self._reading = torch.full((MAX_WORKERS,), -1).share_memory_()  # type: ignore[no-untyped-call]
 
@@ -89,7 +106,11 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         rng = np.random.default_rng([self.seed, epoch, index])
         number, plan, frames_KTHWC = self._readable(own, rng, TRIES if self.replace_bad else 1)
         video = self.videos[number]
-        tensors = _stack([self.augmentation.sample(frames_THWC, rng) for frames_THWC in frames_KTHWC])
+        clips = [self.augmentation.sample(frames_THWC, rng) for frames_THWC in frames_KTHWC]
+        # stack() copies into contiguous memory: strided clips pick other convolution kernels, and so
+        # other weights, than those that a loader process has sent.
+        tensors = {name: torch.stack([clip[name] for clip in clips]) for name in clips[0]}
+        tensors["clips"] = tensors.pop("clip")
         label = -1 if video.label is None else video.label
         bad = -1 if number == own else own
         numbers = {**plan.targets, "label": label, "index": index, "bad_video": bad}
@@ -123,39 +144,3 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
     def reading(self) -> list[str]:
         """Names of the videos that are being read, in any process, at this moment."""
         return [self.videos[number].name for number in self._reading.tolist() if number >= 0]
-
-
-class _Chosen(Sequence[Video]):
-    """Some of the videos of a source, made when they are asked for.
-
-    As objects, those of all Kinetics would take 100 MB in every loader process.
-    """
-
-    def __init__(self, videos: Sequence[Video], numbers: NDArray[np.int64]) -> None:
-        self.all, self.numbers = videos, numbers
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    @overload
-    def __getitem__(self, at: int) -> Video: ...
-    @overload
-    def __getitem__(self, at: slice) -> Sequence[Video]: ...
-    def __getitem__(self, at: int | slice) -> Video | Sequence[Video]:
-        return _Chosen(self.all, self.numbers[at]) if isinstance(at, slice) else self.all[self.numbers[at]]
-
-
-def _stack(clips: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    # stack() copies into contiguous memory: strided clips pick other convolution kernels, and so
-    # other weights, than those that a loader process has sent.
-    stacked = {name: torch.stack([clip[name] for clip in clips]) for name in clips[0]}
-    stacked["clips"] = stacked.pop("clip")
-    return stacked
-
-
-def _too_short(source: VideoSource, sampler: ClipSampler) -> str:
-    longest = max((video.num_frames for video in source.videos), default=0)
-    return (
-        f"{source}: the longest of {len(source.videos)} videos has {longest} frames, but "
-        f"{type(sampler).__name__} needs {sampler.min_frames}; ask for shorter clips or take longer videos"
-    )

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal, overload
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vssl.data.dataset import LazyVideos
 from vssl.data.decode import Decoder, read_frames
-from vssl.data.index import Index, check_selection, fingerprint, load, select
+from vssl.data.index import Column, Index, check_selection, fingerprint, load, select
 from vssl.data.lists import printable
 from vssl.errors import VsslError
 from vssl.types import Video
@@ -48,8 +49,8 @@ class ListedVideos:
     @cached_property
     def videos(self) -> Sequence[Video]:
         """The usable videos of the subset; made when they are asked for."""
-        index = load(Path(self.index))
-        return _Videos(index, self._rows(index))
+        index, rows = self._chosen
+        return LazyVideos(partial(_video, index), rows)
 
     @property
     def class_names(self) -> Sequence[str]:
@@ -59,8 +60,7 @@ class ListedVideos:
     @property
     def short_side(self) -> int:
         """Pixels of the shorter side of the frames, the median of all videos."""
-        index = load(Path(self.index))
-        rows = self._rows(index)
+        index, rows = self._chosen
         return int(np.median(np.minimum(index.height[rows], index.width[rows])))
 
     def prepare(self) -> None:
@@ -69,14 +69,16 @@ class ListedVideos:
         Of many files, some are looked at. Raises VsslError for one of another size; one that is gone is left
         to who reads it.
         """
-        index = load(Path(self.index))
-        rows = self._rows(index)
+        index, rows = self._chosen
         if fingerprint(index, rows) != self.fingerprint:
             raise VsslError(
                 f"{self.index}: {self.name} was checked anew since this launch began; launch again"
             )
-        looked_at = rows[:: max(1, len(rows) // LOOKS)]
-        changed = [index.name(row) for row in looked_at if self._has_changed(index, row)]
+        looked_at, changed = rows[:: max(1, len(rows) // LOOKS)], []
+        for row in looked_at:
+            path = Path(self.root) / index.name(row)
+            if index.size[row] and path.is_file() and path.stat().st_size != index.size[row]:
+                changed.append(index.name(row))
         if changed:
             raise VsslError(
                 f"{self.root}: {len(changed)} of {len(looked_at)} files have another size than when they "
@@ -85,51 +87,25 @@ class ListedVideos:
 
     def read(self, video: Video, frames_T: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Decode frames as RGB [T,H,W,C] with the decoder that the check found to be right for this file."""
-        return read_frames(
-            Path(self.root) / video.name, frames_T, self._decoders.get(video.name, self._usual)
-        )
+        usual, others = self._decoders
+        return read_frames(Path(self.root) / video.name, frames_T, others.get(video.name, usual))
 
-    def _has_changed(self, index: Index, row: int) -> bool:
-        path = Path(self.root) / index.name(row)
-        return bool(index.size[row]) and path.is_file() and path.stat().st_size != index.size[row]
-
-    def _rows(self, index: Index) -> NDArray[np.int64]:
-        rows: NDArray[np.int64] = select(index, self.subset, self.split, self.validation, self.group)
-        return rows
+    @property
+    def _chosen(self) -> tuple[Index, Column]:
+        """The index, and the rows of the videos in it."""
+        index = load(Path(self.index))
+        return index, select(index, self.subset, self.split, self.validation, self.group)
 
     @cached_property
-    def _usual(self) -> Decoder:
-        """The decoder of most files."""
-        index = load(Path(self.index))
-        names, counts = np.unique(index.decoder[self._rows(index)], return_counts=True)
-        usual: Decoder = names[counts.argmax()].decode()
-        return usual
-
-    @cached_property
-    def _decoders(self) -> dict[str, Decoder]:
-        """The decoders of the others, by name; all names would be too much for every loader worker."""
-        index = load(Path(self.index))
-        rows = self._rows(index)
-        others = rows[index.decoder[rows] != self._usual.encode()]
-        return {index.name(row): index.decoder[row].decode() for row in others}
+    def _decoders(self) -> tuple[Decoder, dict[str, Decoder]]:
+        """The decoder of most files, and those of the others by name: all would be too much for a worker."""
+        index, rows = self._chosen
+        decoders, counts = np.unique(index.decoder[rows], return_counts=True)
+        usual = decoders[counts.argmax()]
+        others = rows[index.decoder[rows] != usual]
+        return usual.decode(), {index.name(row): index.decoder[row].decode() for row in others}
 
 
-class _Videos(Sequence[Video]):
-    """Rows of an index as videos; 240,000 of them as objects would take 100 MB in every loader worker."""
-
-    def __init__(self, index: Index, rows: NDArray[np.int64]) -> None:
-        self.columns, self.rows = index, rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @overload
-    def __getitem__(self, at: int) -> Video: ...
-    @overload
-    def __getitem__(self, at: slice) -> Sequence[Video]: ...
-    def __getitem__(self, at: int | slice) -> Video | Sequence[Video]:
-        if isinstance(at, slice):
-            return _Videos(self.columns, self.rows[at])
-        row = self.rows[at]
-        label = int(self.columns.label[row])
-        return Video(self.columns.name(row), int(self.columns.frames[row]), None if label < 0 else label)
+def _video(index: Index, row: int) -> Video:
+    label = int(index.label[row])
+    return Video(index.name(row), int(index.frames[row]), None if label < 0 else label)
