@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,9 +12,18 @@ import numpy as np
 
 from vssl.data.decode import Decoder
 from vssl.data.health import Finding, examine_file
-from vssl.data.index import DIGEST_BYTES, Column, Index, are_usable, pack_names
-from vssl.data.lists import Listing, printable
+from vssl.data.index import DIGEST_BYTES, VERDICTS, Index, pack_names
+from vssl.data.lists import Entry, Listing, printable
 from vssl.data.pool import Lost, each
+
+COLUMNS = {
+    **dict.fromkeys(("frames", "width", "height"), "i4"),
+    **dict.fromkeys(("codec", "verdict", "decoder"), "S32"),
+    **{"fps": "f4", "size": "i8"},
+}
+"""Types of the columns of an index that a finding fills as it is."""
+
+UNREAD = Finding("")
 
 State = list[int | str]
 """Size, time of change and first decoder: a file that has another state now is read again."""
@@ -35,25 +45,20 @@ class Check:
 
     def __init__(self, listing: Listing, root: Path, decoder: Decoder, journal: Path) -> None:
         self.listing, self.root, self.decoder, self.journal = listing, root, decoder, journal
-        self._row = {entry.path: row for row, entry in enumerate(listing.entries)}
-        rows = len(listing.entries)
-        self._details: dict[int, str] = {}
-        self._columns: dict[str, Column] = {
-            **{name: np.zeros(rows, np.int32) for name in ("frames", "width", "height")},
-            **{name: np.zeros(rows, "S32") for name in ("codec", "verdict", "decoder")},
-            "fps": np.zeros(rows, np.float32),
-            "size": np.zeros(rows, np.int64),
-            "digest": np.zeros((rows, DIGEST_BYTES), np.uint8),
-        }
-        for entry in listing.entries:
-            if not entry.exists:
-                self._put(entry.path, Finding("missing", "no such file"))
-        self._read_journal()
+        exist = {entry.path for entry in listing.entries if entry.exists}
+        missing = Finding("missing", "no such file")
+        self._found = {entry.path: UNREAD if entry.exists else missing for entry in listing.entries}
+        with suppress(FileNotFoundError), open(journal, encoding="utf-8") as lines:
+            for line in lines:
+                with suppress(ValueError):  # blank, or the process was killed while it wrote this line
+                    name, state, finding = json.loads(line)
+                    if name in exist and state == _state(root / name, decoder):
+                        self._found[name] = Finding(*finding)._replace(size=state[0])
 
     @property
     def left(self) -> list[str]:
         """Names of the files that are still to be read."""
-        return [self.listing.entries[row].path for row in np.flatnonzero(self._columns["verdict"] == b"")]
+        return [name for name, finding in self._found.items() if finding is UNREAD]
 
     def run(self, workers: int, timeout_s: float) -> Iterator[str]:
         """Read the files that are left, in `workers` processes; yield their names as they are done."""
@@ -61,88 +66,62 @@ class Check:
         self.journal.parent.mkdir(parents=True, exist_ok=True)
         with open(self.journal, "a", encoding="utf-8") as file:
             file.write("\n")  # ends the line in which an earlier check was killed
-            for (name, *_), found in each(_examine, tasks, workers, timeout_s):
-                if isinstance(found, Lost):  # not for the journal: another time it may have more time
-                    finding = Finding("crashes" if found.in_time else "hangs", found.reason)
+            for (name, *_), outcome in each(_examine, tasks, workers, timeout_s):
+                if isinstance(outcome, Lost):  # not for the journal: another time it may have more time
+                    finding = Finding("crashes" if outcome.in_time else "hangs", outcome.reason)
                 else:
-                    state, finding = found
+                    state, finding = outcome
                     if finding.digest:  # else it could not be read: another time it may
                         file.write(json.dumps([name, state, finding]) + "\n")
                         file.flush()
-                        self._columns["size"][self._row[name]] = state[0] if state else 0
-                self._put(name, finding)
+                        finding = finding._replace(size=state[0] if state else 0)
+                self._found[name] = finding
                 yield name
 
     def index(self, min_frames: int) -> Index:
         """The index of all files; usable ones that are shorter than `min_frames`, or copies, are noted."""
-        usable = np.flatnonzero(are_usable(self._columns["verdict"])).tolist()
-        for row in usable:
-            if self._columns["frames"][row] < min_frames:
-                self._note(row, "shorter than a clip", f"{self._columns['frames'][row]} frames")
-        self._note_copies(usable)
-        names, offsets = pack_names([entry.path for entry in self.listing.entries])
-        label = np.array([entry.label for entry in self.listing.entries], np.int32)
-        subsets = self.listing.subsets_SN
-        return Index(self.listing.classes, names, offsets, label=label, subsets=subsets, **self._columns)
+        self._note(min_frames)
+        found, entries = list(self._found.values()), self.listing.entries
+        columns = {
+            name: np.array([getattr(one, name) for one in found], kind) for name, kind in COLUMNS.items()
+        }
+        digests = np.array([bytes.fromhex(one.digest) for one in found], f"S{DIGEST_BYTES}")
+        names, offsets = pack_names([entry.path for entry in entries])
+        return Index(
+            self.listing.classes,
+            names,
+            offsets,
+            label=np.array([entry.label for entry in entries], np.int32),
+            digest=digests.view(np.uint8).reshape(-1, DIGEST_BYTES),
+            subsets=self.listing.subsets_SN,
+            **columns,
+        )
 
     def remarks(self) -> list[Remark]:
         """All files of which there is something to say, in order."""
-        rows = sorted(self._details)
-        verdicts = [self._columns["verdict"][row].decode() for row in rows]
         return [
-            Remark(verdict, printable(self.listing.entries[row].path), printable(self._details[row]))
-            for row, verdict in zip(rows, verdicts, strict=True)
+            Remark(finding.verdict, printable(name), printable(finding.detail))
+            for name, finding in self._found.items()
+            if finding.verdict != "ok" and finding is not UNREAD
         ]
 
-    def _note_copies(self, usable: list[int]) -> None:
-        digests = [self._columns["digest"][row].tobytes() for row in usable]
-        first = dict(zip(reversed(digests), reversed(usable), strict=True))
-        for row, digest in zip(usable, digests, strict=True):
-            if first[digest] != row:
-                self._note(row, "duplicate content", f"the same as {self._about(first[digest], row)}")
-
-    def _about(self, original: int, copy: int) -> str:
-        """The original of a copy, and what makes the copy a problem."""
-        one, other = self.listing.entries[original], self.listing.entries[copy]
-        differs = [
-            what
-            for what, same in (("class", one.label == other.label), ("subset", one.subsets == other.subsets))
-            if not same
-        ]
-        return one.path + (f", in another {' and '.join(differs)}" if differs else "")
-
-    def _put(self, name: str, finding: Finding) -> None:
-        row = self._row[name]
-        for column, value in finding._asdict().items():
-            if column == "digest":
-                self._columns[column][row] = np.frombuffer(
-                    bytes.fromhex(value).ljust(DIGEST_BYTES, b"\0"), "u1"
-                )
-            elif column != "detail":
-                self._columns[column][row] = value
-        if finding.verdict != "ok":
-            self._details[row] = finding.detail
-
-    def _note(self, row: int, verdict: str, detail: str) -> None:
-        self._columns["verdict"][row] = verdict
-        self._details[row] = detail
-
-    def _read_journal(self) -> None:
-        if not self.journal.is_file():
-            return
-        with open(self.journal, encoding="utf-8") as file:
-            for line in file:
-                try:
-                    name, state, finding = json.loads(line)
-                except ValueError:  # blank, or the process was killed while it wrote this line
-                    continue
-                if (
-                    name in self._row
-                    and self.listing.entries[self._row[name]].exists
-                    and state == _state(self.root / name, self.decoder)
-                ):
-                    self._columns["size"][self._row[name]] = state[0]
-                    self._put(name, Finding(*finding))
+    def _note(self, min_frames: int) -> None:
+        first: dict[str, Entry] = {}
+        for entry in self.listing.entries:
+            finding = self._found[entry.path]
+            if finding is UNREAD or not VERDICTS[finding.verdict].usable:
+                continue
+            original = first.setdefault(finding.digest, entry)
+            if original is not entry:
+                differs = ["class"] * (original.label != entry.label)
+                differs += ["subset"] * (original.subsets != entry.subsets)
+                where = f", in another {' and '.join(differs)}" if differs else ""
+                verdict, detail = "duplicate content", f"the same as {original.path}{where}"
+            elif finding.frames < min_frames:
+                verdict, detail = "shorter than a clip", f"{finding.frames} frames"
+            else:
+                continue
+            self._found[entry.path] = finding._replace(verdict=verdict, detail=detail)
 
 
 def _state(path: Path, decoder: Decoder) -> State | None:
@@ -155,5 +134,4 @@ def _state(path: Path, decoder: Decoder) -> State | None:
 
 
 def _examine(name: str, root: Path, decoder: Decoder) -> tuple[State | None, Finding]:
-    path = root / name
-    return _state(path, decoder), examine_file(path, decoder)
+    return _state(root / name, decoder), examine_file(root / name, decoder)

@@ -31,7 +31,7 @@ from vssl.checks import (
 )
 from vssl.data.decode import check_decoder
 from vssl.data.layouts import check_layout
-from vssl.data.lists import SUBSETS
+from vssl.data.lists import TEST, TRAIN
 from vssl.errors import OptionError, VsslError
 from vssl.files import write_atomically
 
@@ -109,24 +109,16 @@ class Index:
     @property
     def usable(self) -> NDArray[np.bool_]:
         """Whether each file can be trained on [N]."""
-        return are_usable(self.verdict)
-
-
-def are_usable(verdict: Column) -> NDArray[np.bool_]:
-    """Whether files of these verdicts can be trained on."""
-    return np.isin(verdict, [cause.encode() for cause, verdict in VERDICTS.items() if verdict.usable])
+        return np.isin(
+            self.verdict, [cause.encode() for cause, verdict in VERDICTS.items() if verdict.usable]
+        )
 
 
 def pack_names(names: Sequence[str]) -> tuple[Column, Column]:
     """One array of bytes, and the offset of each name in it."""
-    encoded = [_bytes(name) for name in names]
+    encoded = [name.encode("utf-8", "surrogateescape") for name in names]
     offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
     return np.frombuffer(b"".join(encoded), np.uint8), offsets
-
-
-def _bytes(name: str) -> bytes:
-    """A name as the file system has it, UTF-8 or not."""
-    return name.encode("utf-8", "surrogateescape")
 
 
 def index_path(source: Mapping[str, Any]) -> Path:
@@ -134,10 +126,7 @@ def index_path(source: Mapping[str, Any]) -> Path:
 
     Raises OptionError if the source has no root.
     """
-    parts = [
-        str(root_of(source)),
-        *(source[name] for name in ("layout", "lists", "classes", "decoder")),
-    ]
+    parts = [str(root_of(source)), *(source[name] for name in ("layout", "lists", "classes", "decoder"))]
     name = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:10]
     return Path(source["index"]) / f"{source['name']}-{name}.npz"
 
@@ -212,10 +201,6 @@ def _check_published(published: Mapping[str, Any]) -> None:
             check_at_least(f"published.{subset}", number, 1)
 
 
-SELECTION = ("subset", "split", "validation", "group")
-"""Values of a source node that say which of the files in its index are meant; see `select`."""
-
-
 def check_selection(subset: str, split: int, validation: float, group: str | None) -> None:
     """Raise `OptionError` for values that select nothing in any index."""
     check_choice("subset", subset, ("train", "test", "val"))
@@ -224,18 +209,15 @@ def check_selection(subset: str, split: int, validation: float, group: str | Non
     check_type("validation", validation, float)
     check_below_1("validation", validation)
     if subset == "val" and not validation:
-        raise OptionError(
-            "subset",
-            subset,
-            "is the share that validation=0.1, say, holds out of the training videos",
-            "give a share, or choose test (a folder named val is the test set where none is named test)",
-        )
+        problem = "is the share that validation=0.1, say, holds out of the training videos"
+        remedy = "give a share, or choose test (a folder named val is the test set where none is named test)"
+        raise OptionError("subset", subset, problem, remedy)
     remedy = "give a regular expression with a part (?P<group>...), or null"
     try:
-        named = group is None or "group" in re.compile(group).groupindex
+        names = ["group"] if group is None else re.compile(group).groupindex
     except (re.error, TypeError) as error:
         raise OptionError("group", group, f"not a regular expression ({error})", remedy) from error
-    if not named:
+    if "group" not in names:
         raise OptionError("group", group, "names no group", remedy)
 
 
@@ -248,16 +230,13 @@ def checked(source: Mapping[str, Any]) -> dict[str, Any]:
     path = index_path(source)
     count, digest = _summary(path, _changed(source, path), *(source[name] for name in SELECTION))
     if not count:
-        raise OptionError(
-            "subset",
-            source["subset"],
-            f"{source['name']} has no usable video in it",
-            f"see {path.with_suffix('.txt')} for files that are left out, and say by lists=DIR or by folders "
-            "named train and test what is for what",
-        )
+        problem = f"{source['name']} has no usable video in it"
+        remedy = f"see {path.with_suffix('.txt')} for files that are left out, and say by lists=DIR or by "
+        remedy += "folders named train and test what is for what"
+        raise OptionError("subset", source["subset"], problem, remedy)
     kept = {name: value for name, value in source.items() if name not in ONLY_FOR_THE_CHECK}
-    places = {"root": str(root_of(source)), "index": str(path)}
-    return {**kept, **places, "num_videos": count, "fingerprint": digest}
+    known = {"root": str(root_of(source)), "index": str(path), "num_videos": count, "fingerprint": digest}
+    return kept | known
 
 
 @lru_cache(maxsize=64)
@@ -294,12 +273,11 @@ def assumed(source: Mapping[str, Any]) -> dict[str, Any] | None:
     lists = json.dumps([source[name] for name in ("layout", "lists", "classes")]).encode()
     left_out = (*ONLY_FOR_THE_CHECK, "index", *(["root"] if source["root"] is None else []))
     kept = {name: value for name, value in source.items() if name not in left_out}
-    provisional = {"provisional": True, "fingerprint": hashlib.sha256(lists).hexdigest()[:16]}
-    return {**kept, **provisional, "num_videos": round(part * published[0])}
+    digest, count = hashlib.sha256(lists).hexdigest()[:16], round(part * published[0])
+    return {**kept, "provisional": True, "fingerprint": digest, "num_videos": count}
 
 
 def _changed(source: Mapping[str, Any], path: Path) -> int:
-    """When the index was written, in nanoseconds."""
     try:
         return path.stat().st_mtime_ns
     except FileNotFoundError as error:
@@ -325,8 +303,7 @@ def select(index: Index, subset: str, split: int, validation: float, group: str 
     if split > len(index.subsets):
         problem = f"the lists that were checked have splits 1 to {len(index.subsets)}"
         raise OptionError("split", split, problem, "choose one of them")
-    listed = "train" if subset == "val" else subset
-    rows = np.flatnonzero(index.subsets[split - 1] == SUBSETS.index(listed))
+    rows = np.flatnonzero(index.subsets[split - 1] == (TEST if subset == "test" else TRAIN))
     if subset != "test" and validation:
         held = validation_rows(index, rows, validation, group)
         rows = held if subset == "val" else np.setdiff1d(rows, held, assume_unique=True)
@@ -339,20 +316,19 @@ def validation_rows(index: Index, rows: Column, share: float, group: str | None)
     group: regular expression whose part (?P<group>...) names the group of a file; files that it does not
     match, or all without it, are groups by themselves.
     """
-    names = [_group(index.name(row), group) for row in rows]
+    names = [index.name(row) for row in rows]
+    if group:
+        matches = [re.search(group, name, re.IGNORECASE) for name in names]
+        names = [match["group"] if match else name for match, name in zip(matches, names, strict=True)]
     groups, group_of, counts = np.unique(names, return_inverse=True, return_counts=True)
-    order = sorted(range(len(groups)), key=lambda i: hashlib.sha256(_bytes(str(groups[i]))).digest())
+    digests = [hashlib.sha256(str(name).encode("utf-8", "surrogateescape")).digest() for name in groups]
+    order = sorted(range(len(groups)), key=digests.__getitem__)
     before = np.cumsum([0, *counts[order]])[:-1]
     held = [i for i, count in zip(order, before, strict=True) if count < share * len(rows)]
     if len(held) == len(groups):
         problem = f"{len(groups)} groups cannot be cut in two"
         raise OptionError("validation", share, problem, "choose a smaller share, or another group")
     return rows[np.isin(group_of, held)]
-
-
-def _group(name: str, pattern: str | None) -> str:
-    match = re.search(pattern, name, re.IGNORECASE) if pattern else None
-    return match["group"] if match else name
 
 
 def fingerprint(index: Index, rows: Column) -> str:
@@ -362,10 +338,10 @@ def fingerprint(index: Index, rows: Column) -> str:
     """
     digest = hashlib.sha256()
     for column, kind in (
-        (index.digest, None),
+        (index.digest, "u1"),
         (index.label, "<i8"),
         (index.frames, "<i8"),
         (index.decoder, "S16"),
     ):
-        digest.update(np.ascontiguousarray(column[rows], kind).tobytes())
+        digest.update(column[rows].astype(kind).tobytes())
     return digest.hexdigest()[:16]
