@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from conftest import EXTRA, needs_extra
-from fake_videos import BITS, BLOCK, cut, numbers, write
+from fake_videos import BITS, BLOCK, audio, cut, numbers, write
 from vssl.data import decoders, exactness
 from vssl.data.decode import check_decoder, read_frames
 from vssl.data.decoders import torchcodec
@@ -170,6 +170,14 @@ def test_a_file_that_is_no_video_is_named_in_one_line(tmp_path, content, decoder
     with pytest.raises(VsslError, match=r"garbage.mp4: cannot be decoded \(.+\); re-encode") as error:
         read_frames(path, np.array([0]), decoder)
     assert "\n" not in str(error.value)
+
+
+@each_decoder
+def test_a_file_without_a_video_is_an_error_that_a_loader_process_can_send(tmp_path, decoder):
+    audio(tmp_path / "audio.mp4")
+    with pytest.raises(VsslError, match=r"audio.mp4: cannot be decoded \(.+\); ") as error:
+        read_frames(tmp_path / "audio.mp4", np.array([0]), decoder)
+    assert type(error.value) is VsslError
 
 
 @each_decoder

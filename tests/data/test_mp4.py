@@ -38,7 +38,7 @@ def unopened(monkeypatch):
     def refuse(path):
         raise AssertionError(f"{path} was opened")
 
-    monkeypatch.setattr(pyav, "_open", refuse)
+    monkeypatch.setattr(pyav, "open_video", refuse)
 
 
 def test_a_prepared_video_is_read_without_opening_it(prepared, monkeypatch):

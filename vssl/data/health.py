@@ -10,9 +10,10 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from vssl.data.decode import Decoder, read_frames
+from vssl.data.decoders import BadVideo
 from vssl.data.exactness import exact, examine
 from vssl.data.index import DIGEST_BYTES
-from vssl.data.probe import MP4_BOXES, BadVideo, Probe, unreadable
+from vssl.data.probe import MP4_BOXES, Probe, unreadable
 from vssl.errors import VsslError
 
 SLACK = 2
@@ -34,6 +35,7 @@ class Finding(NamedTuple):
     codec: str = ""
     decoder: str = ""
     digest: str = ""
+    size: int = 0
 
 
 def examine_file(path: Path, first: Decoder) -> Finding:
@@ -53,7 +55,9 @@ def _found(path: Path, first: Decoder) -> Finding:
     """All of a finding but the digest."""
     try:
         facts, right = examine(path, first)
-        decoder = first if right else _another(path, first)
+        decoder = first if right else None
+        if decoder is None and first != "pyav" and exact(path, "pyav"):
+            decoder = "pyav"  # the optional decoder is not turned to unasked
     except BadVideo as error:
         cut = error.cause in ("not a video", "damaged") and _bytes_lost(path) > 0
         return Finding("truncated" if cut else error.cause, error.what)
@@ -62,34 +66,20 @@ def _found(path: Path, first: Decoder) -> Finding:
     return Finding(verdict, detail, *looks, decoder or "")
 
 
-def _another(path: Path, first: Decoder) -> Decoder | None:
-    """PyAV is right wherever FFmpeg is; the optional decoder is not turned to unasked."""
-    return "pyav" if first != "pyav" and exact(path, "pyav") else None
-
-
 def _judge(path: Path, facts: Probe, first: Decoder, decoder: Decoder | None) -> tuple[str, str]:
     """The worst that can be said about a file that decodes, and the numbers behind it."""
     lost, extra = _bytes_lost(path), facts.header_frames - facts.frames
+    tried = " and ".join(sorted({first, "pyav"}))
+    misread = decoder != first
+    counts = f"{facts.frames} frames decode, the header says {facts.header_frames}"
     all_verdicts = [
         (lost > 0, "truncated", f"{lost:,} bytes are missing at its end"),
-        (
-            decoder is None,
-            "no decoder is right",
-            f"{' and '.join(sorted({first, 'pyav'}))}: other frames than when it is read from its start",
-        ),
-        (decoder != first and not _opens(path, first), "codec", f"{first} cannot read {facts.codec}"),
-        (
-            facts.hidden > 0,
-            "stream-copied cut",
-            f"{facts.packets} pictures, of which {facts.frames} are shown",
-        ),
-        (decoder != first, "random access is wrong", f"{first} gives other frames after a seek"),
+        (not decoder, "no decoder is right", f"{tried}: other frames than when it is read from its start"),
+        (misread and not _opens(path, first), "codec", f"{first} cannot read {facts.codec}"),
+        (facts.hidden, "stream-copied cut", f"{facts.packets} pictures, of which {facts.frames} are shown"),
+        (misread, "random access is wrong", f"{first} gives other frames after a seek"),
         (facts.variable_rate, "variable frame rate", f"{facts.fps:.3g} frames per second on average"),
-        (
-            facts.header_frames > 0 and abs(extra) > SLACK,
-            "header count differs",
-            f"{facts.frames} frames decode, the header says {facts.header_frames}",
-        ),
+        (facts.header_frames and abs(extra) > SLACK, "header count differs", counts),
     ]
     return next(((verdict, detail) for applies, verdict, detail in all_verdicts if applies), ("ok", ""))
 
@@ -107,13 +97,11 @@ def _bytes_lost(path: Path) -> int:
     size = path.stat().st_size
     with open(path, "rb") as file:
         kind = file.read(4)
-        end = {b"RIFF": _riff_end, EBML: _matroska_end}.get(kind, _mp4_end)(file, size)
+        if kind == b"RIFF":  # its first chunk is all of an AVI below 1 GB
+            end = 8 + int.from_bytes(file.read(4), "little")
+        else:
+            end = _matroska_end(file) if kind == EBML else _mp4_end(file, size)
     return max(0, end - size)
-
-
-def _riff_end(file: BinaryIO, size: int) -> int:
-    """End of the first chunk, which is all of an AVI below 1 GB."""
-    return 8 + int.from_bytes(file.read(4), "little")
 
 
 def _mp4_end(file: BinaryIO, size: int) -> int:
@@ -130,7 +118,7 @@ def _mp4_end(file: BinaryIO, size: int) -> int:
     return end
 
 
-def _matroska_end(file: BinaryIO, size: int) -> int:
+def _matroska_end(file: BinaryIO) -> int:
     """End of the segment that follows the header; 0 if its length is not told."""
     file.seek(_matroska_number(file), 1)
     if file.read(4) != SEGMENT:
@@ -143,8 +131,9 @@ def _matroska_number(file: BinaryIO) -> int:
     """A length, in as many bytes as its first one has leading zeros and one more; -1: unknown (all ones)."""
     first = int.from_bytes(file.read(1), "big")  # 0 at the end of the file
     more = 8 - first.bit_length()
-    value = (first << 8 * more | int.from_bytes(file.read(more), "big")) & (1 << 7 * (more + 1)) - 1
-    return value if value < (1 << 7 * (more + 1)) - 1 else -1
+    ones = (1 << 7 * (more + 1)) - 1
+    value = (first << 8 * more | int.from_bytes(file.read(more), "big")) & ones
+    return value if value < ones else -1
 
 
 def _digest(path: Path) -> str:

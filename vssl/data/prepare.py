@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vssl.data.decoders import BadVideo
 from vssl.data.lists import walk
 from vssl.data.operations.crop import resize
-from vssl.data.probe import BadVideo, probe, unreadable
+from vssl.data.probe import probe, unreadable
 from vssl.errors import VsslError
 from vssl.files import remove_leftovers, write_atomically
 

@@ -6,32 +6,20 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import av
 import numpy as np
 from av.error import FFmpegError
 from numpy.typing import NDArray
 
-from vssl.data.decoders.pyav import Converter
-from vssl.errors import VsslError
-
-Cause = Literal["missing", "empty", "not a video", "no video stream", "truncated", "damaged"]
-"""Why a file cannot be read to its end."""
+from vssl.data.decoders import BadVideo, Cause
+from vssl.data.decoders.pyav import Converter, open_video
 
 MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip")
 """What stands in bytes 4 to 8 of an mp4 or mov file, whole or not."""
 
 STEADY = 0.1
 """Frames may come early or late by this share of the time between two of them; more is a variable rate."""
-
-
-class BadVideo(VsslError):
-    """A file that cannot be read to its end: "<file>: <cause>; <remedy>"."""
-
-    def __init__(self, path: Path, cause: Cause, what: str, remedy: str) -> None:
-        super().__init__(f"{path}: {what}; {remedy}")
-        self.cause, self.what = cause, what
 
 
 @dataclass(frozen=True)
@@ -64,13 +52,45 @@ def probe(path: Path, see: Callable[[NDArray[np.uint8]], object] = lambda pictur
 
     Raises `BadVideo` with file, cause and remedy.
     """
-    with _open(path, _beginning(path)) as container:
-        if not container.streams.video:
-            raise BadVideo(path, "no video stream", "has no video stream", "take it out of the list")
-        walk = _Walk(path, container)
-        for picture_HWC in walk.pictures():
+    times: list[int | None] = []
+    sizes: set[tuple[int, int]] = set()
+    packets = hidden = 0
+
+    def pictures() -> Iterator[NDArray[np.uint8]]:
+        nonlocal packets, hidden
+        to_rgb = Converter()
+        try:
+            for packet in container.demux(stream):
+                packets += packet.size > 0
+                hidden += packet.is_discard
+                for frame in packet.decode():
+                    times.append(frame.pts)
+                    yield to_rgb(frame)
+        except FFmpegError as error:
+            what = f"breaks off after {len(times)} frames ({error.strerror})"
+            raise BadVideo(path, "damaged", what, "fetch it again or take it out of the list") from error
+
+    with _open(path) as container:
+        stream = container.streams.video[0]
+        for picture_HWC in pictures():
+            sizes.add((picture_HWC.shape[1], picture_HWC.shape[0]))
             see(picture_HWC)
-        return walk.facts()
+        if not times:
+            raise BadVideo(path, "damaged", "none of its frames can be decoded", "take it out of the list")
+        if len(sizes) > 1:
+            raise BadVideo(path, "damaged", f"changes its size ({sorted(sizes)})", "re-encode it")
+        [(width, height)] = sizes
+        return Probe(
+            frames=len(times),
+            packets=packets,
+            hidden=hidden,
+            header_frames=stream.frames,
+            fps=float(stream.average_rate or stream.guessed_rate or 0),
+            variable_rate=_unsteady(times),
+            width=width,
+            height=height,
+            codec=stream.codec_context.codec.canonical_name,
+        )
 
 
 def unreadable(path: Path, error: OSError) -> BadVideo:
@@ -80,8 +100,7 @@ def unreadable(path: Path, error: OSError) -> BadVideo:
     return BadVideo(path, cause, what, "check the folder of the data set, its permissions and its disk")
 
 
-def _beginning(path: Path) -> bytes:
-    """What a file begins with."""
+def _open(path: Path) -> av.container.InputContainer:
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would never end
             raise BadVideo(path, "missing", "no regular file", "take it out of the list")
@@ -91,68 +110,14 @@ def _beginning(path: Path) -> bytes:
         raise unreadable(path, error) from error
     if not beginning:
         raise BadVideo(path, "empty", "empty file", "fetch it again")
-    return beginning
-
-
-def _open(path: Path, beginning: bytes) -> av.container.InputContainer:
     try:
-        return av.open(str(path), metadata_errors="replace")
+        return open_video(path)
     except FFmpegError as error:
         if beginning[4:] in MP4_BOXES:
             what = f"ends before its table of frames ({error.strerror})"
             raise BadVideo(path, "truncated", what, "fetch it again") from error
         what = f"not a video ({error.strerror})"
         raise BadVideo(path, "not a video", what, "take it out of the list") from error
-
-
-class _Walk:
-    """One pass over all frames, which gathers the facts."""
-
-    def __init__(self, path: Path, container: av.container.InputContainer) -> None:
-        self.path, self.container = path, container
-        self.stream = container.streams.video[0]
-        if self.stream.codec_context is None:
-            raise self._damaged("its codec is not known", "re-encode it")
-        self.stream.codec_context.thread_count = 1
-        self.to_rgb = Converter()
-        self.packets = self.hidden = self.quarters = 0
-        self.times: list[int | None] = []
-        self.sizes: set[tuple[int, int]] = set()
-
-    def pictures(self) -> Iterator[NDArray[np.uint8]]:
-        try:
-            for packet in self.container.demux(self.stream):
-                self.packets += packet.size > 0
-                self.hidden += packet.is_discard
-                for frame in packet.decode():
-                    self.quarters = round(frame.rotation / 90) % 4
-                    self.times.append(frame.pts)
-                    self.sizes.add((frame.width, frame.height))
-                    yield self.to_rgb(frame)
-        except FFmpegError as error:
-            what = f"breaks off after {len(self.times)} frames ({error.strerror})"
-            raise self._damaged(what, "fetch it again or take it out of the list") from error
-
-    def _damaged(self, what: str, remedy: str) -> BadVideo:
-        return BadVideo(self.path, "damaged", what, remedy)
-
-    def facts(self) -> Probe:
-        if not self.times:
-            raise self._damaged("none of its frames can be decoded", "take it out of the list")
-        if len(self.sizes) > 1:
-            raise self._damaged(f"changes its size ({sorted(self.sizes)})", "re-encode it")
-        stream, [sides] = self.stream, self.sizes
-        return Probe(
-            frames=len(self.times),
-            packets=self.packets,
-            hidden=self.hidden,
-            header_frames=stream.frames,
-            fps=float(stream.average_rate or stream.guessed_rate or 0),
-            variable_rate=_unsteady(self.times),
-            width=sides[self.quarters % 2],
-            height=sides[1 - self.quarters % 2],
-            codec=stream.codec_context.codec.canonical_name,
-        )
 
 
 def _unsteady(times: list[int | None]) -> bool:

@@ -8,11 +8,23 @@ say no.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vssl.errors import VsslError
+
+Cause = Literal["missing", "empty", "not a video", "no video stream", "truncated", "damaged"]
+"""Why a file cannot be read to its end."""
+
+
+class BadVideo(VsslError):
+    """A file that cannot be read to its end: "<file>: <cause>; <remedy>"."""
+
+    def __init__(self, path: Path, cause: Cause, what: str, remedy: str) -> None:
+        super().__init__(f"{path}: {what}; {remedy}")
+        self.cause, self.what = cause, what
 
 
 def check_range(path: Path, frames_T: NDArray[np.int64], num_frames: int) -> None:

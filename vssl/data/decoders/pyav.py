@@ -16,7 +16,7 @@ from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from vssl.data.decoders import check_range, undecodable
+from vssl.data.decoders import BadVideo, check_range, undecodable
 from vssl.data.mp4 import pictures
 
 TIMED = ("mov", "matroska")
@@ -33,13 +33,15 @@ def read(path: Path, frames_T: NDArray[np.int64]) -> NDArray[np.uint8]:
         return frames_THWC
     try:
         for tabulate in (_indexed, _demuxed):
-            with _open(path) as container:
+            with open_video(path) as container:
                 if table := tabulate(container):
                     return np.stack(_look_up(path, container, table, frames_T))
-        with _open(path) as container:
+        with open_video(path) as container:
             return np.stack(_counted(path, container, frames_T))
     except FFmpegError as error:
         raise undecodable(path, str(error.strerror)) from error
+    except BadVideo as error:
+        raise undecodable(path, error.what) from error
 
 
 def _alone(path: Path, frames_T: NDArray[np.int64]) -> NDArray[np.uint8] | None:
@@ -83,14 +85,14 @@ def _decoder(setup: bytes) -> av.VideoCodecContext:
     return context
 
 
-def _open(path: Path) -> av.container.InputContainer:
+def open_video(path: Path) -> av.container.InputContainer:
+    """Open a file, to be decoded by one thread. Raises `BadVideo` if it has no video, or one of a codec that
+    nobody knows, and FFmpegError if it is not a file of videos at all."""
     container = av.open(str(path), metadata_errors="replace")
     if not container.streams.video:
-        container.close()
-        raise undecodable(path, "it has no video stream", "find another copy")
+        raise BadVideo(path, "no video stream", "has no video stream", "take it out of the list")
     if container.streams.video[0].codec_context is None:
-        container.close()
-        raise undecodable(path, "its codec is not known")
+        raise BadVideo(path, "damaged", "its codec is not known", "re-encode it")
     container.streams.video[0].codec_context.thread_count = 1
     return container
 
