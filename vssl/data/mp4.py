@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -43,27 +42,24 @@ def pictures(file: int) -> Pictures | None:
     first to the last, in the colours that they themselves tell of, and none is missing.
     """
     length = os.fstat(file).st_size
-    if (movie := _movie(file, length)) is None:
-        return None
     try:
-        found = _of_movie(movie)
+        found = _of_movie(_movie(file, length))
     except (KeyError, IndexError, struct.error, ValueError):  # a box is missing, too short, or there twice
         return None
     return found if found and int((found.starts_N + found.sizes_N).max()) <= length else None
 
 
-def _movie(file: int, length: int) -> bytes | None:
-    """The content of the movie box, if it is the second one of an mp4 file."""
+def _movie(file: int, length: int) -> bytes:
+    """The content of the movie box; nothing unless it is the second one of an mp4 file."""
     head = os.pread(file, HEAD, 0)
-    if head[4:8] != b"ftyp" or len(head) < 16:
-        return None
-    begin = int.from_bytes(head[:4], "big")
-    size, kind = int.from_bytes(head[begin : begin + 4], "big"), head[begin + 4 : begin + 8]
+    begin, brand = struct.unpack_from(">I4s", head)
+    size, kind = struct.unpack_from(">I4s", head, begin)
     end = begin + size
-    if kind != b"moov" or end > length:
-        return None
-    rest = os.pread(file, end - len(head), len(head)) if end > len(head) else b""
-    return (head + rest)[begin + 8 : end]
+    if brand != b"ftyp" or kind != b"moov" or end > length:
+        return b""
+    if end > len(head):
+        head += os.pread(file, end - len(head), len(head))
+    return head[begin + 8 : end]
 
 
 def _of_movie(movie: bytes) -> Pictures | None:
@@ -71,7 +67,7 @@ def _of_movie(movie: bytes) -> Pictures | None:
     track = _boxes(boxes[b"trak"])
     media = _boxes(track[b"mdia"])
     table = _boxes(_boxes(media[b"minf"])[b"stbl"])
-    [(kind, entry)] = _split(table[b"stsd"][8:])
+    [(kind, entry)] = _boxes(table[b"stsd"][8:]).items()
     described = _boxes(entry[SAMPLE_ENTRY:])
     is_upright = UPRIGHT in track[b"tkhd"] and UPRIGHT in boxes[b"mvhd"]
     is_plain = kind == b"avc1" and is_upright and described.keys() <= DESCRIPTION
@@ -80,8 +76,8 @@ def _of_movie(movie: bytes) -> Pictures | None:
         return None
     if b"edts" in track and not _shows_all(track[b"edts"], boxes[b"mvhd"], media[b"mdhd"]):
         return None
-    if any(table[b"stsz"][4:8]):
-        return None  # all pictures of one size
+    if any(table[b"stsz"][4:8]):  # all pictures of one size
+        return None
     sizes_N = _numbers(table[b"stsz"][4:], ">u4")
     return Pictures(described[b"avcC"], _starts(table, sizes_N), sizes_N)
 
@@ -89,10 +85,8 @@ def _of_movie(movie: bytes) -> Pictures | None:
 def _shows_all(edits: bytes, movie: bytes, media: bytes) -> bool:
     """Whether an edit list only says that the track is shown from its first picture to its last."""
     version, count, length, first, rate = struct.unpack_from(">B3xIIiI", _boxes(edits)[b"elst"])
-    movie_rate, media_rate, media_length = (
-        *struct.unpack_from(">12xI", movie),
-        *struct.unpack_from(">12xII", media),
-    )
+    [movie_rate] = struct.unpack_from(">12xI", movie)
+    media_rate, media_length = struct.unpack_from(">12xII", media)
     versions = {version, movie[0], media[0]}
     whole = Fraction(length, movie_rate) >= Fraction(media_length, media_rate)
     return versions == {0} and count == 1 and first == 0 and rate == 0x10000 and whole
@@ -108,8 +102,7 @@ def _starts(table: Boxes, sizes_N: NDArray[np.int64]) -> NDArray[np.int64]:
         raise ValueError("chunks of other pictures")
     before_N = np.cumsum(sizes_N) - sizes_N
     first_C = np.cumsum(pictures_C) - pictures_C
-    starts_N: NDArray[np.int64] = before_N + np.repeat(starts_C - before_N[first_C], pictures_C)
-    return starts_N
+    return np.asarray(before_N + np.repeat(starts_C - before_N[first_C], pictures_C))
 
 
 def _numbers(content: bytes, kind: str, columns: int = 1) -> NDArray[np.int64]:
@@ -120,17 +113,12 @@ def _numbers(content: bytes, kind: str, columns: int = 1) -> NDArray[np.int64]:
 
 def _boxes(content: bytes) -> Boxes:
     """The boxes in a box, by name. Raises `ValueError` for two of one name: two tracks, say."""
-    found = list(_split(content))
-    if len(boxes := dict(found)) < len(found):
-        raise ValueError("two boxes of one name")
-    return boxes
-
-
-def _split(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    found: Boxes = {}
     at = 0
     while at < len(content):
         size, kind = struct.unpack_from(">I4s", content, at)
-        if size < 8:  # 0 and 1: lengths of files beyond 4 GB
+        if size < 8 or kind in found:  # 0 and 1: lengths of files beyond 4 GB
             raise ValueError("an unusual box")
-        yield kind, content[at + 8 : at + size]
+        found[kind] = content[at + 8 : at + size]
         at += size
+    return found

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -42,45 +43,35 @@ def each(
     process is killed, the others end with their task.
     """
     waiting = iter(tasks)
-    staff: list[_Worker] = []
+    idle: list[_Worker] = []
+    busy: list[_Worker] = []
     try:
-        for task in waiting:
-            if len(staff) < workers:
-                staff.append(_Worker(function, timeout_s))
-                staff[-1].give(task)
-            else:
-                done = _first_done(staff)
-                yield done.task, done.take()
-                done.give(task)
-        while staff:
-            done = _first_done(staff)
-            yield done.task, done.take()
-            staff.remove(done)
-            done.stop()
+        while True:
+            for task in islice(waiting, workers - len(busy)):
+                busy.append(idle.pop() if idle else _Worker(function))
+                busy[-1].give(task)
+            if not busy:
+                return
+            wait([worker.pipe for worker in busy], LOOK_EVERY_S)
+            for worker in [worker for worker in busy if worker.is_done(timeout_s)]:
+                outcome = worker.take(timeout_s)
+                busy.remove(worker)
+                if isinstance(outcome, Lost):
+                    worker.stop()
+                else:
+                    idle.append(worker)
+                yield worker.task, outcome
     finally:
-        for worker in staff:
+        for worker in idle + busy:
             worker.stop()
-
-
-def _first_done(staff: list[_Worker]) -> _Worker:
-    """The first worker whose task has an outcome."""
-    while True:
-        wait([worker.pipe for worker in staff], LOOK_EVERY_S)
-        for worker in staff:
-            if worker.is_done():
-                return worker
 
 
 class _Worker:
     """A process that does one task at a time."""
 
-    def __init__(self, function: Callable[..., Any], timeout_s: float) -> None:
-        self.function, self.timeout_s = function, timeout_s
-        self._start()
-
-    def _start(self) -> None:
+    def __init__(self, function: Callable[..., Any]) -> None:
         self.pipe, theirs = _PROCESSES.Pipe()
-        self.process = _PROCESSES.Process(target=_serve, args=(self.function, theirs), daemon=True)
+        self.process = _PROCESSES.Process(target=_serve, args=(function, theirs), daemon=True)
         self.process.start()
         theirs.close()
         self.pipe.recv()  # its imports do not count as time of a task
@@ -90,26 +81,21 @@ class _Worker:
         self.began = time.monotonic()
         self.pipe.send(task)
 
-    def is_done(self) -> bool:
-        return self.pipe.poll() or time.monotonic() - self.began > self.timeout_s
+    def is_done(self, timeout_s: float) -> bool:
+        return self.pipe.poll() or time.monotonic() - self.began > timeout_s
 
-    def take(self) -> Any:
-        """The outcome of the task; a process that has none is replaced."""
+    def take(self, timeout_s: float) -> Any:
+        """The outcome of the task, which raises what the function raised."""
         if not self.pipe.poll():
-            return self._replaced(False, f"took longer than {self.timeout_s:g} s")
+            return Lost(False, f"took longer than {timeout_s:g} s")
         try:
             result = self.pipe.recv()
         except EOFError:
             self.process.join()
-            return self._replaced(True, f"its process died (exit code {self.process.exitcode})")
+            return Lost(True, f"its process died (exit code {self.process.exitcode})")
         if isinstance(result, Exception):
             raise result
         return result
-
-    def _replaced(self, in_time: bool, reason: str) -> Lost:
-        self.stop()
-        self._start()
-        return Lost(in_time, reason)
 
     def stop(self) -> None:
         self.process.kill()  # a decoder that spins in native code does not hear anything gentler
