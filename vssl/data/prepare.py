@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 
 import av
 import numpy as np
@@ -62,8 +61,10 @@ def transcode(source: Path, target: Path, look: PreparedFormat) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f".part.{os.getpid()}")  # the name of a video may be as long as any can be
     try:
-        with _Writer(source, beside, look) as writer:
+        with av.open(str(beside), "w", format="mp4", options={"movflags": "faststart"}) as container:
+            writer = _Writer(source, container, look)
             facts = probe(source, see=writer.add)
+            container.mux(writer.stream.encode())
         if facts.frames + facts.hidden < WHOLE * facts.header_frames:
             what = f"{facts.frames} frames decode, the header says {facts.header_frames}"
             raise BadVideo(source, "truncated", what, "fetch it again")
@@ -75,60 +76,39 @@ def transcode(source: Path, target: Path, look: PreparedFormat) -> None:
 class _Writer:
     """Encodes frames into a new file, from the first one's size on."""
 
-    def __init__(self, source: Path, path: Path, look: PreparedFormat) -> None:
-        self.source, self.look = source, look
-        self.container = av.open(str(path), "w", format="mp4", options={"movflags": "faststart"})
-        self.stream: av.VideoStream | None = None
+    def __init__(self, source: Path, container: av.container.OutputContainer, look: PreparedFormat) -> None:
+        self.source, self.container, self.look = source, container, look
         self.count = 0
 
-    def __enter__(self) -> _Writer:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.stream is not None and error is None:
-            self.container.mux(self.stream.encode())
-        self.container.close()
-
     def add(self, picture_HWC: NDArray[np.uint8]) -> None:
-        """Append a picture."""
-        if self.stream is None:
+        """Append a picture, resized as in training, then made even."""
+        if not self.count:
             self.sides = self.look.sides(*picture_HWC.shape[:2])
             self.stream = self._begin()
-        small_HWC = _resized(picture_HWC, self.sides)
-        small = av.VideoFrame.from_ndarray(small_HWC, format="rgb24")
-        small.pts = self.count
-        small.time_base = 1 / self.stream.codec_context.framerate
+        frame_CHW = torch.from_numpy(np.ascontiguousarray(picture_HWC)).permute(2, 0, 1)
+        small_HWC = resize(frame_CHW[None], self.sides)[0].permute(1, 2, 0).numpy()
+        odd_rows, odd_columns = (side % 2 for side in self.sides)
+        even_HWC = np.pad(small_HWC, ((0, odd_rows), (0, odd_columns), (0, 0)), mode="edge")
+        frame = av.VideoFrame.from_ndarray(even_HWC, format="rgb24")
+        frame.pts = self.count
+        frame.time_base = 1 / self.stream.codec_context.framerate
         self.count += 1
-        self.container.mux(self.stream.encode(small))
+        self.container.mux(self.stream.encode(frame))
 
     def _begin(self) -> av.VideoStream:
+        with av.open(str(self.source), metadata_errors="replace") as container:
+            stream = container.streams.video[0]
+            rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
         gop = str(self.look.gop)
         # Without loop filter and arithmetic coding, decoding takes two thirds of the time and the file
         # one sixth more. A scene cut makes no key frame of its own.
         speed = {"preset": "medium", "tune": "fastdecode", "bf": "0", "sc_threshold": "0", "threads": "1"}
         options = {**speed, "crf": str(self.look.crf), "g": gop, "keyint_min": gop}
-        stream = self.container.add_stream("libx264", rate=_rate(self.source), options=options)
+        rate = max(Fraction(1), rate.limit_denominator(1001))
+        stream = self.container.add_stream("libx264", rate=rate, options=options)
         stream.height, stream.width = (side + side % 2 for side in self.sides)
         stream.pix_fmt = "yuv420p"
         return stream
-
-
-def _resized(picture_HWC: NDArray[np.uint8], sides: list[int]) -> NDArray[np.uint8]:
-    """Resized as in training, then made even."""
-    frame_CHW = torch.from_numpy(np.ascontiguousarray(picture_HWC)).permute(2, 0, 1)
-    small_HWC = resize(frame_CHW[None], sides)[0].permute(1, 2, 0).numpy()
-    odd_rows, odd_columns = (side % 2 for side in sides)
-    return np.pad(small_HWC, ((0, odd_rows), (0, odd_columns), (0, 0)), mode="edge")
-
-
-def _rate(path: Path) -> Fraction:
-    """Mean frames per second."""
-    with av.open(str(path), metadata_errors="replace") as container:
-        stream = container.streams.video[0]
-        rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
-    return max(Fraction(1), rate.limit_denominator(1001))
 
 
 def transcode_file(name: str, root: Path, out: Path, look: PreparedFormat) -> str | None:
@@ -170,16 +150,12 @@ def claimed(out: Path, look: PreparedFormat) -> Iterator[None]:
             raise VsslError(f"{out}: another process is preparing videos there; wait for it") from error
         for folder, _, _ in os.walk(out):
             remove_leftovers(Path(folder))
-        _check_look(out / ".prepared.json", look)
+        noted, wanted = out / ".prepared.json", json.loads(json.dumps(asdict(look)))
+        found = json.loads(noted.read_text()) if noted.exists() else wanted
+        if found != wanted:
+            raise VsslError(
+                f"{out}: holds videos prepared with {found}, not {wanted}; choose another prepare.out, or "
+                "delete it"
+            )
+        write_atomically(noted, json.dumps(wanted))
         yield
-
-
-def _check_look(path: Path, look: PreparedFormat) -> None:
-    wanted = json.loads(json.dumps(asdict(look)))
-    found = json.loads(path.read_text()) if path.exists() else wanted
-    if found != wanted:
-        raise VsslError(
-            f"{path.parent}: holds videos prepared with {found}, not {wanted}; choose another prepare.out, "
-            "or delete it"
-        )
-    write_atomically(path, json.dumps(wanted))

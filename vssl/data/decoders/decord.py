@@ -21,11 +21,7 @@ def read(path: Path, frames_T: NDArray[np.int64]) -> NDArray[np.uint8]:
         check_range(path, frames_T, len(reader))
         frames_THWC: NDArray[np.uint8] = reader.get_batch(frames_T).asnumpy()
     except (decord.DECORDError, RuntimeError, UnicodeEncodeError) as error:  # the last: of the file's name
-        remedy = "re-encode it as H.264 (decord cannot read AV1; pyav can)"
-        raise undecodable(path, _cause(error), remedy) from error
+        # The first line of decord's message ends in the cause; its native stack trace follows.
+        cause = str(error).partition("\n")[0].rpartition("] ")[2]
+        raise undecodable(path, cause, "re-encode it as H.264 (decord cannot read AV1; pyav can)") from error
     return frames_THWC
-
-
-def _cause(error: Exception) -> str:
-    # The first line of decord's message ends in the cause; its native stack trace follows.
-    return str(error).partition("\n")[0].rpartition("] ")[2]

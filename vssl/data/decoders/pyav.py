@@ -46,10 +46,16 @@ def read(path: Path, frames_T: NDArray[np.int64]) -> NDArray[np.uint8]:
 
 def _alone(path: Path, frames_T: NDArray[np.int64]) -> NDArray[np.uint8] | None:
     """The pictures of a file that needs no opening; None for any other, and for one that is damaged."""
-    if (found := _coded(path, frames_T)) is None:
-        return None
-    setup, coded = found
-    context, to_rgb = _decoder(setup), Converter()
+    try:
+        with open(path, "rb", buffering=0) as file:
+            if (found := pictures(file.fileno())) is None:
+                return None
+            check_range(path, frames_T, len(found.sizes_N))
+            places = zip(found.sizes_N[frames_T].tolist(), found.starts_N[frames_T].tolist(), strict=True)
+            coded = [os.pread(file.fileno(), size, start) for size, start in places]
+    except OSError:
+        return None  # FFmpeg says it better
+    context, to_rgb = _decoder(found.setup), Converter()
     try:
         frames = [context.decode(av.Packet(content)) for content in coded]
     except FFmpegError:
@@ -58,19 +64,6 @@ def _alone(path: Path, frames_T: NDArray[np.int64]) -> NDArray[np.uint8] | None:
         _decoder.cache_clear()  # it is in the middle of something
         return None
     return np.stack([to_rgb(frame) for [frame] in frames])
-
-
-def _coded(path: Path, frames_T: NDArray[np.int64]) -> tuple[bytes, list[bytes]] | None:
-    """What a decoder needs for such a file, and its pictures as they are coded."""
-    try:
-        with open(path, "rb", buffering=0) as file:
-            if (found := pictures(file.fileno())) is None:
-                return None
-            check_range(path, frames_T, len(found.sizes_N))
-            places = zip(found.sizes_N[frames_T].tolist(), found.starts_N[frames_T].tolist(), strict=True)
-            return found.setup, [os.pread(file.fileno(), size, start) for size, start in places]
-    except OSError:
-        return None  # FFmpeg says it better
 
 
 @lru_cache(maxsize=8)
@@ -175,41 +168,31 @@ def _look_up(
     pictures: list[NDArray[np.uint8]] = []
     for key, group in groupby([table.times[number] for number in frames_T.tolist()], table.key_of):
         times = list(group)
+        found: dict[int | None, NDArray[np.uint8]] = {}
         context.flush_buffers()
-        found = {frame.pts: to_rgb(frame) for frame in _decoded(times, context, table, key)}
+        for packet in table.packets(key):
+            if table.may_skip and packet.size:
+                # A picture that nobody wants and no other picture needs is not decoded.
+                context.skip_frame = "DEFAULT" if packet.pts in times else "NONREF"
+            found |= {frame.pts: to_rgb(frame) for frame in context.decode(packet) if frame.pts in times}
+            if len(found) == len(times):
+                break
         if len(found) < len(times):
             raise undecodable(path, f"{len(times) - len(found)} of its frames are damaged")
         pictures += [found[time] for time in times]
     return pictures
 
 
-def _decoded(
-    times: list[int], context: av.VideoCodecContext, table: _Table, key: int
-) -> Iterator[av.VideoFrame]:
-    """The frames that are shown at these times, decoding from a key frame on."""
-    left = len(times)
-    for packet in table.packets(key):
-        if table.may_skip and packet.size:
-            # A picture that nobody wants and no other picture needs is not decoded.
-            context.skip_frame = "DEFAULT" if packet.pts in times else "NONREF"
-        for frame in context.decode(packet):
-            if frame.pts in times:
-                left -= 1
-                yield frame
-        if not left:
-            return
-
-
 def _counted(
     path: Path, container: av.container.InputContainer, frames_T: NDArray[np.int64]
 ) -> list[NDArray[np.uint8]]:
     """The pictures of these numbers, decoding from the first packet on."""
-    wanted, found, to_rgb, count = set(frames_T.tolist()), [], Converter(), 0
-    for frame in container.decode(video=0):
-        if count in wanted:
+    wanted, to_rgb, count = frames_T.tolist(), Converter(), 0
+    found: list[NDArray[np.uint8]] = []
+    for count, frame in enumerate(container.decode(video=0), start=1):
+        if count - 1 in wanted:
             found.append(to_rgb(frame))
-        count += 1
         if len(found) == len(wanted):
-            return found
+            break
     check_range(path, frames_T, count)
-    raise AssertionError("numbers below the count have been found")
+    return found

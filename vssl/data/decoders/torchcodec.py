@@ -22,7 +22,7 @@ def read(path: Path, frames_T: NDArray[np.int64]) -> NDArray[np.uint8]:
         check_range(path, frames_T, len(decoder))
         frames_THWC: NDArray[np.uint8] = decoder.get_frames_at(frames_T.tolist()).data.numpy()
     except (RuntimeError, ValueError, IndexError) as error:
-        raise undecodable(path, _short(error)) from error
+        raise undecodable(path, textwrap.shorten(str(error), 200)) from error
     return frames_THWC
 
 
@@ -33,9 +33,5 @@ def load() -> Any:
     except (ImportError, OSError, RuntimeError) as error:
         remedy = "pip install torchcodec, in a version for this torch, and the libraries of FFmpeg (apt-get "
         remedy += "install ffmpeg), or choose decoder=pyav"
-        raise OptionError("decoder", "torchcodec", _short(error), remedy) from error
+        raise OptionError("decoder", "torchcodec", textwrap.shorten(str(error), 200), remedy) from error
     return VideoDecoder
-
-
-def _short(error: Exception) -> str:
-    return textwrap.shorten(str(error), 200)
