@@ -175,6 +175,9 @@ def _load(path: Path, _changed_ns: int) -> Index:
 ONLY_FOR_THE_CHECK = ("layout", "lists", "classes", "decoder", "published")
 """Values of a source node that say how the lists are read; the index holds what came of them."""
 
+SELECTION = ("subset", "split", "validation", "group")
+"""Values of a source node that say which of the files in its index are meant; see `select`."""
+
 
 def check_source(source: Mapping[str, Any]) -> None:
     """Raise `OptionError` for a value of a source node that means nothing."""
