@@ -1,5 +1,6 @@
 """What every task and every backbone owes the rest, whoever wrote it: found by listing the configs."""
 
+import json
 from dataclasses import fields, replace
 from typing import get_type_hints
 
@@ -12,6 +13,9 @@ from omegaconf import OmegaConf
 from conftest import PROGRESS, ROOT, composed
 from vssl.auxiliary.auxskd import PairSampler
 from vssl.errors import OptionError
+from vssl.pipeline import plan
+from vssl.protocol.evaluation import Evaluation
+from vssl.stage.construct import Machine, Stage
 
 NOT_ARGUMENTS = ("augmentation", "training", "revision", "input", "repeat")
 LENGTHS = (1, 7, 16, 300)
@@ -214,3 +218,16 @@ def test_backbones_return_one_vector_and_one_map_per_clip_of_their_own_size(name
     assert features_BD.shape == (2, backbone.feature_dim)
     assert map_BDTHW.shape[:2] == features_BD.shape
     assert map_BDTHW.dim() == 5
+
+
+@pytest.mark.parametrize("name", choices("protocol"))
+def test_protocols_declare_metrics_of_different_names_and_one_headline(name):
+    *_, test = plan(composed(f"protocol={name}", "auxiliary=none"))
+    Stage(test).check(Machine())
+    protocol = Stage(test).task
+    assert isinstance(protocol, Evaluation)
+    names = [metric.name for metric in protocol.metrics]
+    assert len(set(names)) == len(names)
+    assert len([metric for metric in protocol.metrics if metric.headline]) == 1
+    assert protocol.facts()
+    json.dumps(protocol.facts())

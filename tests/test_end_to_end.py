@@ -6,13 +6,14 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from conftest import ROOT, command, environment, start
+from conftest import ROOT, SMALL, command, environment, fitting, start
 
 
 def stage_folders(outputs, name="*"):
@@ -89,20 +90,36 @@ def test_nothing_is_written_outside_outputs(launch, tmp_path, tmp_path_factory):
     assert (tmp_path / "mlflow.db").exists()
 
 
-def test_plan_writes_nothing_and_imports_neither_torch_nor_mlflow(launch, tmp_path):
+def imported(outputs, *words):
+    """What a command prints, and the last line: which of three slow libraries it has imported."""
     code = (
-        "import sys, runpy; sys.argv = ['launch.py', 'mode=plan', 'outputs={}']; "
+        f"import sys, runpy; sys.argv = ['launch.py', 'outputs={outputs}', *{list(words)}]; "
         "runpy.run_path('launch.py', run_name='__main__'); "
-        "print(sorted({{'torch', 'mlflow', 'decord'}} & set(sys.modules)))"
+        "print(sorted({'torch', 'mlflow', 'decord'} & set(sys.modules)))"
     )
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_plan_writes_nothing_and_imports_no_tracker_and_no_decoder(tmp_path):
     outputs = tmp_path / "none"
-    python = command(tmp_path, [])[0]
-    done = subprocess.run(
-        [python, "-c", code.format(outputs)], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert "1 point, 4 stages asked for, 4 distinct, 0 already done" in done.stdout
-    assert done.stdout.splitlines()[-1] == "[]"
+    said = imported(outputs, "mode=plan")
+    assert "1 point, 4 stages asked for, 4 distinct, 0 already done" in said
+    assert said.splitlines()[-1] == "['torch']"  # it makes what a run would use
     assert not outputs.exists()
+
+
+@pytest.mark.parametrize("mode", ["status", "report", "logs"])
+def test_what_only_reads_imports_neither_torch_nor_mlflow(mode, finished, data):
+    store, chains = finished
+    *_, trained, test = chains["finetune"]
+    asked = fitting(
+        [*SMALL, *data, "auxiliary=none", "protocol.test.sampler.num_clips=2", f"stage='{trained.key}'"]
+    )
+    said = imported(store.root.parent, f"mode={mode}", *asked)
+    assert {"status": test.key[:8], "report": "index.html", "logs": f"{trained}: done"}[mode] in said
+    assert said.splitlines()[-1] == "[]"
 
 
 def test_plan_of_the_quick_start_shares_stages(launch, tmp_path):
@@ -196,8 +213,14 @@ def test_two_launches_at_once_train_each_stage_once(data, tmp_path):
         ("pretext.sampler.variant=relased", "relased: no such value; did you mean 'released'?"),
         ("mode=paln", "mode=paln: no such mode; did you mean 'plan'?"),
         ("seed=???", "seed: needs a value"),
-        ("pretext.training.epochs=many", "pretext.training.epochs=many: expected int, got str"),
-        ("pretext.training.micro_batch=3", "batch_size=8 is not a multiple of micro_batch=3"),
+        (
+            "pretext.training.epochs=many",
+            "pretext.training.epochs=many: not a whole number; give a whole number",
+        ),
+        (
+            "pretext.training.micro_batch=3",
+            "pretext.training.micro_batch=3: does not divide batch_size=8; try 1",
+        ),
         ("init.weights=/no/such/file.pt", "init.weights=/no/such/file.pt: No such file"),
     ],
 )
@@ -209,11 +232,27 @@ def test_a_mistake_is_one_line_and_writes_no_stage(launch, tmp_path, override, m
     assert not (tmp_path / "stages").exists()
 
 
-def test_segments_that_do_not_divide_the_clip(launch):
-    done = launch("pretext.sampler.variant=eq4", "pretext.sampler.num_segments=3")
-    assert done.returncode == 1
-    assert "16 frames into 3 equal segments" in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+MORE_MISTAKES = {
+    "pretext.sampler.num_segments=17": "out of range; choose a number from 1 to 16",
+    "source.repeat=0": "too small; choose 1 or more",
+    "protocol.num_classes=5": "a video of downstream.train is of class 7 (from 0); null takes as many",
+    "protocol.test.average=mean": "no such value; valid: logits, softmax",
+    "pretext.training.precision=bfloat16": "is for GPUs; say float32",
+    "runtime.workers=-1": "too small; choose 0 or more",
+    "dispatch.max_parallel_stages=0": "too small; choose 1 or more",
+    "monitor.k=0": "too small; choose 1 or more",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("override", MORE_MISTAKES)
+def test_run_and_plan_refuse_the_same_in_the_same_words(launch, tmp_path, override):
+    run, plan = launch(override), launch(override, "mode=plan")
+    assert (run.returncode, plan.returncode) == (1, 1)
+    assert run.stderr == plan.stderr
+    [line] = run.stderr.strip().splitlines()
+    assert line.startswith(f"vssl: {override}: {MORE_MISTAKES[override]}")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("workers", [0, 1])
