@@ -123,7 +123,7 @@ def test_what_only_reads_imports_neither_torch_nor_mlflow(mode, finished, data):
 
 
 def test_plan_of_the_quick_start_shares_stages(launch, tmp_path):
-    done = launch("-m", "+sweeps=quickstart", "mode=plan")
+    done = launch("-m", "+sweeps=quickstart", "mode=plan", small=False)
     assert done.returncode == 0, done.stderr
     assert "9 points, 27 stages asked for, 27 distinct, 0 already done" in done.stdout
     assert list(tmp_path.iterdir()) == []
