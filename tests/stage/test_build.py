@@ -1,5 +1,6 @@
 """Mistakes in values: one line with place, value and the nearest valid one."""
 
+import importlib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -7,7 +8,7 @@ import pytest
 
 from vssl.checks import check_at_least
 from vssl.errors import VsslError
-from vssl.stage.build import build
+from vssl.stage.build import build, build_as
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,50 @@ def node(**changes):
 
 def test_nested_objects():
     assert build(node(), "x") == Outer(1, "eq4", [1, 2], Inner(3), None)
+
+
+ELSEWHERE = """
+from __future__ import annotations
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import ClassVar, Literal
+
+@dataclass(frozen=True)
+class Base:
+    kind: ClassVar[str] = "none of the arguments"
+    way: Literal["up", "down"]
+    made: Fraction = field(init=False, default=Fraction(1))
+"""
+
+
+class Written:
+    """A class without fields."""
+
+    def __init__(self, size: int, **others: float) -> None:
+        self.size, self.others = size, others
+
+
+def test_arguments_that_are_inherited_from_a_module_with_types_of_its_own(tmp_path, monkeypatch):
+    (tmp_path / "mine_elsewhere.py").write_text(ELSEWHERE)
+    monkeypatch.syspath_prepend(tmp_path)
+    base = importlib.import_module("mine_elsewhere").Base
+    mine = dataclass(frozen=True)(type("Mine", (base,), {"__annotations__": {"size": "int"}}))
+    assert build_as(mine, {"way": "up", "size": 2}, "x") == mine("up", 2)
+    for given, message in (
+        ({"way": "left", "size": 2}, r"^x\.way=left: no such value; valid: down, up$"),
+        ({"way": "up", "size": "big"}, r"^x\.size=big: not a whole number; give"),
+        ({"way": "up", "size": 1, "kind": "a"}, r"^x\.kind=a: no such option; "),
+        ({"way": "up", "size": 1, "made": 1}, r"^x\.made=1: no such option; "),
+        ({"way": "up"}, r"^x\.size: needs a value; x\.size=\.\.\.$"),
+    ):
+        with pytest.raises(VsslError, match=message):
+            build_as(mine, given, "x")
+
+
+def test_further_arguments_have_a_type_too():
+    assert build_as(Written, {"size": 1, "a": 0.5}, "x").others == {"a": 0.5}
+    with pytest.raises(VsslError, match=r"^x\.a=much: not a number; give a number$"):
+        build_as(Written, {"size": 1, "a": "much"}, "x")
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,25 @@
 """The objects of a stage, and what is found in them before anything runs."""
 
-from dataclasses import replace
+import sys
+from dataclasses import dataclass, replace
+from types import ModuleType
 
 import pytest
 import torch
 
 from conftest import SMALL, composed
+from vssl.data.synthetic import SyntheticVideos
 from vssl.errors import OptionError, VsslError
 from vssl.pipeline import naming_options, plan
 from vssl.stage.construct import Machine, Stage, check_labels, labels, link
 
 ALONE = Machine(1, "cpu")
+NEIGHBOURS = {"protocol=knn", "protocol=retrieval"}
 
 
 def chain(*overrides):
     """The specs of a small pipeline, and its config."""
-    small = [line for line in SMALL if "protocol=knn" not in overrides or not line.startswith("protocol")]
+    small = [line for line in SMALL if not NEIGHBOURS & set(overrides) or not line.startswith("protocol")]
     cfg = composed(*small, *overrides)
     return plan(cfg), cfg
 
@@ -211,6 +215,29 @@ def test_labels_of_the_test_videos_are_held_against_what_the_classifier_knows(tm
     )
     with pytest.raises(OptionError, match=message):
         Stage(replace(test, parent=few)).check(ALONE)
+
+
+@dataclass(frozen=True)
+class Unlabelled(SyntheticVideos):
+    """Videos of which the last one has no class."""
+
+    @property
+    def videos(self):
+        *labelled, last = super().videos
+        return [*labelled, replace(last, label=None)]
+
+
+@pytest.mark.parametrize("protocol", ["retrieval", "knn", "finetune", "linear"])
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_videos_without_a_class_are_found_before_hours_of_features_or_training(protocol, part, monkeypatch):
+    module = ModuleType("unlabelled")
+    module.Unlabelled = Unlabelled
+    monkeypatch.setitem(sys.modules, "unlabelled", module)
+    number = {"train": 16, "test": 8}[part]
+    with pytest.raises(
+        VsslError, match=rf"^downstream\.{part}: 1 of {number} videos have no class, .* give them"
+    ):
+        check(f"protocol={protocol}", f"downstream.{part}._target_=unlabelled.Unlabelled")
 
 
 def test_videos_that_are_not_checked_are_not_counted_but_their_stage_is(tmp_path):

@@ -8,6 +8,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from functools import cache
 from importlib import import_module
 from typing import Any, Literal, Union, get_args, get_origin
@@ -75,10 +76,12 @@ def _class(path: object, where: str) -> type:
 @cache
 def _arguments(target: type) -> tuple[dict[str, Any], Any]:
     """Types of the constructor's arguments by name, and that of further ones (`**`) or None."""
-    hints = typing.get_type_hints(target.__init__)  # type: ignore[misc]  # each class has or inherits one
-    hints.pop("return", None)
-    parameters = inspect.signature(target).parameters.values()
-    others = next((one.name for one in parameters if one.kind is one.VAR_KEYWORD), None)
+    parameters = inspect.signature(target).parameters
+    is_fields = is_dataclass(target) and {one.name for one in fields(target) if one.init} == set(parameters)
+    # Fields are annotated in the class that has them; their types may be known to its module alone.
+    annotated = typing.get_type_hints(target if is_fields else target.__init__)  # type: ignore[misc]
+    hints = {name: annotated[name] for name in parameters if name in annotated}
+    others = next((one.name for one in parameters.values() if one.kind is one.VAR_KEYWORD), None)
     return hints, hints.pop(others, None) if others else None
 
 

@@ -17,6 +17,7 @@ from vssl.engine.loader import Steps
 from vssl.engine.training import Training
 from vssl.errors import OptionError, VsslError
 from vssl.stage.build import build, naming
+from vssl.stage.kind import COMPARISON, TEST
 from vssl.stage.spec import StageSpec, content_hash
 from vssl.types import Backbone, VideoSource
 
@@ -130,13 +131,15 @@ class Stage:
         self._once("meta", self.recipe.backbone, self._on_meta)
         _ = self.task
         check_count(self.spec.option("revision"), self.recipe.revision)
-        if self.recipe.augmentation is None:
+        if self.spec.kind is COMPARISON:
+            for spec in self.spec.chain[-3:-1]:  # hours of describing videos ask for no label
+                Stage(spec, self._shared)._check_labels()
             return
         _ = self.augmentation
         if not self.recipe.is_provisional:
             _ = self.dataset
-            if self.spec.kind.labelled:
-                self._check_labels()
+        if self.spec.kind.labelled:
+            self._check_labels()
         if self.recipe.batch_size is not None:
             check_count(self.spec.option("batch_size"), self.recipe.batch_size)
         if training := self.training:
@@ -170,9 +173,11 @@ class Stage:
         return found
 
     def _check_labels(self) -> None:
-        parent = self.spec.parent
-        trained = self.recipe if self.recipe.training or parent is None else parent.recipe
-        classes = trained.task["num_classes"]
+        """Check them against the classes that were trained, or against all that the videos have."""
+        if self.recipe.is_provisional:
+            return
+        trained = self.spec.parent if self.spec.kind is TEST and self.spec.parent else self.spec
+        classes = trained.recipe.task.get("num_classes", len(self.source.class_names))
         key = content_hash(["labels", dict(self.recipe.data), classes])
         if key not in self._shared:
             check_labels(labels(self.dataset), classes, self.spec)
