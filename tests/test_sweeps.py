@@ -15,8 +15,10 @@ from conftest import ROOT
 from vssl.commands.plan import plan
 from vssl.errors import VsslError
 from vssl.pipeline import merge
+from vssl.stage.construct import Stage
 
 R2PLUS1D, R3D = "vssl.backbone.r2plus1d.R2Plus1D", "vssl.backbone.resnet3d.R3D"
+MOST_CLIPS = 3000  # of a stage in a rehearsal: VCOP's 300 epochs, a tenth of them
 NETWORKS = {"R(2+1)D": R2PLUS1D, "R3D-18": R3D}
 SOURCES = {"K-400": "kinetics400", "K-100": "kinetics100", "UCF101": "ucf101"}
 
@@ -183,32 +185,64 @@ def assert_pretraining(cfg, network, source, epochs):
     assert not cfg.auxiliary._target_ or cfg.auxiliary.training.epochs == 20
 
 
+BACKBONES = sorted(path.stem for path in (ROOT / "conf" / "backbone").glob("*.yaml"))
+QUICK = ["experiment=quick"]
+REHEARSALS = [
+    *([f"+sweeps={name}"] for name in SIZES),
+    ["+sweeps=table4", "experiment=as_paper"],
+    ["+sweeps=quickstart", "experiment=as_released"],
+    ["+sweeps=table3", "protocol=finetune_rspnet"],
+    ["+sweeps=quickstart", "protocol.training.epochs=25", "source.num_videos=100000"],
+    ["+sweeps=quickstart", "backbone=c3d", "protocol=finetune_rspnet", "experiment=as_paper"],
+    ["pretext.training.epochs=25", "backbone=c3d"],
+    ["pretext.training.epochs=25,30", "backbone=c3d,s3d_g", "seed=0,1"],
+    ["auxiliary.queue_size=16384,16385", "pretext.training.batch_size=32,64", "backbone=r3d_10"],
+    ["protocol.test.sampler.num_clips=3,10", "protocol.training.batch_size=20,30", "auxiliary=none"],
+    ["experiment=as_paper", "protocol=finetune_rspnet", "pretext.training.epochs=25", "backbone=c3d"],
+    [f"backbone={','.join(BACKBONES)}", "auxiliary=none"],
+    ["pretext=opn,speednet,shuffle_learn,videopace,none", "auxiliary=none,auxskd", "backbone=r3d_18"],
+    *([f"protocol={name}", "seed=0,1"] for name in ("linear", "retrieval", "knn", "finetune_vcop")),
+]
+"""What is rehearsed: every sweep, and all kinds of pipelines."""
+
+
+def rehearsal(words):
+    """The same with `quick` added to its experiments."""
+    experiments = [word.partition("=")[2] for word in words if word.startswith("experiment=")]
+    others = [word for word in words if not word.startswith("experiment=")]
+    return [*others, f"experiment=[{experiments[0]},quick]"] if experiments else [*others, *QUICK]
+
+
 @pytest.mark.parametrize("name", SIZES)
-@pytest.mark.parametrize("quick", [[], ["experiment=quick"]], ids=["full", "quick"])
+@pytest.mark.parametrize("quick", [[], QUICK], ids=["full", "quick"])
 def test_points_and_stages(name, quick):
     points = chains(f"+sweeps={name}", *quick)
     assert (len(points), sum(map(len, points)), len(merge(points))) == SIZES[name]
 
 
-@pytest.mark.parametrize("quick", [[], ["experiment=quick"]], ids=["full", "quick"])
+@pytest.mark.parametrize("quick", [[], QUICK], ids=["full", "quick"])
 def test_tables_share_stages(quick):
     points = chain.from_iterable(chains(f"+sweeps={name}", *quick) for name in PUBLISHED)
     assert len(merge(points)) == 173
 
 
-@pytest.mark.parametrize("name", SIZES)
-def test_the_quick_experiment_leaves_nothing_large(name):
-    for spec in merge(chains(f"+sweeps={name}", "experiment=quick")):
-        assert spec.recipe.backbone["_target_"].endswith(".Tiny"), spec
-        assert spec.recipe.data["num_videos"] <= 32, spec
-        assert spec.recipe.data["max_frames"] <= 96, spec
-        assert spec.clips <= 4 * 32 * 3, spec
+@pytest.mark.parametrize("words", REHEARSALS, ids=" ".join)
+def test_a_rehearsal_has_all_the_stages_and_nothing_large(words):
+    """As many distinct stages as without it, and each of them takes seconds."""
+    whole, small = merge(chains(*words)), merge(chains(*rehearsal(words)))
+    assert [(spec.name, spec.kind) for spec in small] == [(spec.name, spec.kind) for spec in whole]
+    for spec in small:
+        assert_small(spec)
 
 
-@pytest.mark.parametrize("protocol", ["linear", "retrieval", "knn", "finetune_vcop", "finetune_rspnet"])
-def test_the_quick_experiment_brings_every_protocol_down(protocol):
-    for spec in merge(chains("experiment=quick", f"protocol={protocol}", "seed=0,1")):
-        assert spec.clips <= 4 * 32, spec
+def assert_small(spec):
+    recipe = spec.recipe
+    assert recipe.is_synthetic, spec
+    assert recipe.backbone["_target_"].endswith(".Tiny"), spec
+    assert max(recipe.backbone["widths"]) <= 64, spec
+    assert (recipe.data["num_videos"], recipe.data["max_frames"]) <= (32, 96), spec
+    assert not recipe.training or recipe.training["batch_size"] <= 16, spec
+    assert Stage(spec).clips <= MOST_CLIPS, spec
 
 
 def test_seeds_can_be_added_to_any_sweep():

@@ -28,8 +28,7 @@ def shrink(cfg: DictConfig) -> None:
         for parent, name in ((cfg, "source"), (cfg.downstream, "train"), (cfg.downstream, "test")):
             parent[name] = _videos(parent[name], quick, is_test=name == "test")
         cfg.downstream.num_classes = "${quick.num_classes}"
-        for node in _nodes(cfg):
-            _shorten(node, quick)
+        _shorten_all(cfg, quick)
         cfg.quick.is_done = True
 
 
@@ -56,17 +55,31 @@ def _number(node: Any) -> int:
     return zlib.crc32(repr(OmegaConf.to_container(OmegaConf.create(node), resolve=False)).encode())
 
 
-def _nodes(cfg: DictConfig) -> Iterator[DictConfig]:
-    """All nodes of the config, but for what says how small to make it."""
-    for name in map(str, cfg):
-        is_own = not OmegaConf.is_interpolation(cfg, name) and not OmegaConf.is_missing(cfg, name)
-        if name != "quick" and is_own and isinstance(cfg[name], DictConfig):
-            yield cfg[name]
-            yield from _nodes(cfg[name])
+def _shorten_all(node: DictConfig, quick: DictConfig) -> list[tuple[str, int]]:
+    """Shorten a node and all below it. What the new values leave open goes into the revision beside them, so
+    that two stages with a value each do not become one; it is returned where there is none."""
+    lost = _shorten(node, quick)
+    for inner in _inner(node):
+        lost += _shorten_all(inner, quick)
+    if lost and isinstance(node.get("revision"), int):
+        node.revision += _number(lost)
+        return []
+    return lost
 
 
-def _shorten(node: DictConfig, quick: DictConfig) -> None:
-    """Fewer epochs, clips and keys, and smaller batches; what is no whole number is left to the checks."""
+def _inner(node: DictConfig) -> Iterator[DictConfig]:
+    """The nodes in a node, but for what says how small to make it."""
+    for name in map(str, node):
+        is_own = not OmegaConf.is_interpolation(node, name) and not OmegaConf.is_missing(node, name)
+        if name != "quick" and is_own and isinstance(node[name], DictConfig):
+            yield node[name]
+
+
+def _shorten(node: DictConfig, quick: DictConfig) -> list[tuple[str, int]]:
+    """Fewer epochs, clips and keys, and smaller batches; what is no whole number is left to the checks.
+
+    Returns the old values that do not follow from the new ones.
+    """
     is_test = str(node.get("_target_")).endswith(".UniformClips")
     rules: dict[str, Callable[[int], int]] = {
         "epochs": lambda epochs: math.ceil(epochs / quick.epochs_by),
@@ -75,7 +88,11 @@ def _shorten(node: DictConfig, quick: DictConfig) -> None:
         "num_clips": lambda clips: min(clips, quick.num_clips) if is_test else clips,
         "queue_size": lambda size: max(quick.batch_size, size // quick.queue_by),
     }
+    lost = []
     for name, rule in rules.items():
-        is_own = name in node and not OmegaConf.is_interpolation(node, name)
-        if is_own and isinstance(node[name], int) and node[name] > 0:
-            node[name] = rule(node[name])
+        old = None if name not in node or OmegaConf.is_interpolation(node, name) else node[name]
+        if isinstance(old, int) and old > 0:
+            node[name] = rule(old)
+            if node[name] * (quick.epochs_by if name == "epochs" else 1) != old:
+                lost.append((name, old))
+    return lost

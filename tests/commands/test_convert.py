@@ -1,10 +1,13 @@
 """mode=convert: from a published kind of checkpoint to weights that fine-tuning starts from."""
 
 import argparse
+from typing import get_args, get_type_hints
 
 import torch
 
 from vssl.backbone.c3d import C3D
+from vssl.commands.convert import FAMILIES
+from vssl.options import Convert
 
 
 def test_a_damaged_and_a_missing_file(launch, tmp_path):
@@ -32,3 +35,7 @@ def test_a_published_checkpoint_becomes_init_weights(launch, tmp_path):
     assert converted.keys() == own.keys()
     own["layers.conv1.weight"] = own["layers.conv1.weight"].flip(1)  # to RGB
     assert all(torch.equal(converted[name], own[name]) for name in own)
+
+
+def test_every_family_can_be_asked_for():
+    assert get_args(get_type_hints(Convert)["family"]) == tuple(FAMILIES)

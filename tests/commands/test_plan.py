@@ -12,6 +12,7 @@ from vssl.commands.plan import execute, plan
 from vssl.data.index import index_path, write
 from vssl.errors import VsslError
 from vssl.pipeline import Point
+from vssl.result import Cost, StageResult
 from vssl.stage.store import StageStore
 
 REAL = ["auxiliary=none", "backbone=r2plus1d_10", "source=kinetics100", "downstream=hmdb51"]
@@ -23,15 +24,16 @@ def printed(capsys, tmp_path):
 
     def lines(*overrides):
         cfg = composed(f"outputs={tmp_path}", *overrides)
-        execute([Point("this run", 0, plan(cfg))], cfg)
+        execute([Point("this run", 0, plan(cfg), cfg=cfg)], cfg)
         return capsys.readouterr().out.splitlines()
 
     return lines
 
 
-def finish(store, spec, **cost):
+def finish(store, spec, seconds=1.0, **others):
+    cost = {"seconds": seconds, **others}
     with store.claim(spec):
-        store.finish(spec, {"metrics": {}, "cost": cost, "provenance": {"device": "cuda:0"}})
+        store.finish(spec, StageResult({}, {}, Cost(**cost), {"device": "cuda:0"}))
 
 
 def test_data_sets_that_are_not_there_count_as_published(printed):

@@ -1,4 +1,3 @@
-import json
 import re
 import shlex
 from pathlib import Path
@@ -6,14 +5,17 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from conftest import composed
+from conftest import NO_LOOKS, RUNTIME, composed
 from vssl.dispatch.cluster import Job
+from vssl.dispatch.job import read_job
 from vssl.dispatch.records import JobRecords
 from vssl.dispatch.slurm import Resources, SlurmDispatcher, Submission
-from vssl.errors import VsslError
+from vssl.errors import OptionError, VsslError
+from vssl.result import Cost, StageResult
 from vssl.stage.build import build
 from vssl.stage.context import Context
-from vssl.stage.spec import StageSpec, from_plain
+from vssl.stage.kind import AUXILIARY, CLASSIFIER, PRETEXT, TEST
+from vssl.stage.spec import Recipe, StageSpec
 from vssl.stage.store import StageStore
 
 
@@ -63,8 +65,12 @@ def jobs_of(script):
     }
 
 
+KINDS = {"auxiliary": AUXILIARY, "pretext": PRETEXT, "finetune": CLASSIFIER, "test": TEST}
+
+
 def stage(name, number, parent=None):
-    return StageSpec(name, {"number": number}, parent, {"root": "/data"}, clips=10)
+    recipe = Recipe(task={"number": number}, backbone={}, data={}, seed=0, revision=1)
+    return StageSpec(name, KINDS[name], recipe, parent, {"root": "/data"}, {"task": name})
 
 
 def chains(count):
@@ -81,7 +87,7 @@ def chains(count):
 def context(tmp_path):
     store = StageStore(tmp_path / "my outputs")
     plain = {"outputs": str(tmp_path / "my outputs"), "runtime": {}, "tracking": {}, "launch": {}}
-    return Context(store=store, runtime=None, make_callback=None, say=print, plain=plain)
+    return Context(store, RUNTIME, make_callback=None, say=print, plain=plain, monitoring=NO_LOOKS)
 
 
 @pytest.fixture
@@ -100,7 +106,7 @@ def submit(forest, context, cluster, *overrides):
 
 def finish(context, spec):
     context.store.folder(spec).mkdir(parents=True, exist_ok=True)
-    context.store.finish(spec, {"metrics": {}})
+    context.store.finish(spec, StageResult({}, {}, Cost(seconds=1.0), {}))
 
 
 def job_id(context, spec):
@@ -115,8 +121,8 @@ def dependencies(context, cluster, forest):
         for task, path in jobs_of(script).items():
             job = f"{100 + number}_{task}"
             waits_for = f"{target}_{task}" if kind == "aftercorr" else target
-            key = json.loads(Path(path).read_text())["key"]
-            found[key] = (job, waits_for)
+            spec, _ = read_job(Path(path))
+            found[spec.key] = (job, waits_for)
     return {spec: found[spec.key] for spec in forest if spec.key in found}
 
 
@@ -142,7 +148,7 @@ def test_many_children_of_few_parents(context, cluster):
         stage("pretext", 3, one),
         stage("pretext", 4, two),
     ]
-    tuned = [stage("finetune", spec.recipe.number, spec) for spec in pretexts]
+    tuned = [stage("finetune", spec.recipe.task["number"], spec) for spec in pretexts]
     forest = [one, two, *pretexts, *tuned]
     submit(forest, context, cluster)
     for spec, (_, waits_for) in dependencies(context, cluster, forest).items():
@@ -154,12 +160,11 @@ def test_the_job_file_holds_the_whole_chain(context, cluster):
     forest = chains(1)
     submit(forest, context, cluster)
     script, _ = cluster.sent[2]
-    job = json.loads(Path(jobs_of(script)[0]).read_text())
-    spec = from_plain(job["chain"])
+    spec, plain = read_job(Path(jobs_of(script)[0]))
     assert spec == forest[2]
     assert spec.parent.parent.recipe == forest[0].recipe
-    assert (spec.paths, spec.clips) == ({"root": "/data"}, 10)
-    assert job["context"] == context.plain
+    assert (spec.paths, spec.options) == ({"root": "/data"}, {"task": "test"})
+    assert plain == context.plain
 
 
 def test_arrays_are_split_at_the_limit_of_the_cluster(context):
@@ -244,7 +249,7 @@ def test_each_kind_of_stage_asks_for_what_it_needs(context, cluster):
 
 def test_no_gpus_are_asked_for_with_zero():
     assert not any(
-        "gres" in option for option in dispatcher("dispatch.default.gpus=0").resources("test").options()
+        "gres" in option for option in dispatcher("dispatch.default.gpus=0").resources(TEST).options()
     )
 
 
@@ -253,8 +258,8 @@ def shape(options):
 
 
 def test_one_process_for_each_gpu_of_all_nodes_trains_a_stage_and_one_tests_it(context, cluster):
-    pretext = StageSpec("pretext", {"training": {}})
-    forest = [pretext, StageSpec("test", {}, pretext)]
+    pretext = stage("pretext", 0)
+    forest = [pretext, stage("test", 0, pretext)]
     submit(forest, context, cluster, "dispatch.default.gpus=4", "dispatch.default.nodes=2")
     assert [shape(options) for _, options in cluster.sent] == [["2", "8", "4"], ["1", "1", "1"]]
     script, _ = cluster.sent[0]
@@ -264,9 +269,10 @@ def test_one_process_for_each_gpu_of_all_nodes_trains_a_stage_and_one_tests_it(c
 
 def test_processes_without_gpus_are_said(context, cluster):
     options = ["dispatch.default.gpus=0", "dispatch.pretext.nodes=2", "dispatch.pretext.processes=6"]
-    submit([StageSpec("pretext", {"training": {}})], context, cluster, *options)
+    submit([stage("pretext", 0)], context, cluster, *options)
     assert shape(cluster.sent[0][1]) == ["2", "6", "3"]
-    with pytest.raises(VsslError, match="3 processes on 2 nodes"):
+    said = r"^dispatch\.pretext\.processes=3: not a multiple of nodes=2; give a multiple"
+    with pytest.raises(OptionError, match=said):
         dispatcher("dispatch.pretext.nodes=2", "dispatch.pretext.processes=3")
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from vssl.files import write_atomically
-from vssl.pipeline import Point, merge
+from vssl.pipeline import Point, naming_options
 from vssl.report.sheet import draw_preview
-from vssl.stage.construct import Stage
+from vssl.stage.construct import Machine, Stage
 from vssl.stage.preview import preview
 from vssl.stage.spec import StageSpec, class_name
 
@@ -18,13 +18,20 @@ from vssl.stage.spec import StageSpec, class_name
 def execute(points: Sequence[Point], cfg: DictConfig) -> None:
     """Write a sheet for every stage that trains, and print where it is."""
     folder = Path(cfg.outputs) / "preview"
-    for spec in merge(point.chain for point in points):
-        if spec.kind.trains:
-            print(_write(spec, folder))
+    for spec, stage in _checked(points).items():
+        path = folder / f"{spec.name}-{class_name(spec.recipe.task)}-{spec.key[:8]}.png"
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, draw_preview(preview(stage, samples=8)))
+        print(path)
 
 
-def _write(spec: StageSpec, folder: Path) -> Path:
-    path = folder / f"{spec.name}-{class_name(spec.recipe.task)}-{spec.key[:8]}.png"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, draw_preview(preview(Stage(spec), samples=8)))
-    return path
+def _checked(points: Sequence[Point]) -> dict[StageSpec, Stage]:
+    """All stages that train, once nothing is wrong with any, whatever machine they are for."""
+    stages: dict[StageSpec, Stage] = {}
+    for point in points:
+        with naming_options(point.cfg):
+            for spec in point.chain:
+                if spec.kind.trains and spec not in stages:
+                    stages[spec] = Stage(spec)
+                    stages[spec].check(Machine())
+    return stages
