@@ -12,7 +12,6 @@ from vssl.report.logger import StageLogger
 from vssl.stage.build import build
 from vssl.stage.context import Context
 from vssl.stage.provenance import git_commit
-from vssl.stage.spec import StageSpec
 from vssl.stage.store import StageStore
 from vssl.tracking.metrics import Launch, Tracker
 
@@ -24,10 +23,11 @@ def open_context(plain: Mapping[str, Any]) -> tuple[Context, Tracker]:
     """
     store = StageStore(Path(plain["outputs"]))
     tracker: Tracker = build(plain["tracking"], "tracking")
+    tags = {"git_commit": git_commit(), "host": socket.gethostname()}
     context = Context(
         store=store,
         runtime=build(plain["runtime"], "runtime"),
-        make_callback=lambda spec: stage_logger(spec, store, tracker),
+        make_callback=lambda spec: StageLogger(spec, store, tracker, tags),
         say=print,
         plain=plain,
         monitoring=build(plain["monitor"], "monitor"),
@@ -35,9 +35,3 @@ def open_context(plain: Mapping[str, Any]) -> tuple[Context, Tracker]:
     if distributed.rank() == 0:  # last: after a mistake in the config, nobody would end the launch
         tracker.begin(Launch(**plain["launch"]))
     return context, tracker
-
-
-def stage_logger(spec: StageSpec, store: StageStore, tracker: Tracker) -> StageLogger:
-    """The callback of a stage."""
-    tags = {"git_commit": git_commit(), "host": socket.gethostname()}
-    return StageLogger(spec, store, tracker, tags)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vssl import stop
-from vssl.dispatch import requeue
+from vssl.dispatch.cluster import Slurm
 from vssl.errors import VsslError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def main(path: Path, max_requeues: int | None) -> None:
 def _run_job(path: Path) -> None:
     from vssl import distributed
     from vssl.context import open_context
-    from vssl.dispatch.job import read_job
+    from vssl.dispatch.records import read_job
 
     spec, plain = read_job(path)
     waiting = False
@@ -95,15 +95,40 @@ def _leave(path: Path, stopped: stop.Stopped, max_requeues: int | None) -> None:
     if os.environ.get("RANK", "0") != "0":
         sys.exit(0)
     try:
-        print(f"{path.stem[:8]}: {stopped}; {requeue.after(stopped, max_requeues)}", flush=True)
+        print(f"{path.stem[:8]}: {stopped}; {requeue(stopped, max_requeues)}", flush=True)
     except VsslError as error:
-        from vssl.dispatch.job import read_job
+        from vssl.dispatch.records import read_job
         from vssl.stage.store import StageStore
 
         spec, plain = read_job(path)
         StageStore(Path(plain["outputs"])).fail(spec, str(error))
         sys.exit(f"{spec}: {error}")
     sys.exit(stopped.exit_code)
+
+
+def requeue(stopped: stop.Stopped, max_requeues: int | None) -> str:
+    """Requeue this job if that is left to us; return what becomes of the stage, in a few words.
+
+    SIGUSR2 comes ahead of the time limit or of a preemption, and is ours to answer. SIGTERM is not if Slurm
+    ends the job already: it was cancelled, or Slurm requeues it by itself. A job that has been started again
+    `max_requeues` times already raises `VsslError`. None: this is no job that vssl submitted.
+    """
+    job = os.environ.get("SLURM_JOB_ID")
+    if max_requeues is None or job is None:
+        return "the same command continues from the last checkpoint"
+    if os.environ.get("SLURM_PROCID", "0") != "0":
+        return "the first process of the job sees to the rest"
+    slurm = Slurm()
+    if stopped.signum == signal.SIGTERM and slurm.state(job) != "RUNNING":
+        return "Slurm ends the job"
+    restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    if restarts >= max_requeues:
+        raise VsslError(
+            f"{stopped} after {restarts} requeues, and dispatch.max_requeues={max_requeues}; "
+            "the same command submits the stage again, which continues from its last checkpoint"
+        )
+    slurm.requeue(job)
+    return f"requeue {restarts + 1} of {max_requeues}"
 
 
 if __name__ == "__main__":

@@ -3,19 +3,16 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from conftest import NO_LOOKS, RUNTIME, start
+import fake_store
+from conftest import context_in, start
 from vssl.dispatch import slots
 from vssl.dispatch.slots import Slots, cause_of_death, own_cores, shares, visible_gpus
 from vssl.errors import VsslError
-from vssl.stage.callback import Silent
-from vssl.stage.context import Context
-from vssl.stage.kind import TEST
-from vssl.stage.spec import Recipe, StageSpec
-from vssl.stage.store import StageStore
 
 
 def gpus_of_slots(gpus, gpus_per_stage, processes):
@@ -57,20 +54,16 @@ def test_slots_share_out_the_cores_and_none_is_left_without(monkeypatch, count, 
     assert [own_cores(slot, count) for slot in range(count)] == expected
 
 
-def stage(seed):
-    return StageSpec("test", TEST, Recipe(task={}, backbone={}, data={}, seed=seed, revision=1))
-
-
 @pytest.fixture
 def run_slots(tmp_path, monkeypatch):
     """Run independent stages in so many slots, where a worker runs `code`; returns the outcomes."""
 
     def run(count, code):
         monkeypatch.setattr(slots, "worker_command", lambda path: [sys.executable, "-c", code, str(path)])
-        plain = {"outputs": str(tmp_path)}
-        context = Context(StageStore(tmp_path), RUNTIME, lambda spec: Silent(), print, plain, NO_LOOKS)
+        context = replace(context_in(tmp_path), plain={"outputs": str(tmp_path)})
         ended = {}
-        Slots(count, 0, 1, RUNTIME.device).run([stage(slot) for slot in range(count)], ended, context)
+        specs = [fake_store.chain(1, slot)[0] for slot in range(count)]
+        Slots(count, 0, 1, "cpu").run(specs, ended, context)
         return list(ended.values())
 
     return run

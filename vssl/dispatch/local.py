@@ -33,25 +33,25 @@ class LocalDispatcher(Checked):
 
     def check(self, runtime: Runtime) -> Machine:
         """What a training runs on. Raises `OptionError` if it cannot here."""
-        processes = self._processes(runtime)
-        if (self.max_parallel_stages, processes) != (1, 1):
-            Slots(self.max_parallel_stages, self.gpus_per_stage, processes, runtime.device)  # or raises
-        return Machine(processes, runtime.torch_device().type)
+        slots = self._slots(runtime)
+        return Machine(slots.processes if slots else 1, runtime.torch_device().type)
 
-    def _processes(self, runtime: Runtime) -> int:
+    def _slots(self, runtime: Runtime) -> Slots | None:
+        """Where stages have processes of their own; None if all run in this one."""
         on_gpus = runtime.torch_device().type == "cuda"
-        return self.processes_per_stage or (max(1, self.gpus_per_stage) if on_gpus else 1)
+        processes = self.processes_per_stage or (max(1, self.gpus_per_stage) if on_gpus else 1)
+        if self.max_parallel_stages == processes == 1:
+            return None
+        return Slots(self.max_parallel_stages, self.gpus_per_stage, processes, runtime.device)
 
     def run(self, forest: Sequence[StageSpec], context: Context) -> list[Outcome]:
         """Run what is not done; return one outcome per stage, in the order of the forest."""
         ended = {spec: Outcome(spec, "reused") for spec in forest if context.store.result(spec) is not None}
         todo = [spec for spec in forest if spec not in ended]
-        processes = self._processes(context.runtime)
-        if self.max_parallel_stages == processes == 1:
-            _one_by_one(todo, ended, context)
-        elif todo:
-            slots = Slots(self.max_parallel_stages, self.gpus_per_stage, processes, context.runtime.device)
+        if slots := self._slots(context.runtime):
             slots.run(todo, ended, context)
+        else:
+            _one_by_one(todo, ended, context)
         return [ended[spec] for spec in forest]
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from vssl import distributed, stop
-from vssl.dispatch.job import python_path, worker_command, write_job
+from vssl.dispatch.records import python_path, worker_command, write_job
 from vssl.errors import VsslError
 from vssl.stage.context import Context, Outcome
 from vssl.stage.spec import StageSpec

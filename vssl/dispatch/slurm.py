@@ -21,8 +21,7 @@ from pathlib import Path
 
 from vssl.checks import Checked, at_least
 from vssl.dispatch.cluster import Job, Slurm
-from vssl.dispatch.job import python_path, worker_command, write_job
-from vssl.dispatch.records import START, JobRecords, Record
+from vssl.dispatch.records import START, JobRecords, Record, python_path, worker_command, write_job
 from vssl.engine.runtime import Runtime
 from vssl.errors import OptionError
 from vssl.stage.construct import Machine
