@@ -264,7 +264,7 @@ def test_processes_without_gpus_are_said(context, cluster):
     options = ["dispatch.default.gpus=0", "dispatch.pretext.nodes=2", "dispatch.pretext.processes=6"]
     submit([stage("pretext", 0)], context, cluster, *options)
     assert shape(cluster.sent[0][1]) == ["2", "6", "3"]
-    with pytest.raises(VsslError, match="pretext.processes=3: not a multiple of nodes=2"):
+    with pytest.raises(VsslError, match=r"^dispatch\.pretext\.processes=3: not a multiple of nodes=2; give"):
         dispatcher("dispatch.pretext.nodes=2", "dispatch.pretext.processes=3")
 
 

@@ -16,11 +16,8 @@ from vssl.pipeline import Point, merge
 def execute(points: Sequence[Point], cfg: DictConfig) -> None:
     """Cancel every job that waits or runs for one of the stages, and no other."""
     records, slurm = JobRecords(Path(cfg.outputs)), Slurm()
-    submitted = [
-        (spec, record)
-        for spec in merge(point.chain for point in points)
-        if (record := records.read(spec.key))
-    ]
+    forest = merge(point.chain for point in points)
+    submitted = [(spec, record) for spec in forest if (record := records.read(spec.key))]
     jobs = slurm.jobs() if submitted else {}
     alive = [(spec, record) for spec, record in submitted if record.id in jobs and jobs[record.id].alive]
     slurm.cancel([record.id for _, record in alive])

@@ -15,14 +15,9 @@ LINES = 30
 
 def execute(cfg: DictConfig) -> None:
     """Print the logs of the stage whose key begins with `stage`."""
-    store = StageStore(Path(cfg.outputs))
-    key = store.key(cfg.stage, JobRecords(Path(cfg.outputs)).keys())
-    for path in _logs(store, key):
-        print(f"{path}", *path.read_text(errors="replace").splitlines()[-LINES:], "", sep="\n")
-
-
-def _logs(store: StageStore, key: str) -> list[Path]:
-    records = JobRecords(store.root.parent)
+    store, records = StageStore(Path(cfg.outputs)), JobRecords(Path(cfg.outputs))
+    key = store.key(cfg.stage, records.keys())
     record = records.read(key)
-    paths = [*store.root.glob(f"*/{key}/log.txt"), *([records.log(record.id)] if record else [])]
-    return [path for path in paths if path.exists()]
+    for path in [*store.root.glob(f"*/{key}/log.txt"), *([records.log(record.id)] if record else [])]:
+        if path.exists():
+            print(path, *path.read_text(errors="replace").splitlines()[-LINES:], "", sep="\n")

@@ -34,8 +34,8 @@ def execute(points: Sequence[Point], cfg: DictConfig) -> None:
     folder = Path(cfg.outputs) / "report" / report.name
     write(report, folder)
     print(*formats.says(report), sep="\n")
-    for line in filter(None, [formats.rehearsal_words(report)]):
-        print(line)
+    if warning := formats.rehearsal_words(report):
+        print(warning)
     for words in formats.missing_words(report):
         print(f"missing: {words}")
     print(f"\n{folder / 'index.html'}")

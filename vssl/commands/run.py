@@ -38,9 +38,12 @@ def execute(points: Sequence[Point], cfg: DictConfig) -> None:
     context, tracker = open_context({"outputs": cfg.outputs, "launch": asdict(launch), **ready.nodes})
     outcomes = run_forest(ready.dispatcher, ready.forest, context, tracker)
     if any(outcome.status in ("submitted", "queued") for outcome in outcomes):
-        _let_go(outcomes)
+        table.job_table(outcomes)
+        print("\nthe same command with mode=status shows how they stand, mode=cancel takes them back")
         return
-    _show(points, outcomes, store)
+    table.outcome_table(outcomes, store)
+    found = states(merge(point.chain for point in points), store, None)
+    table.result_table(of_points(points, {}, found))
     print(f"\nresults: {store.root}\ntracking: {tracker.where()}")
     if failed := _count(outcomes, "failed"):
         skipped = _count(outcomes, "skipped")
@@ -81,16 +84,3 @@ def _show_warnings() -> None:
 def _launch_name(points: Sequence[Point]) -> str:
     labels = list(dict.fromkeys(point.label for point in points))
     return f"{len(points)} points: {'; '.join(labels)}" if len(points) > 1 else labels[0]
-
-
-def _show(points: Sequence[Point], outcomes: Sequence[Outcome], store: StageStore) -> None:
-    """Tables of stages and of results."""
-    table.outcome_table(outcomes, store)
-    found = states(merge(point.chain for point in points), store, None)
-    table.result_table(of_points(points, {}, found))
-
-
-def _let_go(outcomes: Sequence[Outcome]) -> None:
-    """Show what runs elsewhere from here on."""
-    table.job_table(outcomes)
-    print("\nthe same command with mode=status shows how they stand, mode=cancel takes them back")

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from vssl.pipeline import plain
 from vssl.stage.build import build
-from vssl.stage.store import StageStore, StoredStage, is_claimed
+from vssl.stage.store import StageStore, is_claimed
 from vssl.tracking.metrics import Tracker
 
 PLANNED = False
@@ -26,13 +26,9 @@ def execute(cfg: DictConfig) -> None:
     store = StageStore(Path(cfg.outputs))
     stages = list(store.all())
     for stage in stages:
-        _mirror(stage, tracker)
+        if stage.result is not None:
+            tracker.sync(stage.tracked({}), "finished")
+        elif not is_claimed(stage.folder):
+            failed = (stage.folder / "failed.json").exists()
+            tracker.sync(stage.tracked({}), "failed" if failed else "running")
     print(f"{len(stages)} stages in {store.root}\ntracking: {tracker.where()}")
-
-
-def _mirror(stage: StoredStage, tracker: Tracker) -> None:
-    if stage.result is not None:
-        tracker.sync(stage.tracked({}), "finished")
-    elif not is_claimed(stage.folder):
-        failed = (stage.folder / "failed.json").exists()
-        tracker.sync(stage.tracked({}), "failed" if failed else "running")
