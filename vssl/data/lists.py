@@ -13,7 +13,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +28,9 @@ SUBSETS = ("unused", "train", "test")
 UNUSED, TRAIN, TEST = range(3)
 
 UNLABELLED = -1
+FEW = 20
+"""With so few classes, to try things out, nothing is taken for a mistake that may be one."""
+
 VIDEOS = "3g2|3gp|asf|avi|f4v|flv|m2ts|m2v|m4v|mkv|mov|mp4|mpeg|mpg|mts|ogv|ts|vob|webm|wmv"
 """Endings of video files."""
 LISTS = (".txt", ".csv")
@@ -39,7 +42,7 @@ SYSTEM_FOLDERS = re.compile(
 
 _ENDINGS = tuple(f".{ending}" for ending in VIDEOS.split("|"))
 _LINE = re.compile(rf"(?P<path>.+?\.(?:{VIDEOS}))(?P<rest>[\s,].*)?", re.IGNORECASE)
-_QUOTED = re.compile(r'"(?P<path>[^"]+)"(,(?P<rest>.*))?')
+_QUOTED = re.compile(r'"(?P<path>[^"]+)"(?P<rest>,.*)?')
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?")
 _SUBSET_FOLDER = re.compile(
     r"(?P<set>.*[_-])?(?P<word>train|val|test)(idate|idation)?[_-]?\d*", re.IGNORECASE
@@ -91,24 +94,36 @@ class Row(NamedTuple):
     def where(self) -> str:
         return f"{printable(str(self.file))}, line {self.line}"
 
+    def is_of_folder(self, path: str) -> bool:
+        """Whether a file lies in a folder that is called as the class of this row."""
+        return _folder(path) == plain_name(self.word or "")
+
+    def only(self, found: Sequence[str]) -> str | None:
+        """The one file that was found for this row; raises VsslError if there are several."""
+        if len(found) > 1:
+            one, other = map(printable, found[:2])
+            remedy = "move one of them away, or write the path of the one that is meant"
+            raise VsslError(f"{self.where}: {printable(self.path)} may be {one} or {other}; {remedy}")
+        return found[0] if found else None
+
 
 def walk(root: Path) -> Iterator[str]:
     """Paths below a folder of all files in it, but for hidden ones and those in hidden and system folders.
 
     A folder that may not be listed raises VsslError: its videos would be missing without a word.
     """
-    for folder, folders, names in os.walk(root, followlinks=True, onerror=_unlisted):
+
+    def unlisted(error: OSError) -> None:
+        raise VsslError(
+            f"{printable(str(error.filename))}: this folder cannot be listed ({error.strerror}); "
+            "make it readable or move it away"
+        ) from error
+
+    for folder, folders, names in os.walk(root, followlinks=True, onerror=unlisted):
         folders[:] = [name for name in folders if name[0] != "." and not SYSTEM_FOLDERS.fullmatch(name)]
         folders[:] = [name for name in folders if not _leads_back(Path(folder, name))]
         below = os.path.relpath(folder, root)
         yield from (os.path.normpath(os.path.join(below, name)) for name in names if name[0] != ".")
-
-
-def _unlisted(error: OSError) -> None:
-    raise VsslError(
-        f"{printable(str(error.filename))}: this folder cannot be listed ({error.strerror}); "
-        "make it readable or move it away"
-    ) from error
 
 
 def _leads_back(folder: Path) -> bool:
@@ -137,22 +152,20 @@ class Files:
         counts = [f"{n:,} {end or 'without'}" for end, n in endings.most_common() if end not in LISTS]
         self.passed_over = f"files passed over for their endings: {', '.join(counts)}" if counts else ""
         if not self.paths:
-            there = f" ({self.passed_over})" if counts else ""
-            raise VsslError(
-                f"{root}: no video file in here or below{there}; set root to the folder of the videos"
-            )
+            there = f"in here or below ({self.passed_over})" if counts else "in here or below"
+            raise VsslError(f"{root}: no video file {there}; set root to the folder of the videos")
         self._by_path = grouped(self.paths, _plain_path)
         self._by_name = grouped(self.paths, lambda path: os.path.basename(_plain_path(path)))
 
     def below(self, row: Row) -> str | None:
         """The file at the path of a row, or else the one that differs in case or ending."""
         found = self._by_path.get(_plain_path(row.path), [])
-        return row.path if row.path in found else only(row, found)
+        return row.path if row.path in found else row.only(found)
 
     def named(self, row: Row, classes: Classes) -> str | None:
         """As `below`, or else the file of this name anywhere, but for the folders of other classes."""
         found = self._by_name.get(os.path.basename(_plain_path(row.path)), [])
-        return self.below(row) or only(row, [path for path in found if not classes.other_folder(path, row)])
+        return self.below(row) or row.only([path for path in found if not classes.other_folder(path, row)])
 
     @cached_property
     def folders(self) -> dict[str, tuple[str | None, str | None]]:
@@ -185,22 +198,11 @@ def class_and_subset(path: str, are_subsets: bool) -> tuple[str | None, str | No
     return (folders[-1] if folders else None), None
 
 
-def only(row: Row, found: Sequence[str]) -> str | None:
-    """The one file that was found for a row; raises VsslError if there are several."""
-    if len(found) > 1:
-        raise VsslError(
-            f"{row.where}: {printable(row.path)} may be {printable(found[0])} or {printable(found[1])}; "
-            "move one of them away, or write the path of the one that is meant"
-        )
-    return found[0] if found else None
-
-
 def grouped(paths: Iterable[str], key: Callable[[str], str]) -> dict[str, list[str]]:
-    """Paths by their key."""
     groups: dict[str, list[str]] = defaultdict(list)
     for path in paths:
         groups[key(path)].append(path)
-    return dict(groups)
+    return groups
 
 
 class Lists:
@@ -256,20 +258,17 @@ def text_of(file: Path) -> list[str]:
 def _columns(row: Row) -> tuple[str, str | None]:
     """Path and class of a line. Raises VsslError for further columns, which would be taken for the class."""
     line = row.path
-    path, columns = line, [""]
-    if quoted := _QUOTED.fullmatch(line):
-        path, columns = quoted["path"], [column.strip('"') for column in (quoted["rest"] or "").split(",")]
-    elif match := _LINE.fullmatch(line):
-        path, rest = match["path"], (match["rest"] or "").strip(" ")
-        columns = rest[1:].split(rest[0]) if rest[:1] in (",", "\t") else rest.split()
-        if rest[:1] not in (",", "\t") and not any(map(_NUMBER.fullmatch, columns)):
-            columns = [rest]
+    match = _QUOTED.fullmatch(line) or _LINE.fullmatch(line)
+    path, rest = (match["path"], (match["rest"] or "").strip(" ")) if match else (line, "")
     if not _is_video(path):
         raise VsslError(f"{row.where}: {line!r} is no 'path' or 'path class'; a path ends like a video")
-    words = [column.strip() for column in columns if column.strip()]
+    is_marked = rest[:1] in (",", "\t")
+    columns = rest[1:].split(rest[0]) if is_marked else [rest]
+    words = [word for column in columns if (word := column.strip().strip('"').strip())]
     parts = words[0].split() if words else []
-    are_numbers = len(parts) > 1 and all(map(_NUMBER.fullmatch, parts))
-    if len(words) > 1 or are_numbers or any(map(_is_video, parts)):
+    numbers = list(map(_NUMBER.fullmatch, parts))
+    are_columns = len(parts) > 1 and (all(numbers) if is_marked else any(numbers))
+    if len(words) > 1 or are_columns or any(map(_is_video, parts)):
         raise VsslError(
             f"{row.where}: {line!r} has more than two columns, the path and the class; take the others out "
             "(a class that has a number among its words needs a comma before it)"
@@ -282,9 +281,8 @@ class Classes:
 
     def __init__(self, names: Sequence[str], numbers: Sequence[str] = ()) -> None:
         self.names, self._plain = list(names), Counter(map(plain_name, names))
-        by_number, by_name = ({word: label for label, word in enumerate(words)} for words in (numbers, names))
-        by_plain = {plain_name(name): label for name, label in by_name.items()}
-        alone = {name: label for name, label in by_plain.items() if self._plain[name] == 1}
+        alone = {word: n for n, word in enumerate(map(plain_name, names)) if self._plain[word] == 1}
+        by_number, by_name = ({word: n for n, word in enumerate(words)} for words in (numbers, names))
         self._label = by_number | alone | by_name
 
     @classmethod
@@ -294,14 +292,11 @@ class Classes:
         Names that differ in case and punctuation only are one class, unless a subset has both: C and C++.
         """
         names = set(named)
-        spellings: dict[str, set[str]] = defaultdict(set)
-        for name, _ in names:
-            spellings[plain_name(name)].add(name)
         beside = Counter((plain_name(name), subset) for name, subset in names)
+        are_many = {plain for (plain, _), count in beside.items() if count > 1}
         classes: list[str] = []
-        for plain, spelled in spellings.items():
-            are_many = any(beside[plain, subset] > 1 for subset in range(len(SUBSETS)))
-            classes += spelled if are_many else [max(spelled)]
+        for plain, spelled in grouped({name for name, _ in names}, plain_name).items():
+            classes += spelled if plain in are_many else [max(spelled)]
         return cls(sorted(classes, key=lambda name: (plain_name(name), name)))
 
     @classmethod
@@ -332,8 +327,7 @@ class Classes:
 
     def other_folder(self, path: str, row: Row) -> bool:
         """Whether a file lies in the folder of another class than that of a row."""
-        folder = plain_name(os.path.basename(os.path.dirname(path)))
-        return folder != plain_name(row.word or "") and folder in self._plain
+        return _folder(path) in self._plain and not row.is_of_folder(path)
 
 
 class Claims:
@@ -342,30 +336,33 @@ class Claims:
     def __init__(self, find: Callable[[Row], str | None], classes: Classes, splits: int = 1) -> None:
         self._find, self._classes, self._splits = find, classes, splits
         self._file: dict[str, str | None] = {}
-        self._rows: dict[tuple[str, int | None], Row] = {}
-        self._entries: dict[str, Entry] = {}
+        self._rows: dict[str, dict[int, Row]] = defaultdict(dict)
 
     def add(self, row: Row, split: int = 0) -> None:
         """Take a row into a split, counted from 0; raises VsslError if it contradicts one that was taken."""
+        label = self._classes.label(row.word, row.where)
         if row.path not in self._file:
             self._file[row.path] = self._find(row)
-        file, label = self._file[row.path], self._classes.label(row.word, row.where)
-        path = file or row.path
-        entry = self._entries.setdefault(path, Entry(path, label, (UNUSED,) * self._splits, file is not None))
-        first, beside = (self._rows.setdefault((path, place), row) for place in (None, split))
+        rows = self._rows[self._file[row.path] or row.path]
+        beside = rows.setdefault(split, row)
+        first = next(iter(rows.values()))
         if first.path != row.path:
             raise _contradiction(row, f"is the same file as {printable(first.path)} in", first)
-        if entry.label != label:
+        if self._classes.label(first.word, first.where) != label:
             raise _contradiction(row, "has another class in", first)
         if beside.subset != row.subset:
             how = f"is {SUBSETS[row.subset]} here, but {SUBSETS[beside.subset]} in"
             raise _contradiction(row, how, beside)
-        subsets = (*entry.subsets[:split], row.subset, *entry.subsets[split + 1 :])
-        self._entries[path] = replace(entry, subsets=subsets)
 
     def entries(self) -> list[Entry]:
-        """The entries of all rows."""
-        return list(self._entries.values())
+        """The files, and rows without one."""
+        entries = []
+        for path, rows in self._rows.items():
+            first = next(iter(rows.values()))
+            label = self._classes.label(first.word, first.where)
+            subsets = tuple(rows[split].subset if split in rows else UNUSED for split in range(self._splits))
+            entries.append(Entry(path, label, subsets, self._file[first.path] is not None))
+        return entries
 
 
 def _contradiction(row: Row, how: str, other: Row) -> VsslError:
@@ -380,6 +377,10 @@ def printable(text: str) -> str:
 def plain_name(name: str) -> str:
     """Without case and punctuation; an accent is the same in one character (Linux) and in two (macOS)."""
     return re.sub(r"[\W_]+", "_", unicodedata.normalize("NFC", name).lower()).strip("_")
+
+
+def _folder(path: str) -> str:
+    return plain_name(os.path.basename(os.path.dirname(path)))
 
 
 def _plain_path(path: str) -> str:

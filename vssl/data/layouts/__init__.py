@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from vssl.data.lists import UNLABELLED, Classes, Entry, Files, Listing, Lists
+from vssl.data.lists import FEW, UNLABELLED, Classes, Files, Listing, Lists
 from vssl.modules import check_module, load_module
-
-FEW = 20
-"""So many classes may have one video each: of a few videos, to try things out."""
 
 
 def check_layout(name: object) -> None:
@@ -33,10 +31,14 @@ def read(layout: str, root: Path, lists: Path | None, classes: Sequence[str] | N
     files = Files(root)
     listing: Listing = module.read(files, Lists(root, lists, module.PLACES, module.SOURCE))
     remarks = tuple(_remarks(files, listing))
-    listing = _only(listing, classes) if classes else listing
-    found = {entry.path for entry in listing.entries}
     entries = sorted(listing.entries, key=lambda entry: entry.path)
-    return Listing(listing.classes, entries, 0 if classes else len(set(files.paths) - found), remarks)
+    if not classes:
+        not_listed = len(set(files.paths) - {entry.path for entry in entries})
+        return Listing(listing.classes, entries, not_listed, remarks)
+    old = Classes(listing.classes)
+    new = {old.get(name): label for label, name in enumerate(classes)}
+    entries = [replace(entry, label=new[entry.label]) for entry in entries if entry.label in new]
+    return Listing(list(classes), entries, 0, remarks)
 
 
 def _remarks(files: Files, listing: Listing) -> Iterator[str]:
@@ -48,15 +50,3 @@ def _remarks(files: Files, listing: Listing) -> Iterator[str]:
     elif all(map(str.isdecimal, listing.classes)) and FEW < len(listing.classes) > 2 * len(used):
         numbers = f"classes are numbers up to {len(listing.classes) - 1:,}, of which {len(used):,} occur"
         yield f"{numbers}: do they count something else, such as frames?"
-
-
-def _only(listing: Listing, classes: Sequence[str]) -> Listing:
-    """The given classes alone, in their order."""
-    old = Classes(listing.classes)
-    new = {old.get(name): label for label, name in enumerate(classes)}
-    entries = [
-        Entry(entry.path, new[entry.label], entry.subsets, entry.exists)
-        for entry in listing.entries
-        if entry.label in new
-    ]
-    return Listing(list(classes), entries)

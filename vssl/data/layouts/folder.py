@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-from vssl.data.lists import TEST, TRAIN, Claims, Classes, Entry, Files, Listing, Lists, Row, class_and_subset
+from vssl.data.lists import FEW, TEST, TRAIN, Claims, Classes, Entry, Files, Listing, Lists, class_and_subset
 from vssl.errors import VsslError
 
 PLACES = ("lists",)
 SOURCE = None
-
-FEW = 20
-"""So many classes may be numbers without a video for most: of a few videos, to try things out."""
 
 
 def read(files: Files, lists: Lists) -> Listing:
@@ -25,8 +21,13 @@ def read(files: Files, lists: Lists) -> Listing:
         classes = classes or Classes.of((name, subset) for _, name, subset in placed if name)
         entries = [Entry(path, classes.label(name, path), (subset,)) for path, name, subset in placed]
         return Listing(classes.names, entries)
-    rows = [_with_class(row) for subset, file in found for row in lists.rows(file, subset)]
-    classes = classes or _classes(rows)
+    rows = [row for subset, file in found for row in lists.rows(file, subset)]
+    # A row without a word has that of its class folder, if it is in one.
+    rows = [row._replace(word=row.word or class_and_subset(row.path, False)[0]) for row in rows]
+    named = [(row.word, row.subset) for row in rows if row.word is not None]
+    if not classes and named and all(word.isdecimal() for word, _ in named):
+        classes = _numbered(max(int(word) for word, _ in named), len(rows), found[0][1])
+    classes = classes or Classes.of(named)
     claims = Claims(files.below, classes)
     for row in rows:
         claims.add(row)
@@ -48,20 +49,11 @@ def _found(lists: Lists) -> list[tuple[int, Path]]:
     return found
 
 
-def _with_class(row: Row) -> Row:
-    """A row without a word has that of its class folder, if it is in one."""
-    return row if row.word else row._replace(word=class_and_subset(row.path, are_subsets=False)[0])
-
-
-def _classes(rows: Sequence[Row]) -> Classes:
-    """The classes that the words behind paths name; numbers count from 0."""
-    named = [(row.word, row.subset) for row in rows if row.word is not None]
-    if not named or not all(word.isdecimal() for word, _ in named):
-        return Classes.of(named)
-    highest = max(int(word) for word, _ in named)
-    if highest >= max(FEW, len(rows)):
+def _numbered(highest: int, videos: int, file: Path) -> Classes:
+    """Classes that are numbers, from 0 on."""
+    if highest >= max(FEW, videos):
         raise VsslError(
-            f"{rows[0].file}: classes are numbers up to {highest}, but there are {len(rows)} videos; if they "
+            f"{file}: classes are numbers up to {highest}, but there are {videos} videos; if they "
             "count something else, take their column out, else name all classes in a classes.txt"
         )
     return Classes([str(label) for label in range(highest + 1)])

@@ -22,12 +22,9 @@ def read(files: Files, lists: Lists) -> Listing:
         for name in classes.names:
             [file] = lists.need(f"{glob.escape(name)}_test_split{split}.txt")
             for row in lists.rows(file, UNUSED):
+                if row.word not in ("0", "1", "2"):
+                    remedy = "write 0 (unused), 1 (train) or 2 (test)"
+                    raise VsslError(f"{row.where}: {row.word!r} behind a name; {remedy}")
                 path = f"{name}/{Path(row.path).name}"
-                claims.add(row._replace(path=path, word=name, subset=_subset(row.word, row.where)), place)
+                claims.add(row._replace(path=path, word=name, subset=int(row.word)), place)
     return Listing(classes.names, claims.entries())
-
-
-def _subset(flag: str | None, where: str) -> int:
-    if flag not in ("0", "1", "2"):
-        raise VsslError(f"{where}: {flag!r} behind a name; write 0 (unused), 1 (train) or 2 (test)")
-    return int(flag)

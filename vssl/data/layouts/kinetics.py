@@ -6,22 +6,9 @@ import csv
 import os
 import re
 from collections.abc import Iterator
+from typing import Any
 
-from vssl.data.lists import (
-    TEST,
-    TRAIN,
-    Claims,
-    Classes,
-    Entry,
-    Files,
-    Listing,
-    Lists,
-    Row,
-    grouped,
-    only,
-    plain_name,
-    text_of,
-)
+from vssl.data.lists import TEST, TRAIN, Claims, Classes, Entry, Files, Listing, Lists, Row, grouped, text_of
 from vssl.errors import VsslError
 
 PLACES = ("annotations",)
@@ -41,9 +28,10 @@ def read(files: Files, lists: Lists) -> Listing:
     ]
     if not rows and not in_folders:
         lists.need("train.csv")
-    named = [(row.word or "", row.subset) for row in rows]
-    classes = Classes.of([*named, *((name, subset) for _, name, subset in in_folders)])
-    claims = Claims(_Clips(files, classes).find, classes)
+    named = [(row.word or "", row.subset) for row in rows] + [place[1:] for place in in_folders]
+    classes = Classes.of(named)
+    by_id = grouped(files.paths, lambda path: _clip(path)[0])
+    claims = Claims(lambda row: _file_of(row, files, by_id, classes), classes)
     for row in rows:
         claims.add(row)
     entries = {path: Entry(path, classes.label(name, path), (subset,)) for path, name, subset in in_folders}
@@ -51,31 +39,22 @@ def read(files: Files, lists: Lists) -> Listing:
     return Listing(classes.names, list(entries.values()))
 
 
-class _Clips:
-    """Finds files by their YouTube video, and by their times where both file and row have them."""
+def _file_of(row: Row, files: Files, by_id: dict[str, list[str]], classes: Classes) -> str | None:
+    """The file at the path of a row, or else the one of its YouTube video, and of its times where both have
+    them, that is in the folder of no other class or subset."""
+    if row.path in files.folders:
+        return row.path
+    video, times = _clip(row.path)
 
-    def __init__(self, files: Files, classes: Classes) -> None:
-        self._folders, self._classes = files.folders, classes
-        self._by_id = grouped(files.paths, lambda path: _clip(path)[0])
-
-    def find(self, row: Row) -> str | None:
-        """The file at the path of a row, or else the one of its clip, if it is in no other class's folder."""
-        if row.path in self._folders:
-            return row.path
-        video, times = _clip(row.path)
-        found = [path for path in self._by_id.get(video, []) if self._may_be(path, row, times)]
-        found = [path for path in found if _clip(path)[1] == times] or found
-        found = [path for path in found if self._is_in_class(path, row)] or found
-        return only(row, found)
-
-    def _may_be(self, path: str, row: Row, times: tuple[int, ...]) -> bool:
-        others, subset = _clip(path)[1], self._folders[path][1]
+    def may_be(path: str) -> bool:
+        others, subset = _clip(path)[1], files.folders[path][1]
         is_its_subset = subset is None or (subset == "train") == (row.subset == TRAIN)
         is_its_time = not times or not others or times == others
-        return is_its_subset and is_its_time and not self._classes.other_folder(path, row)
+        return is_its_subset and is_its_time and not classes.other_folder(path, row)
 
-    def _is_in_class(self, path: str, row: Row) -> bool:
-        return plain_name(self._folders[path][0] or "") == plain_name(row.word or "")
+    found = list(filter(may_be, by_id.get(video, [])))
+    found = [path for path in found if _clip(path)[1] == times] or found
+    return row.only(list(filter(row.is_of_folder, found)) or found)
 
 
 def _clip(path: str) -> tuple[str, tuple[int, ...]]:
@@ -90,14 +69,12 @@ def _clip(path: str) -> tuple[str, tuple[int, ...]]:
 def _rows(lists: Lists, pattern: str, subset: int) -> Iterator[Row]:
     """The rows of a csv: the official columns, or "path class" without a header."""
     for file in lists.find(pattern)[:1]:
-        table = csv.reader(text_of(file))
+        table = csv.DictReader(text_of(file), restval="")
         try:
-            header = [name.strip() for name in next(table, [])]
-            is_official = "youtube_id" in header and "label" in header
-            for values in filter(None, table if is_official else ()):
-                row = Row("", None, subset, file, table.line_num)
-                known = values if len(values) <= len(header) else []
-                yield _official(row, dict(zip(header, map(str.strip, known), strict=False)))
+            table.fieldnames = [name.strip() for name in table.fieldnames or ()]
+            is_official = {"youtube_id", "label"} <= set(table.fieldnames)
+            for values in table if is_official else ():
+                yield _official(Row("", None, subset, file, table.line_num), values)
         except csv.Error as error:
             raise VsslError(f"{file}: no csv file ({error}); fetch it again") from error
         for row in () if is_official else lists.rows(file, subset):
@@ -106,12 +83,12 @@ def _rows(lists: Lists, pattern: str, subset: int) -> Iterator[Row]:
             yield row
 
 
-def _official(row: Row, values: dict[str, str]) -> Row:
+def _official(row: Row, values: dict[Any, Any]) -> Row:
     """With the class, and the path that official tools give to the clip."""
     try:
-        name, video = values["label"], values["youtube_id"]
+        name, video = values["label"].strip(), values["youtube_id"].strip()
         start, end = (int(float(values[column])) for column in ("time_start", "time_end"))
-        if not name or not video:
+        if not name or not video or None in values:  # the last: more columns than the first line has
             raise ValueError(values)
     except (KeyError, ValueError, OverflowError) as error:
         raise VsslError(
