@@ -64,7 +64,7 @@ def test_what_is_read_back_is_what_was_drawn(source):
 
 def test_labels_are_balanced_and_lengths_within_bounds(source):
     source.prepare()
-    assert source.num_classes == len(MOTIONS) == 8
+    assert len(source.class_names) == len(MOTIONS) == 8
     assert [video.label for video in source.videos] == [*range(8), *range(8)]
     lengths = {video.num_frames for video in source.videos}
     assert min(lengths) >= 8

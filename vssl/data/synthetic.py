@@ -86,10 +86,6 @@ class SyntheticVideos(Checked):
                 raise OptionError(name, getattr(self, name), "odd", "choose an even number; H.264 needs one")
 
     @property
-    def num_classes(self) -> int:
-        return len(MOTIONS)
-
-    @property
     def class_names(self) -> tuple[str, ...]:
         return MOTIONS
 
@@ -103,10 +99,8 @@ class SyntheticVideos(Checked):
 
     @cached_property
     def videos(self) -> list[Video]:
-        return [
-            Video(f"{index:05d}.mp4", self._begin(index)[1], index % self.num_classes)
-            for index in range(self.num_videos)
-        ]
+        lengths = [self._begin(index)[1] for index in range(self.num_videos)]
+        return [Video(f"{n:05d}.mp4", length, n % len(MOTIONS)) for n, length in enumerate(lengths)]
 
     def read(self, video: Video, frames_T: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Decode frames as RGB [T,H,W,C]; raises VsslError if a file is missing or broken."""
@@ -124,30 +118,21 @@ class SyntheticVideos(Checked):
         try:
             Path(self.root).mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=f".{self.folder.name}-", dir=self.root) as scratch:
-                self._move(self._write(Path(scratch) / "videos"))
+                drawn = Path(scratch) / "videos"
+                drawn.mkdir()
+                # Threads suffice: numpy and the encoder release the interpreter lock.
+                with ThreadPoolExecutor() as pool:
+                    list(pool.map(lambda index: self._write(drawn, index), range(self.num_videos)))
+                drawn.rename(self.folder)
         except OSError as error:
-            raise VsslError(
-                f"{self.folder}: cannot write the synthetic videos ({error}); "
-                "free some space or set root to a folder that can be written"
-            ) from error
+            if not self.folder.is_dir():  # else another process was faster: its videos are the same
+                raise VsslError(
+                    f"{self.folder}: cannot write the synthetic videos ({error}); "
+                    "free some space or set root to a folder that can be written"
+                ) from error
 
-    def _write(self, folder: Path) -> Path:
-        folder.mkdir()
-        # Threads suffice: numpy and the encoder release the interpreter lock.
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(lambda index: self._write_video(folder, index), range(self.num_videos)))
-        return folder
-
-    def _write_video(self, folder: Path, index: int) -> None:
+    def _write(self, folder: Path, index: int) -> None:
         encode(folder / self.videos[index].name, self.draw(index), self.fps, self.crf)
-
-    def _move(self, complete: Path) -> None:
-        try:
-            complete.rename(self.folder)
-        except OSError:
-            # Another process was faster: its videos are the same.
-            if not self.folder.is_dir():
-                raise
 
     def _begin(self, index: int) -> tuple[np.random.Generator, int]:
         """The generator that draws a video, and the number of its frames, which it draws first."""
@@ -162,7 +147,7 @@ class SyntheticVideos(Checked):
         canvas_THWC = np.empty((num_frames, self.height, self.width, 3), np.float32)
         canvas_THWC[:] = draw_background(self.appearance, int(ground), self.height, self.width)
         radius = rng.uniform(0.8, 1.0) / 2 * min(self.height, self.width)
-        paste(canvas_THWC, picture, radius, draw_poses(MOTIONS[index % self.num_classes], num_frames, rng))
+        paste(canvas_THWC, picture, radius, draw_poses(MOTIONS[index % len(MOTIONS)], num_frames, rng))
         canvas_THWC *= _light(num_frames, self.height, self.width, rng)[..., None]
         grain_THW = rng.standard_normal(canvas_THWC.shape[:3], np.float32)
         canvas_THWC += np.float32(self.noise / 255) * grain_THW[..., None]
@@ -171,12 +156,13 @@ class SyntheticVideos(Checked):
 
 
 class Poses(NamedTuple):
-    """Where and how the sprite stands in every frame."""
+    """Where and how the sprite stands in every frame.
+
+    centre: row and column in sides of the frame, modulo 1. angle: in radians.
+    """
 
     centre_T2: Doubles
-    """Row and column in sides of the frame, modulo 1."""
     angle_T: Doubles
-    """Rotation in radians."""
     log_scale_T: Doubles
     shear_T: Doubles
 
@@ -239,7 +225,11 @@ def paste(canvas_THWC: Floats, picture: Floats, radius: float, poses: Poses) -> 
     height, width = canvas_THWC.shape[1:3]
     down_TH = _offset(poses.centre_T2[:, 0], height)
     right_TW = _offset(poses.centre_T2[:, 1], width)
-    inverse_T22 = _inverse(poses) / radius
+    cos, sin, shear = np.cos(poses.angle_T), np.sin(poses.angle_T), poses.shear_T
+    # inverse of rotation * shear of columns by rows * scale, on (row, column)
+    rows = [[cos, sin], [-sin - shear * cos, cos - shear * sin]]
+    inverse_22T: Doubles = np.array(rows) * np.exp(-poses.log_scale_T)
+    inverse_T22 = inverse_22T.transpose(2, 0, 1).astype(np.float32) / radius
     # sprite coordinates of every pixel; the sprite lies in (-1, 1)
     v_THW = (inverse_T22[:, 0, :1] * down_TH)[:, :, None] + (inverse_T22[:, 0, 1:] * right_TW)[:, None, :]
     u_THW = (inverse_T22[:, 1, :1] * down_TH)[:, :, None] + (inverse_T22[:, 1, 1:] * right_TW)[:, None, :]
@@ -253,15 +243,6 @@ def _offset(centre_T: Doubles, side: int) -> Floats:
     """Signed distance of each pixel from the centre along one axis, the shorter way round."""
     turns = (np.arange(side) + 0.5) / side - centre_T.reshape(-1, 1)
     return ((turns - turns.round()) * side).astype(np.float32)
-
-
-def _inverse(poses: Poses) -> Floats:
-    """Inverse of rotation * shear * scale, [T,2,2], on (row, column)."""
-    cos, sin, shear = np.cos(poses.angle_T), np.sin(poses.angle_T), poses.shear_T
-    # undo the shear of columns by rows after undoing the rotation
-    rows = [[cos, sin], [-sin - shear * cos, cos - shear * sin]]
-    inverse_22T: Doubles = np.array(rows) * np.exp(-poses.log_scale_T)
-    return inverse_22T.transpose(2, 0, 1).astype(np.float32)
 
 
 def _bilinear(picture: Floats, v_N: Floats, u_N: Floats) -> Floats:
@@ -288,8 +269,8 @@ def _light(num_frames: int, height: int, width: int, rng: np.random.Generator) -
     down_T = 0.15 * gain_T * np.cos(slope_turn_T + slope_phase)
     right_T = 0.15 * gain_T * np.sin(slope_turn_T + slope_phase)
     gain, down, right = np.stack([gain_T, down_T, right_T]).astype(np.float32)[..., None, None]
-    y, x = _grid(height, width)
-    light_THW: Floats = gain + down * y.astype(np.float32) + right * x.astype(np.float32)
+    y, x = (axis.astype(np.float32) for axis in _grid(height, width))
+    light_THW: Floats = gain + down * y + right * x
     return light_THW
 
 
@@ -346,24 +327,16 @@ def _textured(y: Doubles, x: Doubles, rng: np.random.Generator, contrast: float)
             pattern = (np.cos(TAU * u) + np.cos(TAU * v) - 0.6) * 6
         case _:
             pattern = np.zeros_like(u)
-    mix = 1 / (1 + np.exp(-pattern - 2 * _waves(y, x, rng)))
-    dark, bright = _colours(rng, contrast)
-    texture: Doubles = dark + mix[..., None] * (bright - dark)
-    return texture
-
-
-def _waves(y: Doubles, x: Doubles, rng: np.random.Generator) -> Doubles:
-    """Smooth random field of about unit variance."""
+    # a smooth random field of about unit variance
     (down, right), phase = rng.normal(0, 5, (2, 8, 1, 1)), rng.uniform(0, TAU, (8, 1, 1))
-    field: Doubles = np.cos(down * y + right * x + phase).sum(axis=0) / 2
-    return field
-
-
-def _colours(rng: np.random.Generator, contrast: float) -> Doubles:
-    """Two colours [2,3] about a random middle, `contrast` apart in every channel at most."""
+    waves = np.cos(down * y + right * x + phase).sum(axis=0) / 2
+    mix = 1 / (1 + np.exp(-pattern - 2 * waves))
+    # colours about a random middle, `contrast` apart in every channel at most
     middle_3 = rng.uniform(contrast / 2, 1 - contrast / 2, 3)
     spread_3 = contrast / 2 * rng.uniform(0.4, 1, 3) * rng.choice([-1, 1], 3)
-    return np.stack([middle_3 - spread_3, middle_3 + spread_3])
+    dark_3, bright_3 = middle_3 - spread_3, middle_3 + spread_3
+    texture: Doubles = dark_3 + mix[..., None] * (bright_3 - dark_3)
+    return texture
 
 
 def encode(path: Path, frames_THWC: NDArray[np.uint8], fps: int, crf: int) -> None:
