@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,11 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from vssl import options
-from vssl.data import layouts, lists
+from vssl.data import layouts
 from vssl.data.check import Check, Remark
 from vssl.data.decode import load_decoder
 from vssl.data.index import VERDICTS, Index, absolute, check_source, index_path, write
+from vssl.data.lists import SUBSETS, TEST, TRAIN, UNLABELLED, UNUSED, Listing, printable
 from vssl.errors import VsslError
 from vssl.files import write_atomically
 from vssl.report.progress import Progress
@@ -31,7 +31,8 @@ SHOWN = 3
 """Names in a line of the report."""
 
 NO_FILES = "label without files"
-REMEDY_FOR_NO_FILES = "complete the files or take the class out of the lists"
+REMEDIES = {cause: verdict.remedy for cause, verdict in VERDICTS.items()}
+REMEDIES[NO_FILES] = "complete the files or take the class out of the lists"
 
 Node = dict[str, Any]
 
@@ -76,7 +77,6 @@ def _check(source: Node, path: Path, limits: options.Check, workers: int) -> Ind
     listing = layouts.read(source["layout"], root, given, source["classes"])
     journal = path.parent / f"{hashlib.sha256(str(root).encode()).hexdigest()[:10]}.jsonl"
     check = Check(listing, root, source["decoder"], journal)
-    workers = workers or len(os.sched_getaffinity(0))
     total = len(listing.entries)
     with Progress(f"check {source['name']}", total, "files", total - len(check.left)) as progress:
         for _ in check.run(workers, limits.timeout_s):
@@ -87,39 +87,36 @@ def _check(source: Node, path: Path, limits: options.Check, workers: int) -> Ind
     return index
 
 
-def _report(source: Node, listing: lists.Listing, index: Index, remarks: list[Remark], path: Path) -> None:
+def _report(source: Node, listing: Listing, index: Index, remarks: list[Remark], path: Path) -> None:
     cause_table(remarks, len(index))
-    empty = _classes_without_files(index)
-    _write_remarks([*remarks, *(Remark(NO_FILES, name, "no usable file") for name in empty)], path)
+    empty = _names(index, set(range(len(index.classes))) - _labels(index, index.usable))
     if empty:
-        print(f"{NO_FILES}: {_some(empty)}; {REMEDY_FOR_NO_FILES}")
-    for split, names in enumerate(_untrained_classes(index)):
-        if names:
-            print(f"split {split + 1}: classes with test videos only: {_some(names)}; nothing can learn them")
+        print(f"{NO_FILES}: {_some(empty)}; {REMEDIES[NO_FILES]}")
+    remarks = [*remarks, *(Remark(NO_FILES, name, "no usable file") for name in empty)]
+    lines = ["\t".join([*remark, REMEDIES[remark.verdict]]) + "\n" for remark in remarks]
+    write_atomically(path.with_suffix(".txt"), "".join(lines))
+    for split, codes in enumerate(index.subsets, start=1):
+        train, test = (_labels(index, index.usable & (codes == code)) for code in (TRAIN, TEST))
+        if train and test - train:
+            only = _some(_names(index, test - train))
+            print(f"split {split}: classes with test videos only: {only}; nothing can learn them")
     if source["published"]["classes"] not in (None, len(index.classes)):
         print(f"{len(index.classes)} classes, but {source['published']['classes']} are published")
-    for line in _counts(source, index):
-        print(line)
+    counts = list(_counts(source, index))
     if listing.not_listed:
-        print(f"{listing.not_listed:,} video files are in no list and are not used")
-    for remark in listing.remarks:
-        print(remark)
-    print(f"index: {path}\nall remarks: {path.with_suffix('.txt')}")
+        counts.append(f"{listing.not_listed:,} video files are in no list and are not used")
+    files = (f"index: {path}", f"all remarks: {path.with_suffix('.txt')}")
+    print(*counts, *listing.remarks, *files, sep="\n")
 
 
-def _classes_without_files(index: Index) -> list[str]:
-    used = set(index.label[index.usable].tolist())
-    return [lists.printable(name) for label, name in enumerate(index.classes) if label not in used]
+def _labels(index: Index, rows: Any) -> set[int]:
+    """The labels of these files."""
+    return set(index.label[rows].tolist()) - {UNLABELLED}
 
 
-def _untrained_classes(index: Index) -> Iterator[list[str]]:
-    """For each split, the classes that have usable videos to test on, but none to train on, if any can be."""
-    for codes in index.subsets:
-        train, test = (
-            set(index.label[index.usable & (codes == code)].tolist()) for code in (lists.TRAIN, lists.TEST)
-        )
-        only = sorted(test - train - {lists.UNLABELLED}) if train - {lists.UNLABELLED} else []
-        yield [lists.printable(index.classes[label]) for label in only]
+def _names(index: Index, labels: Iterable[int]) -> list[str]:
+    """The classes of these labels, in words that can be printed."""
+    return [printable(index.classes[label]) for label in sorted(labels)]
 
 
 def _some(names: list[str]) -> str:
@@ -127,28 +124,18 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
-def _write_remarks(remarks: list[Remark], path: Path) -> None:
-    """One line for each beside the index: cause, file (or class), what was found, remedy."""
-    remedies = {cause: verdict.remedy for cause, verdict in VERDICTS.items()} | {
-        NO_FILES: REMEDY_FOR_NO_FILES
-    }
-    lines = ["\t".join([*remark, remedies[remark.verdict]]) for remark in remarks]
-    text = "".join(f"{line}\n" for line in lines)
-    write_atomically(path.with_suffix(".txt"), text)
-
-
 def _counts(source: Node, index: Index) -> Iterator[str]:
     """Classes, and videos per split and subset: listed, usable, published; and how long they are."""
     if index.classes:
-        yield f"{len(index.classes):,} classes: {_some([lists.printable(name) for name in index.classes])}"
-    for split, codes in enumerate(index.subsets):
-        if unused := int((codes == lists.UNUSED).sum()):
-            yield f"split {split + 1}: {unused:,} videos neither to train nor to test on"
-        for subset in ("train", "test"):
-            rows = codes == lists.SUBSETS.index(subset)
-            published = source["published"][subset][split : split + 1]
+        yield f"{len(index.classes):,} classes: {_some(_names(index, range(len(index.classes))))}"
+    for split, codes in enumerate(index.subsets, start=1):
+        if unused := int((codes == UNUSED).sum()):
+            yield f"split {split}: {unused:,} videos neither to train nor to test on"
+        for code in (TRAIN, TEST):
+            rows, subset = codes == code, SUBSETS[code]
+            published = source["published"][subset][split - 1 : split]
             if rows.any() or published:
-                yield f"split {split + 1} {subset}: {_count(index, rows, published)}"
+                yield f"split {split} {subset}: {_count(index, rows, published)}"
 
 
 def _count(index: Index, rows: Any, published: list[int]) -> str:
@@ -156,7 +143,7 @@ def _count(index: Index, rows: Any, published: list[int]) -> str:
     words = f"{listed:,} videos, {len(frames):,} usable"
     if len(frames):
         words += f", {frames.min():,} to {frames.max():,} frames (median {np.median(frames):,.0f})"
-    if unlabelled := int((rows & (index.label == lists.UNLABELLED)).sum()):
+    if unlabelled := int((rows & (index.label == UNLABELLED)).sum()):
         words += f"; {unlabelled:,} without a class"
     for number in published:
         differs = f"{abs(listed - number):,} {'more' if listed > number else 'fewer'} than the"

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import time
 from collections.abc import Sequence
@@ -86,11 +85,10 @@ def _transcode(
 ) -> dict[str, str]:
     """Why files failed, by name."""
     left = [name for name in names if not (out / name).exists()]
-    workers = cfg.runtime.workers or len(os.sched_getaffinity(0))
-    failed = {}
     tasks = ((name, root, out, look) for name in left)
+    failed = {}
     with Progress(f"prepare {cfg.source.name}", len(names), "files", len(names) - len(left)) as progress:
-        for (name, *_), cause in each(transcode_file, tasks, workers, cfg.prepare.timeout_s):
+        for (name, *_), cause in each(transcode_file, tasks, cfg.runtime.workers, cfg.prepare.timeout_s):
             if cause is not None:
                 failed[name] = f"{root / name}: {cause.reason}" if isinstance(cause, Lost) else cause
             progress.advance(1)
@@ -106,20 +104,19 @@ def _report(names: Sequence[str], failed: dict[str, str], root: Path, out: Path)
     ready = [name for name in names if name not in failed and (root / name).is_file()]
     if not ready:
         return
-    before, after = ([folder / name for name in ready] for folder in (root, out))
-    sizes = [sum(path.stat().st_size for path in paths) / 1e6 for paths in (before, after)]
-    print(f"{len(ready):,} videos: {sizes[0]:,.1f} MB before, {sizes[1]:,.1f} MB now")
-    chosen = np.unique(np.linspace(0, len(ready) - 1, SAMPLE).astype(int)).tolist()
-    lengths = [probe(after[n]).frames for n in chosen]
-    was, now = (_clip_ms([paths[n] for n in chosen], lengths) for paths in (before, after))
+    was, now = (sum((folder / name).stat().st_size for name in ready) / 1e6 for folder in (root, out))
+    print(f"{len(ready):,} videos: {was:,.1f} MB before, {now:,.1f} MB now")
+    chosen = [ready[n] for n in np.unique(np.linspace(0, len(ready) - 1, SAMPLE).astype(int))]
+    lengths = {name: probe(out / name).frames for name in chosen}
+    was, now = (_clip_ms(folder, lengths) for folder in (root, out))
     print(f"reading 16 frames in a row (pyav, one core): {was:.1f} ms before, {now:.1f} ms now")
     print(f"use it: {shlex.quote(f'source.root={out}')}")
 
 
-def _clip_ms(paths: Sequence[Path], lengths: Sequence[int]) -> float:
+def _clip_ms(folder: Path, lengths: dict[str, int]) -> float:
     """Milliseconds of processor time to read 16 frames from the middle of each file on."""
     started = time.process_time()
-    for path, length in zip(paths, lengths, strict=True):
+    for name, length in lengths.items():
         with suppress(VsslError):  # a damaged file that decodes from its start may not from its middle
-            read_frames(path, (length // 2 + np.arange(16)) % length, "pyav")
-    return 1000 * (time.process_time() - started) / len(paths)
+            read_frames(folder / name, (length // 2 + np.arange(16)) % length, "pyav")
+    return 1000 * (time.process_time() - started) / len(lengths)
