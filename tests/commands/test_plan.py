@@ -4,7 +4,7 @@ from importlib import import_module
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 
 from conftest import composed, planted_index
 from vssl import pipeline
@@ -134,6 +134,14 @@ def test_other_modes_say_what_to_give(mode):
         VsslError, match=r"^source\.root=null: not set; give the folder of the videos of ucf101$"
     ):
         import_module(f"vssl.commands.{name}").execute(composed("source=ucf101", *mode))
+
+
+def test_it_says_which_rows_of_a_table_cannot_run(capsys, tmp_path):
+    cfg = composed(f"outputs={tmp_path}")
+    with open_dict(cfg):
+        cfg.sweep = {"not_run": [{"label": "8 ASCNet", "published": {"UCF101": 80.5}, "reason": "not built"}]}
+    execute([Point("this run", 0, plan(cfg), cfg=cfg)], cfg)
+    assert capsys.readouterr().out.splitlines()[-1] == "not run: 8 ASCNet: not built"
 
 
 def test_it_says_how_many_videos_a_sampler_leaves_out(printed):

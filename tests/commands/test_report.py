@@ -155,6 +155,29 @@ def test_two_points_in_one_place_are_an_error(tmp_path):
     report.execute(points[:1] * 2, fake_store.config(tmp_path))  # the same point twice is one
 
 
+def test_rows_that_cannot_run_stand_there_with_their_published_numbers_and_the_reason(tmp_path, capsys):
+    points, config = fake_store.segments_sweep(tmp_path)
+    row = {"label": "5 <segments>", "published": {"UCF101": 61.5}, "reason": "no & frames"}
+    config.sweep.not_run = [row]
+    report.execute(points, config)
+    assert "\nnot run: 5 <segments>: no & frames\n" in capsys.readouterr().out
+    text = (written(config) / "table.md").read_text()
+    assert "| 5 \\<segments> | – | – | 61.5 | – | – | – | – | – | – | – | – |" in text  # noqa: RUF001
+    assert text.endswith("### 5 \\<segments>\n\n- not run: no & frames\n")
+    assert "3 of 6 runs done" in text
+    page = (written(config) / "index.html").read_text()
+    assert "<small>not run: no &amp; frames</small>" in page
+    assert "61.5" in page
+    assert "% not run: no & frames\n5 <segments> & -- &" in (written(config) / "table.tex").read_text()
+    with open(written(config) / "table.csv") as file:
+        *_, last = csv.DictReader(file)
+    assert (last["UCF101 published"], last["UCF101 seeds asked"], last["not run"]) == (
+        "61.5",
+        "0",
+        "no & frames",
+    )
+
+
 def test_any_metric_that_a_protocol_declares_appears_everywhere(tmp_path, capsys):
     store = fake_store.store_in(tmp_path)
     rank = Metric("rank", "mean rank", percent=False, larger_is_better=False)

@@ -11,6 +11,8 @@ from omegaconf import DictConfig
 from vssl import pipeline
 from vssl.pipeline import Point
 from vssl.preflight import Preflight, preflight
+from vssl.report.collect import not_run
+from vssl.report.formats import not_run_words
 from vssl.report.speed import Speed, group, speeds
 from vssl.report.table import PlanRow, plan_table
 from vssl.stage.compared import differences, nearest_finished
@@ -32,6 +34,8 @@ def execute(points: Sequence[Point], cfg: DictConfig) -> None:
     left = {spec: clips for spec, clips in left.items() if clips}
     if left:
         print(_cost(left, store, cfg.plan.clips_per_s))
+    for words in not_run_words(not_run(cfg.get("sweep") or {})):
+        print(f"not run: {words}")
     remarks = [remark for stage in ready.stages.values() for remark in stage.remarks()]
     for line in [*_not_checked(ready.forest), *dict.fromkeys(remarks)]:
         print(line)

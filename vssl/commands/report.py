@@ -38,6 +38,8 @@ def execute(points: Sequence[Point], cfg: DictConfig) -> None:
         print(warning)
     for words in formats.missing_words(report):
         print(f"missing: {words}")
+    for words in formats.not_run_words(report.rows):
+        print(f"not run: {words}")
     print(f"\n{folder / 'index.html'}")
 
 

@@ -44,10 +44,16 @@ def of_points(points: Sequence[Point], sweep: Mapping[str, Any], found: Iterable
         title=sweep.get("title", name),
         source=sweep.get("source", ""),
         columns=list(dict.fromkeys(columns)),
-        rows=rows,
+        rows=[*rows, *not_run(sweep)],
         x_label=sweep.get("x_label", ""),
         curves=Curves(**sweep["curves"]) if sweep.get("curves") else None,
     )
+
+
+def not_run(sweep: Mapping[str, Any]) -> list[Row]:
+    """The rows of a published table that nothing here can run, as the sweep file lists them."""
+    entries = sweep.get("not_run") or []
+    return [Row(one["label"], [], one.get("published") or {}, not_run=one["reason"]) for one in entries]
 
 
 def all_finished(store: StageStore) -> Report:

@@ -176,6 +176,8 @@ def rehearsal_words(report: Report) -> str:
 
 def protocol(row: Row) -> dict[str, str]:
     """The protocol of a row in words, its seeds last."""
+    if row.not_run:
+        return {"not run": row.not_run}
     return {**row.facts, "seeds": ", ".join(map(str, row.seeds))}
 
 
@@ -211,6 +213,11 @@ def missing_words(report: Report) -> list[str]:
         for run in row.runs
         if (stage := run.waits_for)
     ]
+
+
+def not_run_words(rows: Sequence[Row]) -> list[str]:
+    """Why each row that is there for its published numbers alone cannot run."""
+    return [f"{row.label}: {row.not_run}" for row in rows if row.not_run]
 
 
 def _best(report: Report, column: Column) -> str:

@@ -112,13 +112,17 @@ class Run:
 
 @dataclass(frozen=True)
 class Row:
-    """All runs of one label. published: by column label, as shown. x, series: its place in a curve."""
+    """All runs of one label. published: by column label, as shown. x, series: its place in a curve.
+
+    not_run: why nothing of it can run, where it is there for its published numbers alone.
+    """
 
     label: str
     runs: Sequence[Run]
     published: Mapping[str, float] = field(default_factory=dict)
     series: str = ""
     x: float | str | None = None
+    not_run: str = ""
 
     @property
     def stages(self) -> list[State]:
