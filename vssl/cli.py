@@ -1,7 +1,5 @@
 """The door of the program: runs the Hydra app and turns users' mistakes into one line."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

@@ -1,7 +1,5 @@
 """What stages run in, opened by a launch and by each of its workers."""
 
-from __future__ import annotations
-
 import socket
 from collections.abc import Mapping
 from pathlib import Path

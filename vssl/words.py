@@ -1,7 +1,5 @@
 """Numbers as people read them."""
 
-from __future__ import annotations
-
 NONE = "\N{EN DASH}"
 """Stands where there is no number."""
 

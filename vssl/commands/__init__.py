@@ -5,11 +5,9 @@ the same for all of them: outputs, dispatch, tracking, runtime. A mode that make
 be a plan, says `PLANNED = False` and has `execute(cfg)`. A mode may bring a `plan(cfg)` of its own.
 """
 
-from __future__ import annotations
-
 import importlib
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -18,6 +16,7 @@ from vssl import pipeline
 from vssl.errors import OptionError, VsslError, nearest
 from vssl.options import check_options
 from vssl.pipeline import Point, absolute_outputs
+from vssl.stage.spec import leaves
 
 ONE_FOR_ALL = ["outputs", "runtime", "dispatch", "tracking"]
 """What a launch has one of, whatever its points are."""
@@ -50,25 +49,13 @@ def execute(composed: Sequence[tuple[DictConfig, list[str]]]) -> None:
 
 def _check_same(configs: Sequence[DictConfig], names: list[str]) -> None:
     """Raise `VsslError` for an option that differs between points if the launch takes the first one's."""
-    first, *others = ({name: _as_written(cfg[name]) for name in names} for cfg in configs)
+    written: Any = [OmegaConf.to_container(OmegaConf.masked_copy(cfg, names)) for cfg in configs]
+    first, *others = (dict(leaves(node)) for node in written)
     for other in others:
-        if option := _difference(first, other):
-            raise VsslError(
-                f"{option}: points differ in it, but a launch has one; launch once for each value"
-            )
-
-
-def _as_written(value: Any) -> Any:
-    """A part of a config as plain data, what it refers to left out."""
-    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-
-
-def _difference(one: Any, other: Any, path: str = "") -> str | None:
-    """Dotted path of the first value that differs; that of a whole group if another one was chosen."""
-    if isinstance(one, Mapping) and isinstance(other, Mapping) and one.keys() == other.keys():
-        inside = (_difference(one[name], other[name], f"{path}.{name}".lstrip(".")) for name in one)
-        return next(filter(None, inside), None)
-    return None if one == other else path
+        differs = (path for path, value in {**other, **first}.items() if other.get(path, ...) != value)
+        if (option := next(differs, None)) is not None:
+            group = option.removesuffix("._target_")  # another one was chosen
+            raise VsslError(f"{group}: points differ in it, but a launch has one; launch once for each value")
 
 
 def _labels(composed: Sequence[tuple[DictConfig, list[str]]]) -> list[str]:

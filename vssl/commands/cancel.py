@@ -1,7 +1,5 @@
 """mode=cancel: take the Slurm jobs of these stages back. What runs saves its state first."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -3,8 +3,6 @@
 `python launch.py mode=check source=ucf101 source.root=DIR`
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path

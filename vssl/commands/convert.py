@@ -3,8 +3,6 @@
 `python launch.py mode=convert backbone=r2plus1d_10 convert.family=vcop convert.weights=FILE`
 """
 
-from __future__ import annotations
-
 import argparse
 import pickle
 from collections.abc import Mapping, Sequence

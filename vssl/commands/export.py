@@ -1,7 +1,5 @@
 """mode=export stage=KEY: a backbone for use elsewhere, as safetensors with a model card."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from safetensors.torch import save
 import vssl
 from vssl.errors import VsslError
 from vssl.files import write_atomically
+from vssl.report.formats import render
 from vssl.stage.saved import CONFIG, EXPORTED, FORMAT, expected_input, load_saved, with_weights
 from vssl.stage.spec import StageSpec, class_name
 from vssl.stage.store import StageStore, StoredStage, to_yaml
@@ -45,47 +44,28 @@ def _config(spec: StageSpec) -> dict[str, Any]:
 
 def model_card(stage: StoredStage, store: StageStore, backbone: Backbone) -> str:
     """Markdown: what it is, how to load it, what its tests gave, and the recipe of every stage behind it."""
-    spec, commit = stage.spec, stage.finished.provenance["git_commit"]
-    parts = [
-        f"# {class_name(spec.recipe.backbone)}, {spec.name} {spec.key}",
-        f"A video backbone of {num_parameters(backbone):,} parameters, from a clip to {backbone.feature_dim} "
-        f"features. Trained by vssl {vssl.__version__} (commit {commit}): "
-        f"{'; '.join(map(_words, spec.chain))}.",
-        "## Use",
-        _usage(expected_input(spec.recipe)),
-        "## Results",
-        _results(spec, store),
-        "## Recipe",
-        *(f"```yaml\n{to_yaml(one.to_plain())}```" for one in spec.chain),
-    ]
-    return "\n\n".join(parts) + "\n"
+    spec = stage.spec
+    return render(
+        "model_card.md",
+        {},
+        spec=spec,
+        name=class_name(spec.recipe.backbone),
+        backbone=backbone,
+        num_parameters=num_parameters(backbone),
+        version=vssl.__version__,
+        commit=stage.finished.provenance["git_commit"],
+        stages=[_words(one) for one in spec.chain],
+        input=expected_input(spec.recipe),
+        weights=EXPORTED,
+        results=[_row(test) for test in store.finished("test") if spec in test.spec.chain],
+        recipes=[to_yaml(one.to_plain()) for one in spec.chain],
+    )
 
 
 def _words(spec: StageSpec) -> str:
     recipe = spec.recipe
     videos = f"{recipe.data['num_videos']:,} videos of {recipe.data_name}"
     return f"{spec.name} ({class_name(recipe.task)}) on {videos}, {recipe.epochs} epochs"
-
-
-def _usage(given: dict[str, Any]) -> str:
-    size, height_width = given["crop"], "x".join(map(str, given["resize"]))
-    scaled = f", minus {given['mean']}, divided by {given['std']} (per channel)" if given["mean"] else ""
-    return f"""```python
-import vssl
-backbone = vssl.load_backbone("FOLDER")  # this one; a torch module in evaluation mode
-features_BD = backbone(clips_BCTHW)  # [B, 3, {given["num_frames"]}, {size}, {size}]
-```
-
-Clips are RGB frames, resized to {height_width}, of which {size}x{size} are cropped; values from 0 to \
-{given["pixel_max"]:g}{scaled}. Without vssl, `safetensors.torch.load_file("{EXPORTED}")` gives the state \
-dict."""
-
-
-def _results(spec: StageSpec, store: StageStore) -> str:
-    """A table of all tests in the store that rest on these weights."""
-    rows = [_row(test) for test in store.finished("test") if spec in test.spec.chain]
-    header = "| test | protocol | videos | result in percent |\n|---|---|---|---|"
-    return "\n".join([header, *rows]) if rows else "No test of it was run."
 
 
 def _row(test: StoredStage) -> str:

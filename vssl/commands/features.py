@@ -3,8 +3,6 @@
 `python launch.py mode=features stage=KEY source=ucf101 source.root=DIR`
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

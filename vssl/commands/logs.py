@@ -1,7 +1,5 @@
 """mode=logs stage=KEY: the end of what a stage logged, and of what its Slurm job printed."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from omegaconf import DictConfig

@@ -1,7 +1,5 @@
 """mode=plan: what a launch would do, and cost. It refuses what a run refuses, and writes nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path

@@ -3,8 +3,6 @@
 `python launch.py mode=prepare source=ucf101 source.root=DIR prepare.out=DIR`
 """
 
-from __future__ import annotations
-
 import shlex
 import time
 from collections.abc import Sequence

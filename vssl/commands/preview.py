@@ -1,7 +1,5 @@
 """mode=preview: draw what the stages would train on. Trains nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

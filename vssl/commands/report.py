@@ -1,7 +1,5 @@
 """mode=report: tables, figures and a page from what the store holds. Imports neither torch nor MLflow."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Sequence
 from pathlib import Path

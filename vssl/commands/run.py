@@ -1,7 +1,5 @@
 """mode=run: run the forest of all points, then show what came of it."""
 
-from __future__ import annotations
-
 import logging
 import sys
 import uuid

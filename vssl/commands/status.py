@@ -1,7 +1,5 @@
 """mode=status: how each stage stands. Trains nothing, writes nothing, imports neither torch nor MLflow."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

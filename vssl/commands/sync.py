@@ -5,8 +5,6 @@ All stages under `outputs/stages` are mirrored, whatever launch they came from. 
 not sent again.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from omegaconf import DictConfig

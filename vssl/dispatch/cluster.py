@@ -1,7 +1,5 @@
 """What vssl asks of Slurm. No accounting (sacct): squeue and the stage folders are enough."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Run a forest of stages on this machine: one after the other in this process, or several at once."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field

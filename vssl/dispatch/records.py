@@ -1,8 +1,6 @@
 """What lies in `outputs/jobs`: stages as files for processes of their own (`<key>.json`), and which Slurm job
 was submitted for a stage (`<key>.slurm.json`)."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -13,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import vssl
-from vssl.dispatch.cluster import Job
 from vssl.files import write_atomically
 from vssl.stage.spec import StageSpec
 
@@ -52,11 +49,6 @@ class JobRecords:
         """Remember the job of a stage."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self._path(key), json.dumps(asdict(record)))
-
-    def job(self, key: str, jobs: Mapping[str, Job]) -> Job | None:
-        """The stage's job among those that Slurm knows."""
-        record = self.read(key)
-        return jobs.get(record.id) if record else None
 
     def log(self, job: str) -> Path:
         """Where Slurm puts what a job prints; `%A_%a` stands for any task of an array."""

@@ -1,7 +1,5 @@
 """Several stages at once, each in processes of its own, with its own GPUs where there are some."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

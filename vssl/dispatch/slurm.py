@@ -156,7 +156,8 @@ class Submission:
         if self.context.store.result(spec) is not None:
             self.outcomes[spec] = Outcome(spec, "reused")
             return True
-        job = self.records.job(spec.key, jobs)
+        record = self.records.read(spec.key)
+        job = jobs.get(record.id) if record else None
         if job is None or not job.alive:
             return False
         if spec.parent and spec.parent not in self.outcomes:

@@ -1,7 +1,5 @@
 """How each stage of a forest stands, from its folder and from squeue. Imports no torch."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

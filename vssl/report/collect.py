@@ -1,7 +1,5 @@
 """From the stages of a store to a report. Imports no torch."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -63,13 +61,11 @@ def all_finished(store: StageStore) -> Report:
         raise VsslError(
             f"{store.root}: no stage 'test' is done here; run something first, or give outputs=DIR"
         )
-    of_spec = {state.spec: state for state in states(merge(chains), store, None)}
-    columns = _columns(_data_labels(chains), [of_spec[chain[-1]] for chain in chains])
-    runs: dict[str, list[Run]] = {}
-    for chain, label, column in zip(chains, labels(chains), columns, strict=True):
-        runs.setdefault(label, []).append(Run(column, [of_spec[spec] for spec in chain]))
-    rows = [Row(label, sorted(found, key=lambda run: run.seed)) for label, found in sorted(runs.items())]
-    return Report("all", "All finished tests", "", list(dict.fromkeys(columns)), rows)
+    named = zip(labels(chains), _data_labels(chains), chains, strict=True)
+    points = [Point(label, chain[-1].recipe.seed, list(chain), column) for label, column, chain in named]
+    points.sort(key=lambda point: (point.label, point.seed))
+    sweep = {"name": "all", "title": "All finished tests"}
+    return of_points(points, sweep, states(merge(chains), store, None))
 
 
 def labels(chains: Sequence[Chain]) -> list[str]:

@@ -1,7 +1,5 @@
 """A report as Markdown, CSV and LaTeX, from templates. Shares are in percent everywhere."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Mapping, Sequence
@@ -36,15 +34,29 @@ _TEX = str.maketrans(
 
 def to_markdown(report: Report) -> str:
     """The table, how to read it, and for every row its protocol and its stages."""
-    return render("table.md", report, _MD, about=_about)
+    return render("table.md", _MD, about=_about, **shown(report))
 
 
 def to_tex(report: Report) -> str:
     """A `table` for `booktabs`; the protocol and the stages of every row stand above it as comments."""
-    return render("table.tex", report, _TEX, about=_about)
+    return render("table.tex", _TEX, about=_about, **shown(report))
 
 
-def render(template: str, report: Report, escapes: Mapping[int, str] | None = None, **values: Any) -> str:
+def shown(report: Report) -> dict[str, Any]:
+    """What every form of the report shows."""
+    header, rows = grid(report)
+    return {
+        "report": report,
+        "header": header,
+        "rows": rows,
+        "says": says(report),
+        "warning": rehearsal_words(report),
+        "how_to_read": how_to_read(report),
+        "missing": missing_words(report),
+    }
+
+
+def render(template: str, escapes: Mapping[int, str] | None = None, **values: Any) -> str:
     """Fill a template of this folder. What is put in is escaped: by a table of letters, or as HTML."""
 
     def finalize(value: Any) -> Any:
@@ -59,17 +71,7 @@ def render(template: str, report: Report, escapes: Mapping[int, str] | None = No
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    header, rows = grid(report)
-    return environment.get_template(template).render(
-        report=report,
-        header=header,
-        rows=rows,
-        says=says(report),
-        warning=rehearsal_words(report),
-        how_to_read=how_to_read(report),
-        missing=missing_words(report),
-        **values,
-    )
+    return environment.get_template(template).render(**values)
 
 
 def to_csv(report: Report) -> str:

@@ -1,7 +1,5 @@
 """Keeps the record of a stage while it runs: metrics, tracker, progress, pictures."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """What a report says, and what follows from it: means, differences, costs, what is missing."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -64,11 +62,6 @@ class Run:
         """What the test measured; nothing if it is not done."""
         return self.test.result.metrics if self.test.result else {}
 
-    @property
-    def declared(self) -> Sequence[Metric]:
-        """How these are shown."""
-        return self.test.result.declared if self.test.result else []
-
     @cached_property
     def facts(self) -> dict[str, str]:
         """The protocol in words: what the recipes say, then what the last finished stage noted."""
@@ -108,6 +101,80 @@ class Run:
     def waits_for(self) -> State | None:
         """The first stage that is not done."""
         return next((stage for stage in self.stages if stage.status != "done"), None)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a row reached in a metric: one value, as shown, for each seed that is done, of `asked` seeds."""
+
+    metric: Metric
+    values: Sequence[float]
+    asked: int
+    published: float | None
+    data: str
+    other_data: str
+    hours: tuple[float, str] | None
+    """Mean hours of one run, over the runs that are done; see `hours`."""
+
+    @property
+    def mean(self) -> float | None:
+        """Mean over the seeds."""
+        return mean(self.values) if self.values else None
+
+    @property
+    def sd(self) -> float | None:
+        """Sample standard deviation over the seeds; None for fewer than two."""
+        return stdev(self.values) if len(self.values) > 1 else None
+
+    @property
+    def comparable(self) -> float | None:
+        """The published number if it was measured on the same videos."""
+        return None if self.other_data else self.published
+
+    @property
+    def difference(self) -> float | None:
+        """Ours less the published number; None if it was measured on other videos."""
+        return None if self.mean is None or self.comparable is None else self.mean - self.comparable
+
+    @property
+    def mean_sd(self) -> str:
+        """Mean and deviation; a mean alone of one seed; a dash of none."""
+        words = self.words(self.mean)
+        return words if self.sd is None else f"{words} ± {self.words(self.sd)}"
+
+    @property
+    def seeds(self) -> str:
+        """How many seeds are done, of how many; a dash where none was asked for."""
+        if not self.asked:
+            return NONE
+        return str(self.asked) if len(self.values) == self.asked else f"{len(self.values)} of {self.asked}"
+
+    @property
+    def efficiency(self) -> tuple[float, str] | None:
+        """Mean percent reached by mean hours of one run, and the hours' unit.
+
+        None of a metric of which less is better, or that is no share.
+        """
+        if self.mean is None or not (self.hours and self.hours[0]):
+            return None
+        is_share = self.metric.percent and self.metric.larger_is_better
+        return (self.mean / self.hours[0], self.hours[1]) if is_share else None
+
+    @property
+    def sign(self) -> str:
+        """Whether ours is the "better" number or the "worse" one; "" without a difference."""
+        if self.difference is None:
+            return ""
+        ahead = self.difference > 0
+        return "better" if self.difference == 0 or ahead == self.metric.larger_is_better else "worse"
+
+    def words(self, value: float | None) -> str:
+        """A value of the metric, or a dash."""
+        return NONE if value is None else self.metric.words(value)
+
+    def signed(self, value: float | None) -> str:
+        """The same with its sign."""
+        return NONE if value is None else f"{MINUS if value < 0 else '+'}{self.words(abs(value))}"
 
 
 @dataclass(frozen=True)
@@ -195,80 +262,10 @@ class Report:
         return "; ".join(dict.fromkeys(said))
 
 
-@dataclass(frozen=True)
-class Cell:
-    """What a row reached in a metric: one value, as shown, for each seed that is done, of `asked` seeds."""
-
-    metric: Metric
-    values: Sequence[float]
-    asked: int
-    published: float | None
-    data: str
-    other_data: str
-    hours: tuple[float, str] | None
-    """Mean hours of one run, over the runs that are done; see `hours`."""
-
-    @property
-    def mean(self) -> float | None:
-        """Mean over the seeds."""
-        return mean(self.values) if self.values else None
-
-    @property
-    def sd(self) -> float | None:
-        """Sample standard deviation over the seeds; None for fewer than two."""
-        return stdev(self.values) if len(self.values) > 1 else None
-
-    @property
-    def difference(self) -> float | None:
-        """Ours less the published number; None if it was measured on other videos."""
-        if self.mean is None or self.published is None or self.other_data:
-            return None
-        return self.mean - self.published
-
-    @property
-    def mean_sd(self) -> str:
-        """Mean and deviation; a mean alone of one seed; a dash of none."""
-        words = self.words(self.mean)
-        return words if self.sd is None else f"{words} ± {self.words(self.sd)}"
-
-    @property
-    def seeds(self) -> str:
-        """How many seeds are done, of how many; a dash where none was asked for."""
-        if not self.asked:
-            return NONE
-        return str(self.asked) if len(self.values) == self.asked else f"{len(self.values)} of {self.asked}"
-
-    @property
-    def efficiency(self) -> tuple[float, str] | None:
-        """Mean percent reached by mean hours of one run, and the hours' unit.
-
-        None of a metric of which less is better, or that is no share.
-        """
-        if self.mean is None or not (self.hours and self.hours[0]):
-            return None
-        is_share = self.metric.percent and self.metric.larger_is_better
-        return (self.mean / self.hours[0], self.hours[1]) if is_share else None
-
-    @property
-    def sign(self) -> str:
-        """Whether ours is the "better" number or the "worse" one; "" without a difference."""
-        if self.difference is None:
-            return ""
-        ahead = self.difference > 0
-        return "better" if self.difference == 0 or ahead == self.metric.larger_is_better else "worse"
-
-    def words(self, value: float | None) -> str:
-        """A value of the metric, or a dash."""
-        return NONE if value is None else self.metric.words(value)
-
-    def signed(self, value: float | None) -> str:
-        """The same with its sign."""
-        return NONE if value is None else f"{MINUS if value < 0 else '+'}{self.words(abs(value))}"
-
-
 def declared(runs: Iterable[Run]) -> list[Metric]:
     """The metrics of some runs, each name once, in the order declared."""
-    return list({metric.name: metric for run in runs for metric in run.declared}.values())
+    results = [run.test.result for run in runs if run.test.result]
+    return list({metric.name: metric for result in results for metric in result.declared}.values())
 
 
 def in_words(metrics: Iterable[Metric]) -> str:

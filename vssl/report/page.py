@@ -1,7 +1,5 @@
 """A report as one HTML page that needs nothing beside it: no network, no other file."""
 
-from __future__ import annotations
-
 import base64
 import re
 from collections.abc import Sequence
@@ -25,7 +23,7 @@ def to_html(report: Report, pictures: Sequence[Plot]) -> str:
     folder = Path(__file__).parent
     return formats.render(
         "page.html",
-        report,
+        **formats.shown(report),
         css=Markup((folder / "page.css").read_text()),
         script=Markup((folder / "page.js").read_text()),
         has_published=any(row.published for row in report.rows),

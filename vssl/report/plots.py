@@ -94,8 +94,12 @@ def draw(report: Report) -> list[Plot]:
 
 
 def _of_report(report: Report) -> Iterator[Plot]:
-    if any(_drawn(report)):
-        yield _picture(_curve(report), "curve", _curve_caption(report))
+    placed = [row.cell(column) for row in report.rows if row.x is not None for column in report.columns]
+    if any(one.values or one.comparable is not None for one in placed):
+        others = "Published points are left out: these are other videos."
+        beside = others if report.rehearsal else "Hollow diamonds: published."
+        caption = f"Mean over the seeds; bars are one sample standard deviation. {beside}"
+        yield _picture(_curve(report), "curve", caption)
     if report.curves and _named(report.runs, report.curves):
         caption = f"Training curves of the {report.curves.stage} stage; a line for each run."
         yield _picture(_sweep_curves(report, report.curves), "training", caption)
@@ -160,7 +164,7 @@ def _curve(report: Report) -> Figure:
 def _one_curve(axes: Axes, rows: Sequence[Row], column: Column, name: str, colour: str) -> None:
     cells = [(row.x, row.cell(column)) for row in rows]
     ours = [(x, one.mean, one.sd or 0.0) for x, one in cells if one.mean is not None]
-    published = [(x, one.published) for x, one in cells if one.published is not None and not one.other_data]
+    published = [(x, one.comparable) for x, one in cells if one.comparable is not None]
     if ours:
         x, mean, sd = zip(*ours, strict=True)
         axes.errorbar(
@@ -170,21 +174,6 @@ def _one_curve(axes: Axes, rows: Sequence[Row], column: Column, name: str, colou
         x, value = zip(*published, strict=True)
         style: dict[str, Any] = {"linestyle": ":", "marker": "D", "markersize": 5, "markerfacecolor": "none"}
         axes.plot(x, value, color=colour, label=f"{name}, published", linewidth=1, **style)
-
-
-def _drawn(report: Report) -> Iterator[bool]:
-    """Whether there is anything to draw, for each row that has a place in the curve."""
-    for row in report.rows:
-        cells = [row.cell(column) for column in report.columns]
-        if row.x is not None:
-            yield any(one.values or (one.published is not None and not one.other_data) for one in cells)
-
-
-def _curve_caption(report: Report) -> str:
-    caption = "Mean over the seeds; bars are one sample standard deviation."
-    if report.rehearsal:
-        return f"{caption} Published points are left out: these are other videos."
-    return f"{caption} Hollow diamonds: published."
 
 
 def _named(runs: Sequence[Run], curves: Curves) -> list[State]:

@@ -1,7 +1,5 @@
 """Sheets of pictures: the frames that a sampler chose and what augmentation made of them, and neighbours."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass

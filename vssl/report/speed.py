@@ -1,7 +1,5 @@
 """How fast finished stages were, from the store alone."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

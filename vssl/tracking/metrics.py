@@ -1,7 +1,5 @@
 """The metrics of a stage as lines of JSON, which are the truth, and what a tracker that mirrors them is."""
 
-from __future__ import annotations
-
 import json
 import math
 import time

@@ -197,9 +197,6 @@ def _failures() -> tuple[type[Exception], ...]:
     return MlflowException, SQLAlchemyError, sqlite3.Error, OSError, VsslError
 
 
-# --- the database -----------------------------------------------------------------------------------------
-
-
 @functools.cache
 def _connect(uri: str, experiment: str) -> tuple[MlflowClient, str]:
     """Return a client and the id of the experiment, both created if need be by one process at a time.
@@ -267,9 +264,6 @@ def _alone(uri: str) -> Iterator[None]:
 
 def _database(uri: str) -> Path | None:
     return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
-
-
-# --- runs -------------------------------------------------------------------------------------------------
 
 
 def _launch_run(client: MlflowClient, experiment_id: str, launch: Launch) -> str:
@@ -356,9 +350,6 @@ def _set_status(client: MlflowClient, stage: StageFolder, record: _Record, statu
         ended = _milliseconds(result) if result.exists() else None
         client.set_terminated(record.run_id, status.upper(), ended)
     _save(stage, replace(record, status=status))
-
-
-# --- names and values -------------------------------------------------------------------------------------
 
 
 def _metric(name: str, value: float, time_ms: int, step: int) -> Metric:
