@@ -19,6 +19,7 @@ from vssl.data.index import VERDICTS, Index, absolute, check_source, index_path,
 from vssl.data.lists import SUBSETS, TEST, TRAIN, UNLABELLED, UNUSED, Listing, printable
 from vssl.errors import VsslError
 from vssl.files import write_atomically
+from vssl.pipeline import Node, plain
 from vssl.report.progress import Progress
 from vssl.report.table import cause_table
 from vssl.stage.build import naming
@@ -31,8 +32,6 @@ SHOWN = 3
 NO_FILES = "label without files"
 REMEDIES = {cause: verdict.remedy for cause, verdict in VERDICTS.items()}
 REMEDIES[NO_FILES] = "complete the files or take the class out of the lists"
-
-Node = dict[str, Any]
 
 
 def execute(cfg: DictConfig) -> None:
@@ -59,8 +58,7 @@ def execute(cfg: DictConfig) -> None:
 def _real_sources(cfg: DictConfig) -> Iterator[tuple[Path, Node]]:
     """The sources that have an index, with its file."""
     for path in ("source", "downstream.train", "downstream.test"):
-        node = OmegaConf.select(cfg, path)
-        source: Node = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+        source = plain(OmegaConf.select(cfg, path))
         if "index" in source:
             with naming(path):
                 check_source(source)

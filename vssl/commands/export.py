@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
 from safetensors.torch import save
@@ -31,15 +30,11 @@ def execute(cfg: DictConfig) -> None:
     target = Path(cfg.export.out or outputs / "export" / f"{spec.name}-{spec.key}")
     target.mkdir(parents=True, exist_ok=True)
     write_atomically(target / EXPORTED, save({k: v.contiguous() for k, v in backbone.state_dict().items()}))
-    write_atomically(target / CONFIG, json.dumps(_config(spec), indent=2) + "\n")
+    names = {"format": FORMAT, "stage": spec.name, "key": spec.key, "vssl": vssl.__version__}
+    needed = {**names, "backbone": spec.recipe.backbone, "input": expected_input(spec.recipe)}
+    write_atomically(target / CONFIG, json.dumps(needed, indent=2) + "\n")
     write_atomically(target / "README.md", model_card(stage, store, backbone))
     print(f"{spec.name} {spec.key}: {target}")
-
-
-def _config(spec: StageSpec) -> dict[str, Any]:
-    """What `vssl.load_backbone` needs, and what has to be known of the input."""
-    names = {"stage": spec.name, "key": spec.key, "backbone": spec.recipe.backbone}
-    return {"format": FORMAT, **names, "input": expected_input(spec.recipe), "vssl": vssl.__version__}
 
 
 def model_card(stage: StoredStage, store: StageStore, backbone: Backbone) -> str:

@@ -28,9 +28,8 @@ def execute(points: Sequence[Point], cfg: DictConfig) -> None:
     ready = preflight(points, cfg, store)
     rows = _rows(ready, store)
     plan_table(rows, num_points=len(points), num_asked=sum(len(point.chain) for point in points))
-    left = {spec: row.clips for spec, row in zip(ready.forest, rows, strict=True) if row.state != "done"}
-    left = {spec: clips for spec, clips in left.items() if clips}
-    if left:
+    to_do = [(spec, row.clips) for spec, row in zip(ready.forest, rows, strict=True) if row.state != "done"]
+    if left := {spec: clips for spec, clips in to_do if clips}:
         print(_cost(left, store, cfg.plan.clips_per_s))
     for words in not_run_words(not_run(cfg.get("sweep") or {})):
         print(f"not run: {words}")

@@ -181,7 +181,6 @@ def _named(runs: Sequence[Run], curves: Curves) -> list[State]:
 
 
 def _trained(stages: Sequence[State]) -> list[State]:
-    """The stages that have training curves."""
     return [stage for stage in stages if stage.spec.kind.trains and stage.stage.lines]
 
 

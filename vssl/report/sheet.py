@@ -160,7 +160,6 @@ def _show(
 
 
 def _line(words: str, size: int, colour: Colour = INK) -> Image.Image:
-    """One line of words, as wide as they are."""
     line = _blank(round(_font(size).getlength(words)) + 1, round(1.4 * size))
     _write(line, (0, 0), words, size, colour)
     return line
@@ -178,7 +177,6 @@ def _write(
 
 
 def _pile(strips: Sequence[Image.Image]) -> Image.Image:
-    """Strips one below the other."""
     width, height = max(strip.width for strip in strips), sum(strip.height for strip in strips)
     sheet = _blank(width + 2 * MARGIN, height + 2 * MARGIN)
     top = MARGIN

@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from vssl.result import StageResult
 from vssl.stage.spec import StageSpec, content_hash
@@ -39,12 +38,9 @@ def speeds(store: StageStore, groups: Iterable[Group]) -> dict[Group, Speed]:
     for name in {name for name, _ in wanted}:
         for stage in store.finished(name):
             if group(stage.spec) in wanted and stage.finished.cost.clips:
-                found[group(stage.spec)].append((_ended(stage.folder), stage.finished))
+                ended = (stage.folder / "result.json").stat().st_mtime
+                found[group(stage.spec)].append((ended, stage.finished))
     return {one: _mean(dated) for one, dated in found.items()}
-
-
-def _ended(folder: Path) -> float:
-    return (folder / "result.json").stat().st_mtime
 
 
 def _mean(dated: Sequence[tuple[float, StageResult]]) -> Speed:

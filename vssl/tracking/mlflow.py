@@ -89,12 +89,12 @@ class MLflowTracker(Tracker):
         """
         if time.time() >= self._quiet_until:
             with self._tolerating():
-                self._catch_up(stage, "finished")
+                self._mirror(stage, "finished")
 
     def sync(self, stage: StageFolder, status: Status) -> None:
         """Mirror a stage that does not run now; raise `VsslError` if that cannot be."""
         try:
-            self._catch_up(stage, status)
+            self._mirror(stage, status)
         except _failures() as error:
             raise VsslError(
                 f"tracking: {_first_line(error)}; mend this and sync again, the stage folders are complete"
@@ -110,19 +110,13 @@ class MLflowTracker(Tracker):
         """Return the command that shows the database, or the server's address."""
         return f"mlflow ui --backend-store-uri {shlex.quote(self.uri)}" if _database(self.uri) else self.uri
 
-    def _catch_up(self, stage: StageFolder, status: Status) -> None:
-        """Mirror a stage that does not run now; what was sent as finished is linked and not sent again."""
-        client, experiment_id = _connect(self.uri, self.experiment)
-        record = _known(client, stage)
-        if record is not None and record.status == status == "finished":
-            self._link(client, experiment_id, stage, record.run_id)
-        else:
-            self._mirror(stage, status)
-
     def _mirror(self, stage: StageFolder, status: Status) -> None:
+        """What was sent as finished is linked and not sent again."""
         client, experiment_id = _connect(self.uri, self.experiment)
         record = _known(client, stage) or self._create(client, experiment_id, stage)
         self._link(client, experiment_id, stage, record.run_id)
+        if record.status == status == "finished":
+            return
         if record.status == "new":
             _mirror_params(client, stage, record)
         record = _mirror_metrics(client, stage, record)
