@@ -23,7 +23,7 @@ def test_at_least_one_of_each(name):
         (
             {},
             4,
-            "^micro_batch=2: 4 processes cannot share the 2 micro-batches .*; choose 1 or less, .* sync_bn=",
+            "^micro_batch=2: 4 processes cannot share .*; choose micro_batch=1 or less, .* sync_bn=",
         ),
         (
             {"sync_bn": True, "drop_last": True},

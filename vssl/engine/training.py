@@ -49,8 +49,8 @@ class Training(Checked):
                 raise OptionError("drop_last", False, problem.format("the last batch"), "say true")
         elif self.batch_size // self.micro_batch % processes or micro_batches < processes:
             problem = f"{processes} processes cannot share the {micro_batches} micro-batches of a step evenly"
-            least = max(1, self.batch_size // processes)
-            remedy = f"choose micro_batch={least} or less, which is what batch norm sees, or say sync_bn=true"
+            most = max(1, self.batch_size // processes)
+            remedy = f"choose micro_batch={most} or less, which is what batch norm sees, or say sync_bn=true"
             raise OptionError("micro_batch", self.micro_batch, problem, remedy)
 
     def check_device(self, device: str) -> None:
