@@ -9,8 +9,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from vssl.data.decode import Decoder, read_frames
-from vssl.data.decoders import BadVideo
+from vssl.data.decode import BadVideo, Decoder, read_frames
 from vssl.data.exactness import exact, examine
 from vssl.data.index import DIGEST_BYTES
 from vssl.data.probe import MP4_BOXES, Probe, unreadable

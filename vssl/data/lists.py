@@ -82,13 +82,15 @@ class Listing:
 
 
 class Row(NamedTuple):
-    """A line of a list: a video, the word for its class, its subset by code, and where this is written."""
+    """A line of a list: a video, the word for its class, its subset by code, where this is written, and the
+    split, from 0, that it is for."""
 
     path: str
     word: str | None
     subset: int
     file: Path
     line: int
+    split: int = 0
 
     @property
     def where(self) -> str:
@@ -330,39 +332,29 @@ class Classes:
         return _folder(path) in self._plain and not row.is_of_folder(path)
 
 
-class Claims:
-    """Files by the rows that name them: none by two, none of two classes, none in two subsets of a split."""
-
-    def __init__(self, find: Callable[[Row], str | None], classes: Classes, splits: int = 1) -> None:
-        self._find, self._classes, self._splits = find, classes, splits
-        self._file: dict[str, str | None] = {}
-        self._rows: dict[str, dict[int, Row]] = defaultdict(dict)
-
-    def add(self, row: Row, split: int = 0) -> None:
-        """Take a row into a split, counted from 0; raises VsslError if it contradicts one that was taken."""
-        label = self._classes.label(row.word, row.where)
-        if row.path not in self._file:
-            self._file[row.path] = self._find(row)
-        rows = self._rows[self._file[row.path] or row.path]
-        beside = rows.setdefault(split, row)
-        first = next(iter(rows.values()))
+def claimed(
+    rows: Iterable[Row], find: Callable[[Row], str | None], classes: Classes, splits: int = 1
+) -> Listing:
+    """The files that `find` finds for rows; none may have two names, classes, or subsets of a split."""
+    files: dict[str, str | None] = {}
+    taken: dict[tuple[str, int | None], Row] = {}
+    entries: dict[str, Entry] = {}
+    for row in rows:
+        label = classes.label(row.word, row.where)
+        if row.path not in files:
+            files[row.path] = find(row)
+        path = files[row.path] or row.path
+        first, beside = (taken.setdefault((path, split), row) for split in (None, row.split))
         if first.path != row.path:
             raise _contradiction(row, f"is the same file as {printable(first.path)} in", first)
-        if self._classes.label(first.word, first.where) != label:
+        if path in entries and entries[path].label != label:
             raise _contradiction(row, "has another class in", first)
         if beside.subset != row.subset:
             how = f"is {SUBSETS[row.subset]} here, but {SUBSETS[beside.subset]} in"
             raise _contradiction(row, how, beside)
-
-    def entries(self) -> list[Entry]:
-        """The files, and rows without one."""
-        entries = []
-        for path, rows in self._rows.items():
-            first = next(iter(rows.values()))
-            label = self._classes.label(first.word, first.where)
-            subsets = tuple(rows[split].subset if split in rows else UNUSED for split in range(self._splits))
-            entries.append(Entry(path, label, subsets, self._file[first.path] is not None))
-        return entries
+        subsets = (taken[path, n].subset if (path, n) in taken else UNUSED for n in range(splits))
+        entries[path] = Entry(path, label, tuple(subsets), files[row.path] is not None)
+    return Listing(classes.names, list(entries.values()))
 
 
 def _contradiction(row: Row, how: str, other: Row) -> VsslError:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vssl.data.decoders import BadVideo
+from vssl.data.decode import BadVideo
 from vssl.data.lists import walk
 from vssl.data.operations.crop import resize
 from vssl.data.probe import probe, unreadable

@@ -12,7 +12,7 @@ import numpy as np
 from av.error import FFmpegError
 from numpy.typing import NDArray
 
-from vssl.data.decoders import BadVideo, Cause
+from vssl.data.decode import BadVideo, Cause
 from vssl.data.decoders.pyav import Converter, open_video
 
 MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip")

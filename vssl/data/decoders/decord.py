@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vssl.data.decoders import check_range, undecodable
+from vssl.data.decode import check_range, undecodable
 
 
 def read(path: Path, frames_T: NDArray[np.int64]) -> NDArray[np.uint8]:

@@ -16,7 +16,7 @@ from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from vssl.data.decoders import BadVideo, check_range, undecodable
+from vssl.data.decode import BadVideo, check_range, undecodable
 from vssl.data.mp4 import pictures
 
 TIMED = ("mov", "matroska")

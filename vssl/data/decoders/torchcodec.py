@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vssl.data.decoders import check_range, undecodable
+from vssl.data.decode import check_range, undecodable
 from vssl.errors import OptionError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vssl.data.lists import FEW, TEST, TRAIN, Claims, Classes, Entry, Files, Listing, Lists, class_and_subset
+from vssl.data.lists import FEW, TEST, TRAIN, Classes, Entry, Files, Listing, Lists, claimed, class_and_subset
 from vssl.errors import VsslError
 
 PLACES = ("lists",)
@@ -28,10 +28,7 @@ def read(files: Files, lists: Lists) -> Listing:
     if not classes and named and all(word.isdecimal() for word, _ in named):
         classes = _numbered(max(int(word) for word, _ in named), len(rows), found[0][1])
     classes = classes or Classes.of(named)
-    claims = Claims(files.below, classes)
-    for row in rows:
-        claims.add(row)
-    return Listing(classes.names, claims.entries())
+    return claimed(rows, files.below, classes)
 
 
 def _found(lists: Lists) -> list[tuple[int, Path]]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from vssl.data.lists import TEST, TRAIN, Claims, Classes, Entry, Files, Listing, Lists, Row, grouped, text_of
+from vssl.data.lists import TEST, TRAIN, Classes, Entry, Files, Listing, Lists, Row, claimed, grouped, text_of
 from vssl.errors import VsslError
 
 PLACES = ("annotations",)
@@ -31,11 +31,9 @@ def read(files: Files, lists: Lists) -> Listing:
     named = [(row.word or "", row.subset) for row in rows] + [place[1:] for place in in_folders]
     classes = Classes.of(named)
     by_id = grouped(files.paths, lambda path: _clip(path)[0])
-    claims = Claims(lambda row: _file_of(row, files, by_id, classes), classes)
-    for row in rows:
-        claims.add(row)
+    listing = claimed(rows, lambda row: _file_of(row, files, by_id, classes), classes)
     entries = {path: Entry(path, classes.label(name, path), (subset,)) for path, name, subset in in_folders}
-    entries |= {entry.path: entry for entry in claims.entries()}
+    entries |= {entry.path: entry for entry in listing.entries}
     return Listing(classes.names, list(entries.values()))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vssl.data.lists import TEST, TRAIN, Claims, Classes, Files, Listing, Lists
+from vssl.data.lists import TEST, TRAIN, Classes, Files, Listing, Lists, claimed
 from vssl.errors import VsslError
 
 PLACES = ("ucfTrainTestlist",)
@@ -18,11 +18,11 @@ def read(files: Files, lists: Lists) -> Listing:
         lists.need(first)
     pairs = [(lists.find(f"trainlist{n:02}.txt"), lists.find(f"testlist{n:02}.txt")) for n in (1, 2, 3)]
     splits = [pair for pair in pairs if all(pair)]
-    claims = Claims(lambda row: files.named(row, classes), classes, len(splits))
+    rows = []
     for split, ([train], [test]) in enumerate(splits):
         for row in [*lists.rows(train, TRAIN), *lists.rows(test, TEST)]:
             name = Path(row.path).parent.name
             if row.word and classes.get(row.word) != classes.get(name):
                 raise VsslError(f"{row.where}: {row.word} is not the number of {name}; correct one of them")
-            claims.add(row._replace(word=name), split)
-    return Listing(classes.names, claims.entries())
+            rows.append(row._replace(word=name, split=split))
+    return claimed(rows, lambda row: files.named(row, classes), classes, len(splits))
