@@ -79,9 +79,9 @@ def test_a_file_that_may_not_be_opened_is_named(tmp_path, monkeypatch):
 
 
 def test_pictures_that_cannot_be_converted_are_damaged(tmp_path, monkeypatch):
-    def refuse(self, frame):
+    def refuse(frame):
         raise av.error.OSError(errno.EOPNOTSUPP, "Operation not supported")
 
-    monkeypatch.setattr("vssl.data.probe.Converter.__call__", refuse)
+    monkeypatch.setattr("vssl.data.probe.to_rgb", refuse)
     with pytest.raises(BadVideo, match=r"breaks off after 1 frames \(Operation not supported\)"):
         probe(write(tmp_path / "v.mp4", 20))

@@ -106,7 +106,6 @@ def _report(source: Node, listing: Listing, index: Index, remarks: list[Remark],
 
 
 def _labels(index: Index, rows: Any) -> set[int]:
-    """The labels of these files."""
     return set(index.label[rows].tolist()) - {UNLABELLED}
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,17 +16,11 @@ from vssl.data.index import DIGEST_BYTES, VERDICTS, Index, pack_names
 from vssl.data.lists import Entry, Listing, printable
 from vssl.data.pool import Lost, each
 
-COLUMNS = {
-    **dict.fromkeys(("frames", "width", "height"), "i4"),
-    **dict.fromkeys(("codec", "verdict", "decoder"), "S32"),
-    **{"fps": "f4", "size": "i8"},
-}
+COLUMNS = {"frames": "i4", "width": "i4", "height": "i4", "fps": "f4", "size": "i8"}
+COLUMNS |= {"codec": "S32", "verdict": "S32", "decoder": "S32"}
 """Types of the columns of an index that a finding fills as it is."""
 
 UNREAD = Finding("")
-
-State = list[int | str]
-"""Size, time of change and first decoder: a file that has another state now is read again."""
 
 
 class Remark(NamedTuple):
@@ -124,8 +118,8 @@ class Check:
             self._found[entry.path] = finding._replace(verdict=verdict, detail=detail)
 
 
-def _state(path: Path, decoder: Decoder) -> State | None:
-    """The state of a file; None if the system does not tell it."""
+def _state(path: Path, decoder: Decoder) -> list[Any] | None:
+    """Size, time of change, first decoder: a file that has others now is read again. None if it has none."""
     try:
         stat = path.stat()
     except OSError:
@@ -133,5 +127,5 @@ def _state(path: Path, decoder: Decoder) -> State | None:
     return [stat.st_size, stat.st_mtime_ns, decoder]
 
 
-def _examine(name: str, root: Path, decoder: Decoder) -> tuple[State | None, Finding]:
+def _examine(name: str, root: Path, decoder: Decoder) -> tuple[list[Any] | None, Finding]:
     return _state(root / name, decoder), examine_file(root / name, decoder)

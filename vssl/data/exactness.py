@@ -60,6 +60,5 @@ def _right(path: Path, decoder: Decoder, clip_T: NDArray[np.int64], shown_NHWC: 
 
 
 def _sparse(picture_HWC: NDArray[np.uint8]) -> NDArray[np.int16]:
-    """Every n-th row and column."""
     rows, columns = (max(1, side // GRID) for side in picture_HWC.shape[:2])
     return picture_HWC[::rows, ::columns].astype(np.int16)

@@ -51,7 +51,6 @@ def examine_file(path: Path, first: Decoder) -> Finding:
 
 
 def _found(path: Path, first: Decoder) -> Finding:
-    """All of a finding but the digest."""
     try:
         facts, right = examine(path, first)
         decoder = first if right else None

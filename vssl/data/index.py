@@ -30,10 +30,10 @@ from vssl.checks import (
     check_type,
 )
 from vssl.data.decode import check_decoder
-from vssl.data.layouts import check_layout
 from vssl.data.lists import TEST, TRAIN
 from vssl.errors import OptionError, VsslError
 from vssl.files import write_atomically
+from vssl.modules import check_module
 
 FORMAT = 2
 """Version of the file's layout."""
@@ -109,9 +109,7 @@ class Index:
     @property
     def usable(self) -> NDArray[np.bool_]:
         """Whether each file can be trained on [N]."""
-        return np.isin(
-            self.verdict, [cause.encode() for cause, verdict in VERDICTS.items() if verdict.usable]
-        )
+        return np.isin(self.verdict, [cause.encode() for cause in VERDICTS if VERDICTS[cause].usable])
 
 
 def pack_names(names: Sequence[str]) -> tuple[Column, Column]:
@@ -122,10 +120,7 @@ def pack_names(names: Sequence[str]) -> tuple[Column, Column]:
 
 
 def index_path(source: Mapping[str, Any]) -> Path:
-    """Where the index of a source node lies: one for all its subsets and splits.
-
-    Raises OptionError if the source has no root.
-    """
+    """Where the index of a source node lies, of all subsets and splits; raises OptionError without a root."""
     parts = [str(root_of(source)), *(source[name] for name in ("layout", "lists", "classes", "decoder"))]
     name = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:10]
     return Path(source["index"]) / f"{source['name']}-{name}.npz"
@@ -189,7 +184,7 @@ def check_source(source: Mapping[str, Any]) -> None:
     if source["classes"] is not None:
         check_list("classes", source["classes"], str)
     _check_published(source["published"])
-    check_layout(source["layout"])
+    check_module("vssl.data.layouts", "layout", source["layout"])
     check_decoder(source["decoder"])
     check_selection(*(source[name] for name in SELECTION))
 
@@ -340,11 +335,6 @@ def fingerprint(index: Index, rows: Column) -> str:
     Not their names: a data set that is moved or renamed stays the same.
     """
     digest = hashlib.sha256()
-    for column, kind in (
-        (index.digest, "u1"),
-        (index.label, "<i8"),
-        (index.frames, "<i8"),
-        (index.decoder, "S16"),
-    ):
-        digest.update(column[rows].astype(kind).tobytes())
+    for name, kind in {"digest": "u1", "label": "<i8", "frames": "<i8", "decoder": "S16"}.items():
+        digest.update(getattr(index, name)[rows].astype(kind).tobytes())
     return digest.hexdigest()[:16]

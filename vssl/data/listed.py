@@ -92,7 +92,6 @@ class ListedVideos:
 
     @property
     def _chosen(self) -> tuple[Index, Column]:
-        """The index, and the rows of the videos in it."""
         index = load(Path(self.index))
         return index, select(index, self.subset, self.split, self.validation, self.group)
 

@@ -13,7 +13,7 @@ from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from vssl.data.decode import BadVideo, Cause
-from vssl.data.decoders.pyav import Converter, open_video
+from vssl.data.decoders.pyav import open_video, to_rgb
 
 MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip")
 """What stands in bytes 4 to 8 of an mp4 or mov file, whole or not."""
@@ -58,7 +58,6 @@ def probe(path: Path, see: Callable[[NDArray[np.uint8]], object] = lambda pictur
 
     def pictures() -> Iterator[NDArray[np.uint8]]:
         nonlocal packets, hidden
-        to_rgb = Converter()
         try:
             for packet in container.demux(stream):
                 packets += packet.size > 0

@@ -26,6 +26,8 @@ comes out of order."""
 SKIPS = ("h264", "hevc")
 """Codecs whose decoders heed, for every packet anew, that its picture may be skipped."""
 
+_REFORMATTER = VideoReformatter()  # one for all: making one costs as much as converting a small frame
+
 
 def read(path: Path, frames_T: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Decode frames; see `vssl.data.decode.read_frames`."""
@@ -55,7 +57,7 @@ def _alone(path: Path, frames_T: NDArray[np.int64]) -> NDArray[np.uint8] | None:
             coded = [os.pread(file.fileno(), size, start) for size, start in places]
     except OSError:
         return None  # FFmpeg says it better
-    context, to_rgb = _decoder(found.setup), Converter()
+    context = _decoder(found.setup)
     try:
         frames = [context.decode(av.Packet(content)) for content in coded]
     except FFmpegError:
@@ -90,18 +92,12 @@ def open_video(path: Path) -> av.container.InputContainer:
     return container
 
 
-class Converter:
-    """Makes RGB pictures [H,W,C] of decoded frames, turned upright as their display matrix asks."""
-
-    def __init__(self) -> None:
-        # One for all frames: making one costs as much as converting a small frame.
-        self._reformatter = VideoReformatter()
-
-    def __call__(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
-        # Without a number of threads it takes one per core, and spends four times the processor's time.
-        picture = self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
-        picture_HWC = np.asarray(picture, np.uint8)
-        return np.rot90(picture_HWC, round(frame.rotation / 90)) if frame.rotation else picture_HWC
+def to_rgb(frame: av.VideoFrame) -> NDArray[np.uint8]:
+    """The RGB picture [H,W,C] of a decoded frame, turned upright as its display matrix asks."""
+    # Without a number of threads it takes one per core, and spends four times the processor's time.
+    picture = _REFORMATTER.reformat(frame, format="rgb24", threads=1).to_ndarray()
+    picture_HWC = np.asarray(picture, np.uint8)
+    return np.rot90(picture_HWC, round(frame.rotation / 90)) if frame.rotation else picture_HWC
 
 
 @dataclass(frozen=True)
@@ -164,7 +160,7 @@ def _look_up(
     path: Path, container: av.container.InputContainer, table: _Table, frames_T: NDArray[np.int64]
 ) -> list[NDArray[np.uint8]]:
     check_range(path, frames_T, len(table.times))
-    context, to_rgb = container.streams.video[0].codec_context, Converter()
+    context = container.streams.video[0].codec_context
     pictures: list[NDArray[np.uint8]] = []
     for key, group in groupby([table.times[number] for number in frames_T.tolist()], table.key_of):
         times = list(group)
@@ -187,7 +183,7 @@ def _counted(
     path: Path, container: av.container.InputContainer, frames_T: NDArray[np.int64]
 ) -> list[NDArray[np.uint8]]:
     """The pictures of these numbers, decoding from the first packet on."""
-    wanted, to_rgb, count = frames_T.tolist(), Converter(), 0
+    wanted, count = frames_T.tolist(), 0
     found: list[NDArray[np.uint8]] = []
     for count, frame in enumerate(container.decode(video=0), start=1):
         if count - 1 in wanted:

@@ -12,12 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vssl.data.lists import FEW, UNLABELLED, Classes, Files, Listing, Lists
-from vssl.modules import check_module, load_module
-
-
-def check_layout(name: object) -> None:
-    """Raise `OptionError` if there is no layout of this name."""
-    check_module(__name__, "layout", name)
+from vssl.modules import load_module
 
 
 def read(layout: str, root: Path, lists: Path | None, classes: Sequence[str] | None) -> Listing:

@@ -32,7 +32,6 @@ def read(files: Files, lists: Lists) -> Listing:
 
 
 def _found(lists: Lists) -> list[tuple[int, Path]]:
-    """The lists, with what each is for."""
     if lists.given and lists.given.is_file():
         lists.places = [lists.given.parent]
         return [(TRAIN, lists.given)]
@@ -47,7 +46,6 @@ def _found(lists: Lists) -> list[tuple[int, Path]]:
 
 
 def _numbered(highest: int, videos: int, file: Path) -> Classes:
-    """Classes that are numbers, from 0 on."""
     if highest >= max(FEW, videos):
         raise VsslError(
             f"{file}: classes are numbers up to {highest}, but there are {videos} videos; if they "

@@ -38,8 +38,7 @@ def read(files: Files, lists: Lists) -> Listing:
 
 
 def _file_of(row: Row, files: Files, by_id: dict[str, list[str]], classes: Classes) -> str | None:
-    """The file at the path of a row, or else the one of its YouTube video, and of its times where both have
-    them, that is in the folder of no other class or subset."""
+    """The file at the path of a row, or else that of its clip in no folder of another class or subset."""
     if row.path in files.folders:
         return row.path
     video, times = _clip(row.path)
