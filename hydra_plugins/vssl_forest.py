@@ -15,26 +15,38 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from vssl.compat.hydra_private import Sweeper, apply_values, is_choice, parse_once, read_files_once
+from vssl.compat.hydra_private import apply_values, is_choice, parse_once, product, read_files_once
 from vssl.errors import VsslError
 
 
 class ForestSweeper(Sweeper):
     """Hydra's basic sweeper, plus rows and columns (`sweep` of a sweep file), and it writes no file."""
 
+    def __init__(self, params: dict[str, str] | None = None) -> None:
+        self.params = params or {}
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep what is needed to make the points, and the launcher."""
+        self.parser = OverridesParser.create(config_loader=hydra_context.config_loader)
+        self.config = config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
     def sweep(self, arguments: list[str]) -> Any:
         """Launch the product of all rows, columns and swept values as one batch."""
-        assert self.hydra_context is not None
-        assert self.launcher is not None
         assert self.config is not None
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = parser.parse_overrides([*self.parameters(), *arguments])
-        points = self.points(overrides)
+        assert self.launcher is not None
+        swept = [f"{name}={value}" for name, value in self.params.items()]
+        overrides = self.parser.parse_overrides([*swept, *arguments])
+        points = product(overrides)
         table = places(self.config)
         _refuse_both(overrides, table)
         batch = [
@@ -137,7 +149,6 @@ def _quoted(text: str) -> str:
 for group, node in {
     "hydra/sweeper": {
         "_target_": "hydra_plugins.vssl_forest.ForestSweeper",
-        "max_batch_size": None,
         "params": None,
     },
     "hydra/launcher": {"_target_": "hydra_plugins.vssl_forest.ForestLauncher"},

@@ -40,7 +40,6 @@ USED = [  # library, module, name in it, what vssl loses without
         "CachingConfigRepository",
         "fast planning of sweeps",
     ),
-    ("hydra-core", "hydra._internal.core_plugins.basic_sweeper", "BasicSweeper._parse_config", "sweeps"),
     ("hydra-core", "hydra._internal.core_plugins.basic_sweeper", "BasicSweeper.split_arguments", "sweeps"),
     ("omegaconf", "omegaconf.base", "parse", "fast planning of sweeps"),
 ]

@@ -13,17 +13,10 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
 
-class Sweeper(BasicSweeper):
-    """Hydra's basic sweeper: no public class reads `hydra.sweeper.params` or makes points of swept values."""
-
-    def parameters(self) -> list[str]:
-        """Overrides that the config itself sweeps over."""
-        return self._parse_config()
-
-    def points(self, overrides: list[Override]) -> list[list[str]]:
-        """The product of all swept values, each point as overrides."""
-        [points] = self.split_arguments(overrides, None)
-        return points
+def product(overrides: list[Override]) -> list[list[str]]:
+    """The product of all swept values, each point as overrides; Hydra's basic sweeper alone can make it."""
+    [points] = BasicSweeper.split_arguments(overrides, None)
+    return points
 
 
 class _ReadOnce(CachingConfigRepository):
