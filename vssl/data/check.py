@@ -1,7 +1,5 @@
 """The check of a data set: what its files are, kept in a journal as they are read, and made into an index."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """The one dataset: clips of a sampler, from videos of a source, with drawn augmentation."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

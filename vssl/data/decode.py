@@ -1,7 +1,5 @@
 """Frames of a video file by number: the door to all decoders."""
 
-from __future__ import annotations
-
 import importlib
 from pathlib import Path
 from types import ModuleType

@@ -1,7 +1,5 @@
 """Whether a decoder, asked for frame i, gives frame i: random access beside sequential decoding."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

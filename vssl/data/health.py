@@ -1,7 +1,5 @@
 """What is wrong with a video file, if anything, and which decoder reads it rightly."""
 
-from __future__ import annotations
-
 import hashlib
 import stat
 from pathlib import Path

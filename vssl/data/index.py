@@ -4,8 +4,6 @@ mode=check writes it, and everything later uses it instead of opening videos. It
 stay packed: 240,000 videos take about 40 MB.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json
@@ -21,14 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vssl.checks import (
-    check_at_least,
-    check_below_1,
-    check_choice,
-    check_list,
-    check_text,
-    check_type,
-)
+from vssl.checks import check_at_least, check_below_1, check_choice, check_list, check_text, check_type
 from vssl.data.decode import check_decoder
 from vssl.data.lists import TEST, TRAIN
 from vssl.errors import OptionError, VsslError
@@ -183,20 +174,16 @@ def check_source(source: Mapping[str, Any]) -> None:
             check_text(name, source[name])
     if source["classes"] is not None:
         check_list("classes", source["classes"], str)
-    _check_published(source["published"])
-    check_module("vssl.data.layouts", "layout", source["layout"])
-    check_decoder(source["decoder"])
-    check_selection(*(source[name] for name in SELECTION))
-
-
-def _check_published(published: Mapping[str, Any]) -> None:
+    published = source["published"]
     if published["classes"] is not None:
         check_type("published.classes", published["classes"], int)
         check_at_least("published.classes", published["classes"], 1)
     for subset in ("train", "test"):
         check_list(f"published.{subset}", published[subset], int)
-        for number in published[subset]:
-            check_at_least(f"published.{subset}", number, 1)
+        check_at_least(f"published.{subset}", min(published[subset], default=1), 1)
+    check_module("vssl.data.layouts", "layout", source["layout"])
+    check_decoder(source["decoder"])
+    check_selection(*(source[name] for name in SELECTION))
 
 
 def check_selection(subset: str, split: int, validation: float, group: str | None) -> None:

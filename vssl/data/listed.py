@@ -1,7 +1,5 @@
 """Videos of a real data set: those of one subset that a check has found to be usable."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial

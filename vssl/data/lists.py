@@ -5,8 +5,6 @@ without punctuation: official lists write `HandStandPushups` where the class is 
 comes with underscores or blanks, and a prepared copy holds .mp4 where the list says .avi.
 """
 
-from __future__ import annotations
-
 import codecs
 import os
 import re
@@ -164,7 +162,7 @@ class Files:
         found = self._by_path.get(_plain_path(row.path), [])
         return row.path if row.path in found else row.only(found)
 
-    def named(self, row: Row, classes: Classes) -> str | None:
+    def named(self, row: Row, classes: "Classes") -> str | None:
         """As `below`, or else the file of this name anywhere, but for the folders of other classes."""
         found = self._by_name.get(os.path.basename(_plain_path(row.path)), [])
         return self.below(row) or row.only([path for path in found if not classes.other_folder(path, row)])
@@ -288,7 +286,7 @@ class Classes:
         self._label = by_number | alone | by_name
 
     @classmethod
-    def of(cls, named: Iterable[tuple[str, int]]) -> Classes:
+    def of(cls, named: Iterable[tuple[str, int]]) -> "Classes":
         """The classes behind names with their subsets, sorted.
 
         Names that differ in case and punctuation only are one class, unless a subset has both: C and C++.
@@ -302,7 +300,7 @@ class Classes:
         return cls(sorted(classes, key=lambda name: (plain_name(name), name)))
 
     @classmethod
-    def read(cls, file: Path) -> Classes:
+    def read(cls, file: Path) -> "Classes":
         """Those of a class-index file: "1 ApplyEyeMakeup" or just names, which are numbered from 0."""
         lines = list(filter(None, text_of(file)))
         matches = [re.fullmatch(r"(\d+)[\s,]+(.+)", line) for line in lines]

@@ -4,8 +4,6 @@ Such are the videos that `mode=prepare` writes. Half of the time of reading a cl
 and into seeking, and both can be done without. Of ISO/IEC 14496-12, only what FFmpeg writes for them is read.
 """
 
-from __future__ import annotations
-
 import os
 import struct
 from dataclasses import dataclass

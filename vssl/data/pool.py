@@ -4,8 +4,6 @@ Each process has a pipe of its own, so that its death is that of its task. In po
 5.2 was tried) a death that is seen before the task is known to have begun stops the pool.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

@@ -1,7 +1,5 @@
 """Videos transcoded to what training reads fastest: small, one key frame every few frames, no sound."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

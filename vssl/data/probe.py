@@ -1,7 +1,5 @@
 """What a video file really holds: found by decoding every frame of it, once, from the first to the last."""
 
-from __future__ import annotations
-
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ is a torus (what leaves on one side enters on the other) and the sprite starts a
 that one frame alone tells nothing about the class.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import tempfile

@@ -1,7 +1,5 @@
 """Decord: fast, but blind to AV1, and off by frames after a seek in DivX files, open GOPs and cuts."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

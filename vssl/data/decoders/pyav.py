@@ -1,7 +1,5 @@
 """PyAV: FFmpeg inside the package. Frames are found by their times, so that no seek can go wrong."""
 
-from __future__ import annotations
-
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator

@@ -1,7 +1,5 @@
 """torchcodec, which is optional: it needs the shared libraries of FFmpeg on the machine."""
 
-from __future__ import annotations
-
 import textwrap
 from pathlib import Path
 from typing import Any

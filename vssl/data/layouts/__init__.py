@@ -4,8 +4,6 @@ Each has `read(files, lists)`, and says where the official archive puts its list
 root or beside it) and where to get them (`SOURCE`, or None).
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Any folder: plain lists if there are any, else class folders."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from vssl.data.lists import FEW, TEST, TRAIN, Classes, Entry, Files, Listing, Lists, claimed, class_and_subset

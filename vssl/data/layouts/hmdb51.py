@@ -1,7 +1,5 @@
 """HMDB51: a list per class and split, with a flag behind each name."""
 
-from __future__ import annotations
-
 import glob
 from pathlib import Path
 

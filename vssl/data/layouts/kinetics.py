@@ -1,7 +1,5 @@
 """Kinetics: the row of a csv, or the folder of a class, says what a video shows."""
 
-from __future__ import annotations
-
 import csv
 import os
 import re

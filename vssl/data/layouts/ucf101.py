@@ -1,7 +1,5 @@
 """UCF101: classInd.txt, and a training and a test list for each of three splits."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from vssl.data.lists import TEST, TRAIN, Classes, Files, Listing, Lists, claimed
