@@ -102,8 +102,6 @@ def test_hours_at_a_given_speed(printed):
     line = printed("source.num_videos=90000", "pretext.training.epochs=20", "plan.clips_per_s=100")[-1]
     clips = 90000 * 2 * 6 + 90000 * 20 + 160 * 18 + 160 * 10
     assert line == f"to do: {clips:,} clips, {clips / 100 / 3600:.1f} hours on one device at 100 clips/s"
-    with pytest.raises(VsslError, match=r"plan\.clips_per_s=0"):
-        printed("plan.clips_per_s=0")
 
 
 def test_hours_as_measured(printed, tmp_path):
