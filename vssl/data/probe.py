@@ -72,11 +72,7 @@ def probe(path: Path, see: Callable[[NDArray[np.uint8]], object] = lambda pictur
         for picture_HWC in pictures():
             sizes.add((picture_HWC.shape[1], picture_HWC.shape[0]))
             see(picture_HWC)
-        if not times:
-            raise BadVideo(path, "damaged", "none of its frames can be decoded", "take it out of the list")
-        if len(sizes) > 1:
-            raise BadVideo(path, "damaged", f"changes its size ({sorted(sizes)})", "re-encode it")
-        [(width, height)] = sizes
+        width, height = _size(path, sizes)
         return Probe(
             frames=len(times),
             packets=packets,
@@ -115,6 +111,15 @@ def _open(path: Path) -> av.container.InputContainer:
             raise BadVideo(path, "truncated", what, "fetch it again") from error
         what = f"not a video ({error.strerror})"
         raise BadVideo(path, "not a video", what, "take it out of the list") from error
+
+
+def _size(path: Path, sizes: set[tuple[int, int]]) -> tuple[int, int]:
+    """The one size of all pictures."""
+    if not sizes:
+        raise BadVideo(path, "damaged", "none of its frames can be decoded", "take it out of the list")
+    if len(sizes) > 1:
+        raise BadVideo(path, "damaged", f"changes its size ({sorted(sizes)})", "re-encode it")
+    return sizes.pop()
 
 
 def _unsteady(times: list[int | None]) -> bool:
