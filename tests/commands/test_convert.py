@@ -6,7 +6,7 @@ from typing import get_args, get_type_hints
 import torch
 
 from vssl.backbone.c3d import C3D
-from vssl.commands.convert import FAMILIES
+from vssl.backbone.convert import PUBLISHED
 from vssl.options import Convert
 
 
@@ -38,4 +38,4 @@ def test_a_published_checkpoint_becomes_init_weights(launch, tmp_path):
 
 
 def test_every_family_can_be_asked_for():
-    assert get_args(get_type_hints(Convert)["family"]) == tuple(FAMILIES)
+    assert get_args(get_type_hints(Convert)["family"]) == tuple(PUBLISHED)
