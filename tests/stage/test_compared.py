@@ -54,6 +54,15 @@ def test_those_of_other_words_do_not():
     assert differences([pretext()]) == [[]]
 
 
+def test_stages_after_another_pretraining_say_so_and_nothing_more():
+    assert differences([pretext(), pretext("auxiliary=auxskd")]) == [["from scratch"], ["after AuxSKD"]]
+
+
+def test_of_an_object_of_another_class_the_class_alone_is_told():
+    found = differences([pretext(), pretext("optimizer@pretext.training.optimizer=adamw")])
+    assert found == [["optimizer=SGD"], ["optimizer=AdamW"]]
+
+
 def test_a_path_is_as_long_as_it_has_to_be():
     """Two values that are both called probability."""
     one = pretext("pretext.augmentation.flip.probability=0.25", "pretext.augmentation.grey.probability=0.25")

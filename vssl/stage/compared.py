@@ -7,7 +7,7 @@ from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from vssl.errors import as_typed
-from vssl.stage.spec import StageSpec, leaves
+from vssl.stage.spec import StageSpec, class_name, leaves
 from vssl.stage.store import StageStore
 
 MOST = 3
@@ -27,9 +27,21 @@ def values(spec: StageSpec, ignored: Collection[str] = NOT_A_VALUE) -> dict[str,
 
 
 def differences(specs: Sequence[StageSpec]) -> list[list[str]]:
-    """For each stage the values, as `path=value`, in which it differs from others of the same words."""
+    """For each stage what tells it from others of the same words: its pretraining, and values as typed."""
     words = [(spec.name, spec.recipe.words) for spec in specs]
-    return differing([values(spec) for spec in specs], words)
+    behind = [_pretraining(spec) for spec in specs]
+    several = {one for one in words if len({b for w, b in zip(words, behind, strict=True) if w == one}) > 1}
+    groups = list(zip(words, behind, strict=True))
+    values_of = differing([values(spec) for spec in specs], groups)
+    return [
+        ([after] if word in several else []) + own
+        for (word, after), own in zip(groups, values_of, strict=True)
+    ]
+
+
+def _pretraining(spec: StageSpec) -> str:
+    tasks = [class_name(one.recipe.task) for one in spec.chain if one is not spec and not one.kind.labelled]
+    return f"after {', '.join(tasks)}" if tasks else "from scratch"
 
 
 def differing(found: Sequence[Mapping[str, Any]], groups: Sequence[Hashable]) -> list[list[str]]:
@@ -45,7 +57,12 @@ def differing(found: Sequence[Mapping[str, Any]], groups: Sequence[Hashable]) ->
 
 
 def _typed(found: Mapping[str, Any]) -> list[str]:
-    return [f"{short(path, found)}={as_typed(value)}" for path, value in found.items()]
+    """As typed; of an object of another class that class alone."""
+    others = [path.removesuffix("._target_") for path in found if path.endswith("._target_")]
+    told = {one: class_name({"_target_": found[f"{one}._target_"]}) for one in others}
+    inside = tuple(f"{one}." for one in others)
+    told |= {path: value for path, value in found.items() if not path.startswith(inside)}
+    return [f"{short(path, told)}={as_typed(value)}" for path, value in told.items()]
 
 
 def short(path: str, paths: Iterable[str]) -> str:
