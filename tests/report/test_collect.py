@@ -8,7 +8,7 @@ from vssl.dispatch.states import states
 from vssl.errors import VsslError
 from vssl.pipeline import merge
 from vssl.report.collect import UNKNOWN, all_finished, labels, of_points
-from vssl.report.model import Column, Run
+from vssl.report.model import Column, Run, data_words
 from vssl.result import Metric
 
 
@@ -25,7 +25,7 @@ def test_a_run_that_is_done(tmp_path):
     run = collected(store, chain)
     assert run.metrics == {"video_top1": 0.75, "clip_top1": 0.625, "chance": 0.01}
     assert run.column == Column("", VIDEO_TOP1)
-    assert (run.seed, run.data, run.waits_for) == (3, "ucf101 test", None)
+    assert (run.seed, data_words(run.test.spec.recipe), run.waits_for) == (3, "ucf101 test", None)
     assert [stage.spec for stage in run.stages] == chain
     assert [len(stage.stage.lines) for stage in run.stages] == [20, 25, 0]
     assert run.facts["backbone"] == "R3D, 1,234,567 parameters"

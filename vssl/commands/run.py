@@ -32,7 +32,9 @@ def execute(points: Sequence[Point], cfg: DictConfig) -> None:
     _show_warnings()
     store = StageStore(outputs)
     ready = preflight(points, cfg, store)
-    launch = Launch(uuid.uuid4().hex, _launch_name(points), " ".join(["python", *sys.argv]))
+    labels = list(dict.fromkeys(point.label for point in points))
+    name = f"{len(points)} points: {'; '.join(labels)}" if len(points) > 1 else labels[0]
+    launch = Launch(uuid.uuid4().hex, name, " ".join(["python", *sys.argv]))
     context, tracker = open_context({"outputs": cfg.outputs, "launch": asdict(launch), **ready.nodes})
     outcomes = run_forest(ready.dispatcher, ready.forest, context, tracker)
     if any(outcome.status in ("submitted", "queued") for outcome in outcomes):
@@ -77,8 +79,3 @@ def _show_warnings() -> None:
     handler.addFilter(lambda record: record.levelno == logging.WARNING)
     logging.getLogger("vssl").handlers = [handler]
     logging.getLogger("vssl").propagate = False
-
-
-def _launch_name(points: Sequence[Point]) -> str:
-    labels = list(dict.fromkeys(point.label for point in points))
-    return f"{len(points)} points: {'; '.join(labels)}" if len(points) > 1 else labels[0]

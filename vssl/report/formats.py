@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -87,22 +88,16 @@ def to_csv(report: Report) -> str:
 
 def grid(report: Report) -> tuple[list[str], list[list[str]]]:
     """Header and cells of the table as text."""
-    published = any(row.published for row in report.rows)
-    header = ["method"]
-    for column in report.columns:
-        header += [column.head, "seeds", *(["published", "difference"] if published else []), "test data"]
-    rows = [
-        [row.label]
-        + [text for column in report.columns for text in _cell_texts(row.cell(column), published)]
-        + row_costs(report, row)
-        for row in report.rows
-    ]
-    return [*header, *COSTS, "% per hour"], rows
-
-
-def _cell_texts(one: Cell, published: bool) -> list[str]:
-    beside = [one.words(one.published), one.signed(one.difference)] if published else []
-    return [one.mean_sd, one.seeds, *beside, one.data or NONE]
+    between = ["published", "difference"] if any(row.published for row in report.rows) else []
+    heads = [[column.head, "seeds", *between, "test data"] for column in report.columns]
+    rows = []
+    for row in report.rows:
+        cells = [row.label]
+        for one in map(row.cell, report.columns):
+            beside = [one.words(one.published), one.signed(one.difference)] if between else []
+            cells += [one.mean_sd, one.seeds, *beside, one.data or NONE]
+        rows.append(cells + row_costs(report, row))
+    return ["method", *chain(*heads), *COSTS, "% per hour"], rows
 
 
 def row_costs(report: Report, row: Row) -> list[str]:

@@ -79,11 +79,6 @@ class Run:
             told["code"] = ", ".join(dict.fromkeys(_code(one.provenance) for one in results))
         return told
 
-    @property
-    def data(self) -> str:
-        """What it was measured on."""
-        return data_words(self.test.spec.recipe)
-
     @cached_property
     def other_data(self) -> str:
         """How the videos differ from those of the published number, or ""; made up ones always do."""
@@ -220,7 +215,7 @@ class Row:
             values=[shown.scaled(run.metrics[shown.name]) for run in runs if shown.name in run.metrics],
             asked=len(runs),
             published=self.published.get(column.label) if runs or not column.word else None,
-            data="; ".join(dict.fromkeys(run.data for run in runs)),
+            data="; ".join(dict.fromkeys(data_words(run.test.spec.recipe) for run in runs)),
             other_data="; ".join(dict.fromkeys(run.other_data for run in runs if run.other_data)),
             hours=hours([run for run in runs if run.metrics]),
         )
