@@ -37,14 +37,20 @@ REMEDIES[NO_FILES] = "complete the files or take the class out of the lists"
 def execute(cfg: DictConfig) -> None:
     """Check source and downstream; raise `VsslError` if too many files of one of them cannot be used."""
     limits: options.Check = options.read(cfg, "check")
-    sources = dict(_real_sources(cfg))
+    sources = {}
+    for path in ("source", "downstream.train", "downstream.test"):
+        source = plain(OmegaConf.select(cfg, path))
+        if "index" in source:
+            with naming(path):
+                check_source(source)
+                sources[index_path(source)] = source
     if not sources:
         raise VsslError(
             "mode=check: synthetic videos need none; name a data set: source=ucf101 source.root=DIR"
         )
     complaints = []
-    for path, source in sources.items():
-        index = _check(source, path, limits, cfg.runtime.workers)
+    for file, source in sources.items():
+        index = _check(source, file, limits, cfg.runtime.workers)
         bad = 1 - index.usable.mean()
         if bad > limits.max_bad:
             complaints.append(f"{source['name']}: {bad:.1%} of {len(index):,} files cannot be used")
@@ -53,17 +59,6 @@ def execute(cfg: DictConfig) -> None:
             f"{'; '.join(complaints)}; mend them, or accept the share with check.max_bad=... "
             "(the index is written: runs leave these files out)"
         )
-
-
-def _real_sources(cfg: DictConfig) -> Iterator[tuple[Path, Node]]:
-    """The sources that have an index, with its file."""
-    for path in ("source", "downstream.train", "downstream.test"):
-        source = plain(OmegaConf.select(cfg, path))
-        if "index" in source:
-            with naming(path):
-                check_source(source)
-                file = index_path(source)
-            yield file, source
 
 
 def _check(source: Node, path: Path, limits: options.Check, workers: int) -> Index:

@@ -33,8 +33,7 @@ VIDEOS = "3g2|3gp|asf|avi|f4v|flv|m2ts|m2v|m4v|mkv|mov|mp4|mpeg|mpg|mts|ogv|ts|v
 """Endings of video files."""
 LISTS = (".txt", ".csv")
 SYSTEM_FOLDERS = re.compile(
-    r"\$recycle\.bin|[#@]recycle|#snapshot|@eadir|lost\+found|__macosx|system volume information",
-    re.IGNORECASE,
+    r"(?i)\$recycle\.bin|[#@]recycle|#snapshot|@eadir|lost\+found|__macosx|system volume information"
 )
 """What disks and network drives have beside the data."""
 
@@ -42,9 +41,7 @@ _ENDINGS = tuple(f".{ending}" for ending in VIDEOS.split("|"))
 _LINE = re.compile(rf"(?P<path>.+?\.(?:{VIDEOS}))(?P<rest>[\s,].*)?", re.IGNORECASE)
 _QUOTED = re.compile(r'"(?P<path>[^"]+)"(?P<rest>,.*)?')
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?")
-_SUBSET_FOLDER = re.compile(
-    r"(?P<set>.*[_-])?(?P<word>train|val|test)(idate|idation)?[_-]?\d*", re.IGNORECASE
-)
+_SUBSET_FOLDER = re.compile(r"(?i)(?P<set>.*[_-])?(?P<word>train|val|test)(idate|idation)?[_-]?\d*")
 
 
 @dataclass(frozen=True)
@@ -80,8 +77,7 @@ class Listing:
 
 
 class Row(NamedTuple):
-    """A line of a list: a video, the word for its class, its subset by code, where this is written, and the
-    split, from 0, that it is for."""
+    """A line of a list: a video, the word for its class, its subset by code, where it stands; its split."""
 
     path: str
     word: str | None

@@ -42,9 +42,10 @@ def pictures(file: int) -> Pictures | None:
     length = os.fstat(file).st_size
     try:
         found = _of_movie(_movie(file, length))
-    except (KeyError, IndexError, struct.error, ValueError):  # a box is missing, too short, or there twice
+        is_there = (found.starts_N + found.sizes_N).max() <= length
+    except (KeyError, IndexError, struct.error, ValueError):  # a box is missing, too short, twice or unusual
         return None
-    return found if found and int((found.starts_N + found.sizes_N).max()) <= length else None
+    return found if is_there else None
 
 
 def _movie(file: int, length: int) -> bytes:
@@ -60,7 +61,7 @@ def _movie(file: int, length: int) -> bytes:
     return head[begin + 8 : end]
 
 
-def _of_movie(movie: bytes) -> Pictures | None:
+def _of_movie(movie: bytes) -> Pictures:
     boxes = _boxes(movie)
     track = _boxes(boxes[b"trak"])
     media = _boxes(track[b"mdia"])
@@ -68,14 +69,13 @@ def _of_movie(movie: bytes) -> Pictures | None:
     [(kind, entry)] = _boxes(table[b"stsd"][8:]).items()
     described = _boxes(entry[SAMPLE_ENTRY:])
     is_upright = UPRIGHT in track[b"tkhd"] and UPRIGHT in boxes[b"mvhd"]
-    is_plain = kind == b"avc1" and is_upright and described.keys() <= DESCRIPTION
+    is_whole = b"edts" not in track or _shows_all(track[b"edts"], boxes[b"mvhd"], media[b"mdhd"])
     # stss would name the key frames among others, ctts the times of pictures that are out of order.
-    if not is_plain or b"stss" in table or b"ctts" in table or b"mvex" in boxes:
-        return None
-    if b"edts" in track and not _shows_all(track[b"edts"], boxes[b"mvhd"], media[b"mdhd"]):
-        return None
-    if any(table[b"stsz"][4:8]):  # all pictures of one size
-        return None
+    are_alone = not table.keys() & {b"stss", b"ctts"} and b"mvex" not in boxes
+    has_sizes = not any(table[b"stsz"][4:8])  # else all pictures have this one
+    is_plain = kind == b"avc1" and described.keys() <= DESCRIPTION
+    if not (is_upright and is_whole and are_alone and has_sizes and is_plain):
+        raise ValueError("other than one picture after the other")
     sizes_N = _numbers(table[b"stsz"][4:], ">u4")
     return Pictures(described[b"avcC"], _starts(table, sizes_N), sizes_N)
 

@@ -36,10 +36,9 @@ def each(
 ) -> Iterator[tuple[Task, Any]]:
     """Yield (task, function(*task)) as they come; (task, Lost) where one is lost.
 
-    workers: number of processes; 0: one per core.
-    A task that takes longer than `timeout_s` seconds is lost: its process is killed, a new one takes over.
-    An exception of the function is raised here. `function` has to be importable by its name. If this
-    process is killed, the others end with their task.
+    workers: number of processes; 0: one per core. A task that takes longer than `timeout_s` seconds is lost:
+    its process is killed, a new one takes over. An exception of the function is raised here. `function` is
+    importable by its name. If this process is killed, the others end with their task.
     """
     waiting, workers = iter(tasks), workers or len(os.sched_getaffinity(0))
     idle: list[_Worker] = []

@@ -79,8 +79,7 @@ def _decoder(setup: bytes) -> av.VideoCodecContext:
 
 
 def open_video(path: Path) -> av.container.InputContainer:
-    """Open a file, to be decoded by one thread. Raises `BadVideo` if it has no video, or one of a codec that
-    nobody knows, and FFmpegError if it is not a file of videos at all."""
+    """Open a file for one thread; raises `BadVideo` if no video in it can be decoded, or FFmpegError."""
     container = av.open(str(path), metadata_errors="replace")
     if not container.streams.video:
         raise BadVideo(path, "no video stream", "has no video stream", "take it out of the list")
