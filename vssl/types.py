@@ -7,7 +7,7 @@ Shape legend, used as suffixes of names:
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,6 +110,9 @@ class ClipSampler(Checked, ABC):
 class Task(Checked, ABC):
     """A way to train a backbone: which clips, and which loss. A frozen dataclass built from config."""
 
+    min_batch: ClassVar[int] = 1
+    """Samples that it needs at once: 2 where a batch norm sees one value of each."""
+
     sampler: ClipSampler
 
     @abstractmethod
@@ -123,9 +126,9 @@ class Task(Checked, ABC):
         """What to read the objective's metrics against, where it is known."""
         return {}
 
-    def check(self, batch_size: int, micro_batch: int, drop_last: bool) -> None:
+    def check(self, batch_size: int, drop_last: bool) -> None:
         """Raise `OptionError` for batches that the task cannot train with. The option is named from the task:
-        `queue_size`, or `training.micro_batch`."""
+        such as `queue_size`."""
 
 
 class VideoSource(Protocol):

@@ -9,7 +9,7 @@ from vssl.backbone.hara import ResNet3D
 from vssl.backbone.r2plus1d import R2Plus1D
 from vssl.backbone.resnet3d import R3D
 from vssl.backbone.s3d_g import S3DG
-from vssl.errors import VsslError
+from vssl.errors import OptionError, VsslError
 
 BN = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
@@ -113,6 +113,9 @@ LAYOUTS = {
 }
 
 
+FIRST = {"r3d": "stem.conv.weight", "r2plus1d": "stem.conv.spatial.weight", "c3d": "layers.conv1.weight"}
+
+
 def checkpoint(name, prefix=""):
     """Our own tensors under their keys."""
     return {prefix + theirs: OWN[name][ours] for theirs, ours in LAYOUTS[name].items()}
@@ -122,9 +125,10 @@ PUBLISHED = [
     ("vcop", "r3d", "base_network."),  # VCOP
     ("vcop", "r2plus1d", "base_network."),
     ("vcop", "c3d", "base_network."),
-    ("vcop", "r3d", "module."),  # VideoPace, several GPUs
-    ("vcop", "r2plus1d", ""),  # VSPP
-    ("vcop", "r2plus1d", "encoder_q.module."),  # auxSKD
+    ("vcop", "r2plus1d", ""),  # VCOP, fine-tuned
+    ("videopace", "r3d", "module."),  # VideoPace and VSPP, several GPUs
+    ("videopace", "r2plus1d", ""),  # VideoPace, one GPU
+    ("videopace", "r2plus1d", "encoder_q.module."),  # auxSKD
     ("rspnet", "hara", "encoder_q.encoder."),  # RSPNet, pretrained
     ("rspnet", "hara", "module.encoder_q.encoder."),
     ("rspnet", "hara", "encoder."),  # RSPNet, fine-tuned
@@ -139,7 +143,8 @@ def test_every_tensor_finds_its_place(family, name, prefix):
     converted = convert(family, checkpoint(name, prefix), NETS[name])
     assert converted.unused == []
     assert converted.state.keys() == OWN[name].keys()
-    assert all(converted.state[key] is tensor for key, tensor in OWN[name].items())
+    turned = [key for key, tensor in OWN[name].items() if converted.state[key] is not tensor]
+    assert turned == ([FIRST[name]] if family == "videopace" else [])  # from BGR
 
 
 def test_values_arrive():
@@ -188,9 +193,10 @@ def test_heads_and_teacher_of_auxskd_are_unused():
     }
     extras = ["encoder_q.module.linear.weight", "predict_q_c.module.0.weight", "queue", "queue_ptr"]
     state = {**teacher, **student, **{key: torch.zeros(1) for key in extras}}
-    converted = convert("vcop", state, NETS["r2plus1d"])
+    converted = convert("videopace", state, NETS["r2plus1d"])
     assert converted.unused == [*teacher, *extras]
-    assert all(converted.state[key] is value for key, value in OWN["r2plus1d"].items())
+    others = [key for key in OWN["r2plus1d"] if key != FIRST["r2plus1d"]]
+    assert all(converted.state[key] is OWN["r2plus1d"][key] for key in others)
 
 
 def test_heads_and_key_encoder_of_rspnet_are_unused():
@@ -229,6 +235,50 @@ def test_net_that_the_family_never_published():
         convert("vcop", checkpoint("s3d_g"), NETS["s3d_g"])
     with pytest.raises(VsslError, match="choose one of ResNet3D"):
         convert("rspnet", checkpoint("r3d"), NETS["r3d"])
+
+
+def test_s3d_g_of_videopace_is_another_net():
+    with pytest.raises(VsslError, match=r"^VideoPace's S3D-G is another net than this one of RSPNet: no "):
+        convert("videopace", {"conv1.conv1.weight": torch.zeros(1)}, NETS["s3d_g"])
+
+
+HEAD = torch.zeros(4, 512)
+OTHERS = [  # what tells a checkpoint's family, one that it is not, and whose keys they are
+    (
+        "r2plus1d",
+        "module.",
+        {"module.linear_segment.weight": HEAD},
+        "vcop",
+        "VideoPace, VSPP or auxSKD",
+        "videopace",
+    ),
+    (
+        "r2plus1d",
+        "",
+        {"linear.weight": HEAD, "linear_segment.weight": HEAD},
+        "vcop",
+        "VideoPace",
+        "videopace",
+    ),
+    ("r3d", "", {"linear.weight": HEAD}, "vcop", "VideoPace, VSPP or auxSKD", "videopace"),
+    ("r2plus1d", "encoder_q.module.", {}, "vcop", "VideoPace, VSPP or auxSKD", "videopace"),
+    ("r2plus1d", "base_network.", {}, "videopace", "vcop", "vcop"),
+    ("r2plus1d", "encoder_q.encoder.", {}, "videopace", "rspnet", "rspnet"),
+    ("c3d", "base_network.", {}, "rspnet", "vcop", "vcop"),
+]
+
+
+@pytest.mark.parametrize(("net", "prefix", "others", "family", "whose", "right"), OTHERS)
+def test_the_keys_of_another_family_are_refused(net, prefix, others, family, whose, right):
+    """Its colours would be the wrong way round, or its pixels in another range."""
+    message = rf"^convert\.family={family}: the keys are those of {whose}.*; say convert\.family={right}$"
+    with pytest.raises(OptionError, match=message):
+        convert(family, {**checkpoint(net, prefix), **others}, NETS[net])
+
+
+def test_a_classifier_of_vcop_is_taken_as_one():
+    state = {**checkpoint("r3d"), "linear.weight": torch.zeros(101, 512)}
+    assert convert("vcop", state, NETS["r3d"]).unused == ["linear.weight"]
 
 
 def test_two_sets_of_weights_in_one_file():

@@ -156,16 +156,14 @@ def test_the_half_depends_on_torchs_generator_only():
 
 
 def test_a_batch_of_one_is_refused():
-    with pytest.raises(VsslError, match=r"a batch of 1 .*; say training\.drop_last=true"):
+    with pytest.raises(VsslError, match=r"a batch of 1 .*; give each process 2"):
         task().objective(Recorder())(numbered_batch(1))
 
 
 def test_training_that_it_does_not_go_with():
-    task().check(batch_size=4, micro_batch=4, drop_last=False)
-    with pytest.raises(OptionError, match=r"^training\.micro_batch=1: too small; choose 2 or more$"):
-        task().check(batch_size=4, micro_batch=1, drop_last=False)
+    task().check(batch_size=4, drop_last=False)
     with pytest.raises(OptionError, match=r"^queue_size=10: cannot hold the keys of a batch of 12"):
-        task().check(batch_size=12, micro_batch=4, drop_last=False)
+        task().check(batch_size=12, drop_last=False)
 
 
 # Losses

@@ -120,7 +120,40 @@ MISTAKES = {  # overrides: the error in full, up to what to do
     (
         "pretext=rspnet",
         "pretext.training.micro_batch=1",
-    ): r"pretext\.training\.micro_batch=1: too small; choose 2",
+    ): r"pretext\.training\.micro_batch=1: RSPNet needs 2 samples at once; choose 2",
+    ("pretext=rspnet", "pretext.training.batch_size=5", "pretext.training.drop_last=false"): (
+        r"pretext\.training\.drop_last=false: an epoch of 16 ends with 1 sample, and RSPNet needs 2 at once; "
+        r"say true, or choose another batch_size$"
+    ),
+    (
+        "pretext=rspnet",
+        "pretext.queue_size=7",
+    ): r"pretext\.queue_size=7: cannot hold the keys of a batch of 8;",
+    ("auxiliary.training.batch_size=5", "auxiliary.training.drop_last=false"): (
+        r"auxiliary\.training\.drop_last=false: an epoch of 16 ends with 1 sample, and AuxSKD needs 2 at "
+    ),
+    ("auxiliary.training.batch_size=1",): (
+        r"auxiliary\.training\.batch_size=1: AuxSKD needs 2 samples at once; choose 2 or more$"
+    ),
+    ("protocol=linear", "protocol.training.batch_size=5", "protocol.training.drop_last=false"): (
+        r"protocol\.training\.drop_last=false: an epoch of 16 ends with 1 sample, and LinearProbe needs 2 at "
+    ),
+    # 3 of a step's 6 at once, then 16 = 2 x 6 + 4, of which one is alone
+    (
+        "auxiliary.training.batch_size=6",
+        "auxiliary.training.micro_batch=3",
+        "auxiliary.training.drop_last=false",
+    ): r"auxiliary\.training\.drop_last=false: an epoch of 16 ends with 1 sample",
+    ("auxiliary.teacher_temperature=1e-42",): (
+        r"auxiliary\.teacher_temperature=1e-42: too small; choose 0.0001 or more"
+    ),
+    (
+        "auxiliary.student_temperature=0",
+    ): r"auxiliary\.student_temperature=0: too small; choose 0.0001 or more",
+    (
+        "pretext=rspnet",
+        "pretext.temperature=1e-42",
+    ): r"pretext\.temperature=1e-42: too small; choose 0.0001 or more",
     ("backbone.widths=[]",): r"backbone\.widths=\[\]: no network; give",
     ("pretext.augmentation.flip.probability=2",): r"pretext\.augmentation\.flip\.probability=2: not a share",
 }
@@ -139,6 +172,10 @@ FINE = [
     ("protocol.test.average=logits",),
     ("auxiliary.queue_size=8",),
     ("pretext=rspnet", "pretext.training.micro_batch=2"),
+    ("auxiliary.training.batch_size=5", "auxiliary.training.drop_last=true"),
+    ("auxiliary.training.batch_size=7", "auxiliary.training.drop_last=false"),  # two are left
+    ("pretext.training.batch_size=5", "pretext.training.drop_last=false"),  # VSPP takes one clip
+    ("protocol.training.batch_size=5", "protocol.training.drop_last=false"),  # so does fine-tuning
 ]
 
 

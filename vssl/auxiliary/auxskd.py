@@ -71,6 +71,8 @@ class AuxSKD(Task):
         student's (released code). It takes several.
     """
 
+    min_batch = 2  # the predictor's batch norm
+
     sampler: PairSampler
     projection_dim: int = field(metadata=at_least(1))
     predictor_layers: int = field(metadata=at_least(2))
@@ -82,7 +84,7 @@ class AuxSKD(Task):
     student_temperature: float = field(metadata=TEMPERATURE)
     shuffle_bn: bool
 
-    def check(self, batch_size: int, micro_batch: int, drop_last: bool) -> None:
+    def check(self, batch_size: int, drop_last: bool) -> None:
         check_batches(self.queue_size, self.shuffle_bn, batch_size, drop_last)
 
     def objective(self, backbone: Backbone) -> Objective:

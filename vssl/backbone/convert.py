@@ -15,7 +15,7 @@ from vssl.backbone.hara import ResNet3D
 from vssl.backbone.r2plus1d import R2Plus1D
 from vssl.backbone.resnet3d import R3D
 from vssl.backbone.s3d_g import S3DG
-from vssl.errors import VsslError
+from vssl.errors import OptionError, VsslError
 from vssl.types import Backbone
 
 CONVOLUTION, COLOURS = 5, 3
@@ -67,6 +67,18 @@ PUBLISHED: dict[str, list[type[Backbone]]] = {
 """Nets by family: the pretext whose range of pixels the weights expect."""
 
 
+SIGNS = [
+    ("rspnet", r"(^|\.)encoder\."),
+    ("vcop", r"(^|\.)base_network\."),
+    ("videopace", r"(^|\.)encoder_q\.|(^|\.)linear_segment\.|^module\."),
+]
+"""Keys that one family has and those below it do not. The last are auxSKD's student, VSPP's second head, and
+a net on several GPUs, where VCOP has one."""
+
+PACES = 4
+"""Rows of VideoPace's head; VCOP's nets of the same keys have 101 or 51 classes."""
+
+
 class Converted(NamedTuple):
     """A state dict that the backbone loads strictly, and the keys of the checkpoint that it did not need."""
 
@@ -82,9 +94,18 @@ def convert(family: str, state: Mapping[str, Tensor], backbone: Backbone) -> Con
         as its primary stage does, of RSPNet the query encoder; other nets, queues and heads are unused.
         VideoPace's S3D-G is another net than ours and is not converted.
 
-    Raises `VsslError` if a weight of the backbone is missing or of another shape.
+    Raises `VsslError` if a weight of the backbone is missing or of another shape, or the keys are those of
+    another family, whose colours and range of pixels would be wrong.
     """
     net, wanted = type(backbone), backbone.state_dict()
+    found = _family(state)
+    if found not in (family, None):
+        problem = f"the keys are those of {'VideoPace, VSPP or auxSKD' if found == 'videopace' else found}"
+        raise OptionError("convert.family", family, problem, f"say convert.family={found}")
+    if family == "videopace" and net is S3DG:
+        raise VsslError(
+            "VideoPace's S3D-G is another net than this one of RSPNet: no backbone takes its weights"
+        )
     if net not in PUBLISHED[family]:
         choices = ", ".join(choice.__name__ for choice in PUBLISHED[family])
         raise VsslError(f"no such weights of {net.__name__} were published: choose one of {choices}")
@@ -107,6 +128,13 @@ def convert(family: str, state: Mapping[str, Tensor], backbone: Backbone) -> Con
             if tensor.ndim == CONVOLUTION and tensor.shape[1] == COLOURS:
                 converted.state[name] = tensor.flip(1)
     return converted
+
+
+def _family(state: Mapping[str, Tensor]) -> str | None:
+    """The family that a checkpoint is of, None if nothing tells it."""
+    found = next((name for name, sign in SIGNS if any(re.search(sign, key) for key in state)), None)
+    head = state.get("linear.weight")
+    return "videopace" if not found and head is not None and len(head) == PACES else found
 
 
 def _check(converted: Converted, wanted: Mapping[str, Tensor], net: str) -> None:

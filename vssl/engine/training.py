@@ -38,6 +38,16 @@ class Training(Checked):
             remedy = f"try {math.gcd(self.batch_size, self.micro_batch)}"
             raise OptionError("micro_batch", self.micro_batch, problem, remedy)
 
+    def check_samples(self, num_samples: int, least: int, who: str) -> None:
+        """Raise `OptionError` if a micro-batch has fewer samples than the `least` that `who` needs."""
+        if self.micro_batch < least:
+            problem = f"{who} needs {least} samples at once"
+            raise OptionError("micro_batch", self.micro_batch, problem, f"choose {least} or more")
+        rest = 0 if self.drop_last else num_samples % self.batch_size % self.micro_batch
+        if 0 < rest < least:
+            problem = f"an epoch of {num_samples} ends with {rest} sample, and {who} needs {least} at once"
+            raise OptionError("drop_last", False, problem, "say true, or choose another batch_size")
+
     def check_ranks(self, processes: int, micro_batches: int) -> None:
         """Raise `OptionError` if the processes cannot share a step of so many micro-batches evenly."""
         if self.sync_bn and processes > 1:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vssl.checks import SHARE, TEMPERATURE, at_least, check_at_least
+from vssl.checks import SHARE, TEMPERATURE, at_least
 from vssl.errors import VsslError
 from vssl.nn.contrast import KeyQueue, MomentumEncoder, check_batches, dot_products
 from vssl.nn.frames import OutOfBounds, keep_inside
@@ -73,6 +73,8 @@ class RSPNet(Task):
         than the query's (released code). It takes several.
     """
 
+    min_batch = 2  # both speeds
+
     sampler: RSPNetSampler
     embedding_dim: int = field(metadata=at_least(1))
     queue_size: int = field(metadata=at_least(1))
@@ -85,9 +87,8 @@ class RSPNet(Task):
     key_init: Literal["random", "query"]
     shuffle_bn: bool
 
-    def check(self, batch_size: int, micro_batch: int, drop_last: bool) -> None:
+    def check(self, batch_size: int, drop_last: bool) -> None:
         check_batches(self.queue_size, self.shuffle_bn, batch_size, drop_last)
-        check_at_least("training.micro_batch", micro_batch, 2)  # both speeds
 
     def objective(self, backbone: Backbone) -> Objective:
         return RSPNetObjective(backbone, self)
@@ -192,6 +193,6 @@ def info_nce(positive_B: Tensor, negatives_BH: Tensor) -> Tensor:
 def _half(batch: int) -> Tensor:
     """A random half (rounded down) of the samples, as a mask [B]."""
     if batch < 2:
-        raise VsslError("a batch of 1 cannot have both speeds; say training.drop_last=true")
+        raise VsslError("a batch of 1 cannot have both speeds; give each process 2 samples or more")
     # On the CPU, whose generator the loop seeds at every step: no device draws other numbers.
     return torch.randperm(batch) < batch // 2

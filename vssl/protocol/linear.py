@@ -12,6 +12,8 @@ from vssl.types import Backbone, Objective
 class LinearProbe(Classification):
     """Predict the video's class from a clip, training the head alone."""
 
+    min_batch = 2  # the head's batch norm
+
     def objective(self, backbone: Backbone) -> Objective:
         return FrozenClassifier(backbone, self.num_classes)
 

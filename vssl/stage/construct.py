@@ -145,8 +145,10 @@ class Stage:
         if training := self.training:
             micro_batches = len(self.steps.micro_batches(0))
             with naming(self.spec.option("task")):
-                self.task.check(training.batch_size, training.micro_batch, training.drop_last)
+                self.task.check(training.batch_size, training.drop_last)
+            num_samples = self.num_samples
             with naming(self.spec.option("training")):
+                training.check_samples(num_samples, self.task.min_batch, type(self.task).__name__)
                 training.check_ranks(machine.processes, micro_batches)
                 if machine.device is not None:
                     training.check_device(machine.device)
