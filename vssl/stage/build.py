@@ -44,7 +44,8 @@ def build_as(target: type, given: Mapping[str, Any], where: str) -> Any:
     below = f"{where}." if where else ""
     for name, value in given.items():
         if name not in hints and others is None:
-            raise OptionError(f"{below}{name}", value, "no such option", nearest(name, hints))
+            remedy = f"{nearest(name, hints)} (or take it out, with ~ before its path)"
+            raise OptionError(f"{below}{name}", value, "no such option", remedy)
     if missing := sorted(set(hints) - set(given)):
         raise VsslError(f"{below}{missing[0]}: needs a value; {below}{missing[0]}=...")
     arguments = {name: _made(one, hints.get(name, others), f"{below}{name}") for name, one in given.items()}
