@@ -94,12 +94,12 @@ def test_outcomes_with_reasons_and_logs_in_full(capsys, tmp_path):
         """)  # noqa: E501
 
 
-def test_results_by_label_with_sample_deviation_of_the_headline_and_missing_runs(capsys, tmp_path):
+def test_results_by_label_with_sample_deviation_and_missing_runs(capsys, tmp_path):
     show(fake_store.store_in(tmp_path), *RUNS)
     assert capsys.readouterr().out == golden("""
         method            seeds   clip top-1   video top-1   video top-5   chance
         ─────────────────────────────────────────────────────────────────────────
-        vspp                  3         43.0    52.0 ± 2.0          92.0     25.0
+        vspp                  3   43.0 ± 3.6    52.0 ± 2.0    92.0 ± 3.5     25.0
         scratch | none        1         20.3          25.5          50.0     25.0
         vcop             1 of 2         30.0          35.0          90.0     25.0
         pace             0 of 1            –             –             –        –

@@ -102,18 +102,17 @@ def status_table(states: Sequence[State]) -> None:
 
 
 def result_table(report: Report) -> None:
-    """Print every declared metric of each row: its mean over the seeds, the headline with its deviation."""
+    """Print every declared metric of each row: its mean and standard deviation over the seeds."""
     metrics = declared(report.runs)
     places = [(row, column) for row in report.rows for column in report.columns if row.runs_of(column)]
     header = ["method", *(["tested on"] if any(column.label for _, column in places) else []), "seeds"]
     names = [metric.label for metric in metrics]
     table = _table(*header, *names, numeric=["seeds", *names])
     for row, column in places:
-        one, shown = row.cell(column), [row.cell(column, metric) for metric in metrics]
-        is_main = [metric.name == column.metric.name for metric in metrics]
-        numbers = [c.mean_sd if main else c.words(c.mean) for c, main in zip(shown, is_main, strict=True)]
+        cells = {metric.name: row.cell(column, metric) for metric in metrics}
+        numbers = [c.words(c.mean) if name == "chance" else c.mean_sd for name, c in cells.items()]
         tested_on = [_tested_on(row, column)] if len(header) > 2 else []
-        table.add_row(*map(Text, [row.label, *tested_on, one.seeds, *numbers]))
+        table.add_row(*map(Text, [row.label, *tested_on, row.cell(column).seeds, *numbers]))
     _print(table)
     unit = "in percent" if all(metric.percent for metric in metrics) else in_words(metrics)
     print(f"{unit}: mean ± standard deviation over the seeds")
