@@ -26,7 +26,6 @@ GROUPS = [
     "tracking",
     "runtime",
     "dispatch",
-    "monitor",
 ]
 CHOICES = [
     f"{group}={path.stem}" for group in GROUPS for path in sorted((ROOT / "conf" / group).glob("*.yaml"))
