@@ -63,7 +63,6 @@ GROUPS = {
     "dispatch": ALONE,
     "tracking": ALONE,
     "runtime": ALONE,
-    "monitor": ALONE,
 }
 """The groups of the config, and what else is chosen for their options to be looked at alone."""
 INSIDE = {
@@ -81,6 +80,7 @@ def choices(group):
 
 WALKS = {
     "top": (ALONE, None),
+    "monitor": (ALONE, "monitor"),
     "features of retrieval": (["protocol=retrieval", *ALONE], "features"),
     "experiment=quick": (["experiment=quick", "backbone=c3d", *ALONE], "quick"),
     **{
