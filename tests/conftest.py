@@ -28,6 +28,7 @@ from vssl.engine.schedules import StepDecay
 from vssl.engine.training import Training
 from vssl.pipeline import merge, plan
 from vssl.stage.callback import Silent
+from vssl.stage.construct import Stage
 from vssl.stage.context import Context
 from vssl.stage.features import describe
 from vssl.stage.monitor import Monitoring
@@ -134,6 +135,17 @@ def fitting(overrides):
     """Without the values of `SMALL` for a stage that there is not."""
     absent = [f"{line.removesuffix('=none')}." for line in overrides if line == "auxiliary=none"]
     return [line for line in overrides if line not in SMALL or not line.startswith(tuple(absent))]
+
+
+@pytest.fixture
+def stage(data):
+    """Builds the stage of a name from overrides of a small pipeline."""
+
+    def build(name, *overrides):
+        chain = plan(composed(*SMALL, *data, *overrides))
+        return Stage(next(spec for spec in chain if spec.name == name))
+
+    return build
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Who may import whom (the picture in CONTRIBUTING): a lower layer never knows a higher one."""
+"""Who may import whom (the picture in CONTRIBUTING): a lower layer never knows a higher one; short functions."""
 
 import ast
 from pathlib import Path
@@ -37,6 +37,7 @@ ONE_HOME = {
         for name in ("compat", "pipeline", "rehearsal", "preflight", "options", "commands", "cli")
     ),
 }
+LONGEST = 40
 FILES = sorted((ROOT / "vssl").rglob("*.py"))
 PRIVATE_HOME = "vssl/compat"
 PUBLIC_ALL_THE_SAME = {"_asdict", "_fields", "_replace", "_exit"}
@@ -95,6 +96,13 @@ def test_private_parts_of_other_libraries_have_one_home(path):
         if isinstance(node, ast.Attribute) and is_private(node.attr) and node.attr not in own
     ]
     assert not foreign
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_functions_are_short(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno < LONGEST, f"{node.name} has more than {LONGEST} lines"
 
 
 def is_own(node):

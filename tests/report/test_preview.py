@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import SMALL, composed, context_in
-from vssl.pipeline import plan
+from conftest import context_in
 from vssl.report import sheet as module
 from vssl.report.sheet import draw_preview
 from vssl.stage.callback import Silent
-from vssl.stage.construct import Stage
 from vssl.stage.preview import preview
 from vssl.stage.run import run_stage
 
@@ -23,17 +21,6 @@ PLAIN = [
     "pretext.augmentation.std=[0.2,0.3,0.4]",
     "backbone.input.resize=[64,64]",
 ]
-
-
-@pytest.fixture
-def stage(data):
-    """Build a stage from overrides."""
-
-    def build(name, *overrides):
-        chain = plan(composed(*SMALL, *data, *overrides))
-        return Stage(next(spec for spec in chain if spec.name == name))
-
-    return build
 
 
 @pytest.fixture

@@ -3,26 +3,13 @@
 import random
 
 import numpy as np
-import pytest
 import torch
 
 from conftest import SMALL, composed, context_in
 from vssl.pipeline import plan
 from vssl.stage.callback import Preview, Silent
-from vssl.stage.construct import Stage
 from vssl.stage.preview import preview
 from vssl.stage.run import run_stage
-
-
-@pytest.fixture
-def stage(data):
-    """Build a stage from overrides."""
-
-    def build(name, *overrides):
-        chain = plan(composed(*SMALL, *data, *overrides))
-        return Stage(next(spec for spec in chain if spec.name == name))
-
-    return build
 
 
 class Watching(Silent):

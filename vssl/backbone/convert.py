@@ -98,17 +98,7 @@ def convert(family: str, state: Mapping[str, Tensor], backbone: Backbone) -> Con
     another family, whose colours and range of pixels would be wrong.
     """
     net, wanted = type(backbone), backbone.state_dict()
-    found = _family(state)
-    if found not in (family, None):
-        problem = f"the keys are those of {'VideoPace, VSPP or auxSKD' if found == 'videopace' else found}"
-        raise OptionError("convert.family", family, problem, f"say convert.family={found}")
-    if family == "videopace" and net is S3DG:
-        raise VsslError(
-            "VideoPace's S3D-G is another net than this one of RSPNet: no backbone takes its weights"
-        )
-    if net not in PUBLISHED[family]:
-        choices = ", ".join(choice.__name__ for choice in PUBLISHED[family])
-        raise VsslError(f"no such weights of {net.__name__} were published: choose one of {choices}")
+    _refuse_others(family, _family(state), net)
     key_of: dict[str, str] = {}
     unused = []
     for key in state:
@@ -128,6 +118,20 @@ def convert(family: str, state: Mapping[str, Tensor], backbone: Backbone) -> Con
             if tensor.ndim == CONVOLUTION and tensor.shape[1] == COLOURS:
                 converted.state[name] = tensor.flip(1)
     return converted
+
+
+def _refuse_others(family: str, found: str | None, net: type[Backbone]) -> None:
+    """Raise `VsslError` for keys of another family, and for a net that the family published no weights of."""
+    if found not in (family, None):
+        problem = f"the keys are those of {'VideoPace, VSPP or auxSKD' if found == 'videopace' else found}"
+        raise OptionError("convert.family", family, problem, f"say convert.family={found}")
+    if family == "videopace" and net is S3DG:
+        raise VsslError(
+            "VideoPace's S3D-G is another net than this one of RSPNet: no backbone takes its weights"
+        )
+    if net not in PUBLISHED[family]:
+        choices = ", ".join(choice.__name__ for choice in PUBLISHED[family])
+        raise VsslError(f"no such weights of {net.__name__} were published: choose one of {choices}")
 
 
 def _family(state: Mapping[str, Tensor]) -> str | None:
