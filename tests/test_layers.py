@@ -1,4 +1,4 @@
-"""Who may import whom (the picture in CONTRIBUTING): a lower layer never knows a higher one; short functions."""
+"""Who may import whom (the picture in CONTRIBUTING): a lower layer never knows a higher one."""
 
 import ast
 from pathlib import Path
