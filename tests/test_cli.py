@@ -10,6 +10,8 @@ from hydra.errors import HydraException
 
 from conftest import ROOT, composed
 from vssl.cli import as_hydra_wants_it, explain, one_line_errors
+from vssl.commands import execute
+from vssl.errors import VsslError
 
 
 def test_flags_may_come_late_and_experiments_with_a_plus():
@@ -71,3 +73,30 @@ def test_an_option_of_what_is_left_out_is_told_to_come_with_the_rest():
     node = "pretext.augmentation.jitter"
     said = f"{node}.probability: {node} is null; set all of it, {node}={{_target_:CLASS,probability:...}}"
     assert explain(caught.value) == said
+
+
+def typed(*words):
+    """The one line that the mode says, run in this process."""
+    with pytest.raises(VsslError) as caught:
+        execute([(composed(*words), list(words))])
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["mode=check", "source=ucf101", "source.root=/gone"], "source.root=/gone: no such folder; give"),
+        (["mode=check", "source=ucf101", "roots.ucf101=/gone"], "roots.ucf101=/gone: no such folder; give"),
+        (["mode=prepare", "source=ucf101", "roots.ucf101=/gone"], "roots.ucf101=/gone: no such folder; give"),
+        (["mode=convert"], "convert.weights=null: no file; give"),
+        (["mode=convert", "convert.weights=/gone"], "convert.weights=/gone: No such file or directory; give"),
+    ],
+)
+def test_modes_that_read_files_name_the_option_as_it_was_typed(words, message, tmp_path):
+    assert typed(*words, f"prepare.out={tmp_path}/out", f"outputs={tmp_path}").startswith(message)
+
+
+def test_a_choice_in_a_list_that_there_is_not():
+    with pytest.raises(HydraException) as caught:
+        composed("experiment=[quick,as_papr]")
+    assert explain(caught.value) == "experiment=as_papr: no such choice; --help lists the choices"

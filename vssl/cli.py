@@ -95,7 +95,8 @@ def explain(error: BaseException) -> str:
     for cause in _causes(error):
         if isinstance(cause, MissingConfigException) and cause.missing_cfg_file:
             group, _, choice = cause.missing_cfg_file.rpartition("/")
-            return f"{group}={choice}: no such choice; {nearest(choice, cause.options or [])}"
+            remedy = nearest(choice, cause.options) if cause.options else "--help lists the choices"
+            return f"{group}={choice}: no such choice; {remedy}"
         parent = getattr(cause, "parent_node", None)
         if isinstance(parent, DictConfig) and cause.key is not None:  # type: ignore[attr-defined]
             return _explain_key(cause, parent)

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from vssl import pipeline
 from vssl.errors import OptionError, VsslError, nearest
 from vssl.options import check_options
-from vssl.pipeline import Point, absolute_outputs
+from vssl.pipeline import Point, absolute_outputs, naming_options
 from vssl.stage.spec import leaves
 
 ONE_FOR_ALL = ["outputs", "runtime", "dispatch", "tracking"]
@@ -36,7 +36,8 @@ def execute(composed: Sequence[tuple[DictConfig, list[str]]]) -> None:
     module = importlib.import_module(f"{__name__}.{mode}")
     if not getattr(module, "PLANNED", True):
         for cfg in configs:
-            module.execute(cfg)
+            with naming_options(cfg):
+                module.execute(cfg)
         return
     _check_same(configs, ONE_FOR_ALL)
     plan = getattr(module, "plan", pipeline.plan)

@@ -43,14 +43,15 @@ def execute(cfg: DictConfig) -> None:
         if "index" in source:
             with naming(path):
                 check_source(source)
-                sources[index_path(source)] = source
+                sources[index_path(source)] = path, source
     if not sources:
         raise VsslError(
             "mode=check: synthetic videos need none; name a data set: source=ucf101 source.root=DIR"
         )
     complaints = []
-    for file, source in sources.items():
-        index = _check(source, file, limits, cfg.runtime.workers)
+    for file, (path, source) in sources.items():
+        with naming(path):
+            index = _check(source, file, limits, cfg.runtime.workers)
         bad = 1 - index.usable.mean()
         if bad > limits.max_bad:
             complaints.append(f"{source['name']}: {bad:.1%} of {len(index):,} files cannot be used")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vssl.backbone.convert import convert
 from vssl.engine.checkpoint import save
-from vssl.errors import VsslError
+from vssl.errors import OptionError
 from vssl.files import digest
 from vssl.pipeline import Point, plain
 from vssl.stage.build import build
@@ -27,7 +27,7 @@ def execute(points: Sequence[Point], cfg: DictConfig) -> None:
     """Convert one file, and say what it held that the backbone has no use for."""
     family, path = cfg.convert.family, cfg.convert.weights
     if not path:
-        raise VsslError("convert.weights: needs a value, the published file")
+        raise OptionError("convert.weights", None, "no file", "give the published checkpoint")
     backbone = build({key: value for key, value in plain(cfg.backbone).items() if key != "input"}, "backbone")
     converted = convert(family, _read(Path(path)), backbone)
     target = Path(cfg.outputs) / "converted" / f"{Path(path).stem}-{family}-{digest(Path(path))[:8]}.pt"
@@ -44,8 +44,10 @@ def _read(path: Path) -> Mapping[str, Tensor]:
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise VsslError(f"convert.weights={path}: {error.strerror}") from error
+        remedy = "give the published checkpoint"
+        raise OptionError("convert.weights", path, str(error.strerror), remedy) from error
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise VsslError(f"{path}: damaged, or not a checkpoint of tensors and plain values") from error
+        problem, remedy = "damaged, or not a checkpoint of tensors and plain values", "fetch it again"
+        raise OptionError("convert.weights", path, problem, remedy) from error
     nested = next((content[name] for name in NESTED if isinstance(content.get(name), Mapping)), content)
     return {name: value for name, value in nested.items() if isinstance(value, Tensor)}

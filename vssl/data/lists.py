@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vssl.errors import VsslError
+from vssl.errors import OptionError, VsslError
 
 SUBSETS = ("unused", "train", "test")
 """What a file is used for in a split, by code."""
@@ -141,7 +141,7 @@ class Files:
 
     def __init__(self, root: Path) -> None:
         if not root.is_dir():
-            raise VsslError(f"{root}: no such folder; set root to the folder that holds the videos")
+            raise OptionError("root", root, "no such folder", "give the folder of the videos")
         found = sorted(walk(root))
         self.paths = list(filter(_is_video, found))
         endings = Counter(os.path.splitext(path)[1].lower() for path in found if not _is_video(path))
@@ -149,7 +149,7 @@ class Files:
         self.passed_over = f"files passed over for their endings: {', '.join(counts)}" if counts else ""
         if not self.paths:
             there = f"in here or below ({self.passed_over})" if counts else "in here or below"
-            raise VsslError(f"{root}: no video file {there}; set root to the folder of the videos")
+            raise OptionError("root", root, f"no video file {there}", "give the folder of the videos")
         self._by_path = grouped(self.paths, _plain_path)
         self._by_name = grouped(self.paths, lambda path: os.path.basename(_plain_path(path)))
 
@@ -223,7 +223,8 @@ class Lists:
         if not found:
             places = ", ".join(map(str, self.places))
             fetch = f"get it from {self.source} or " if self.source else ""
-            raise VsslError(f"{patterns[0]}: no such list in {places}; {fetch}set lists=DIR to its folder")
+            remedy = f"{fetch}give the folder of the lists"
+            raise OptionError("lists", self.given, f"no {patterns[0]} in {places}", remedy)
         return found
 
     def rows(self, file: Path, subset: int) -> Iterator[Row]:
