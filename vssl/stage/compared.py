@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -28,14 +28,12 @@ def values(spec: StageSpec, ignored: Collection[str] = NOT_A_VALUE) -> dict[str,
 
 def differences(specs: Sequence[StageSpec]) -> list[list[str]]:
     """For each stage what tells it from others of the same words: its pretraining, and values as typed."""
-    words = [(spec.name, spec.recipe.words) for spec in specs]
-    behind = [_pretraining(spec) for spec in specs]
-    several = {one for one in words if len({b for w, b in zip(words, behind, strict=True) if w == one}) > 1}
-    groups = list(zip(words, behind, strict=True))
-    values_of = differing([values(spec) for spec in specs], groups)
+    groups = [((spec.name, spec.recipe.words), _pretraining(spec)) for spec in specs]
+    pretrainings = Counter(words for words, _ in set(groups))
+    found = differing([values(spec) for spec in specs], groups)
     return [
-        ([after] if word in several else []) + own
-        for (word, after), own in zip(groups, values_of, strict=True)
+        [after, *own] if pretrainings[words] > 1 else own
+        for (words, after), own in zip(groups, found, strict=True)
     ]
 
 
