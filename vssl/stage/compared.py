@@ -78,17 +78,22 @@ def nearest_finished(forest: Sequence[StageSpec], store: StageStore) -> dict[Sta
     found = {}
     for name in dict.fromkeys(spec.name for spec in left):
         finished = {stage.spec: values(stage.spec) for stage in store.finished(name)}
+        known = {near: _items(other) for near, other in finished.items()}
         for spec in left if finished else []:
             if spec.name == name:
                 own = values(spec)
-                changed = {
-                    near: [*_changes(own, other), *_other_videos(spec, near)]
-                    for near, other in finished.items()
-                }
-                near = min(changed, key=lambda near: len(changed[near]))
-                if len(changed[near]) <= MOST:
-                    found[spec] = f": like {near.key[:6]} but {', '.join(changed[near])}"
+                items = _items(own)
+                differ = {near: len(items ^ others) for near, others in known.items()}
+                near = min(differ, key=differ.__getitem__)
+                changed = [*_changes(own, finished[near]), *_other_videos(spec, near)]
+                if len(changed) <= MOST:
+                    found[spec] = f": like {near.key[:6]} but {', '.join(changed)}"
     return found
+
+
+def _items(found: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
+    """Values as a set: to compare many with many, the paths of all would be looked up too often."""
+    return frozenset((path, repr(value)) for path, value in found.items())
 
 
 def _other_videos(spec: StageSpec, near: StageSpec) -> list[str]:
