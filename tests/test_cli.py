@@ -88,12 +88,27 @@ def typed(*words):
         (["mode=check", "source=ucf101", "source.root=/gone"], "source.root=/gone: no such folder; give"),
         (["mode=check", "source=ucf101", "roots.ucf101=/gone"], "roots.ucf101=/gone: no such folder; give"),
         (["mode=prepare", "source=ucf101", "roots.ucf101=/gone"], "roots.ucf101=/gone: no such folder; give"),
+        (["source.root=FILE"], "source.root=FILE: FILE is not a folder; give another place"),
+        (
+            ["mode=export", "stage=x", "outputs=FILE"],
+            "outputs=FILE: FILE is not a folder; give another place",
+        ),
+        (
+            ["mode=prepare", "source=folder", "source.root=ROOT", "prepare.out=FILE"],
+            "prepare.out=FILE: FILE is",
+        ),
+        (["init.weights=FILE"], "init.weights=FILE: damaged, or not a file of tensors"),
         (["mode=convert"], "convert.weights=null: no file; give"),
         (["mode=convert", "convert.weights=/gone"], "convert.weights=/gone: No such file or directory; give"),
     ],
 )
-def test_modes_that_read_files_name_the_option_as_it_was_typed(words, message, tmp_path):
-    assert typed(*words, f"prepare.out={tmp_path}/out", f"outputs={tmp_path}").startswith(message)
+def test_what_is_not_there_is_said_of_the_option_as_it_was_typed(words, message, tmp_path):
+    file, root = tmp_path / "file", tmp_path / "root"
+    file.write_text("no video, no weights, no folder")
+    root.mkdir()
+    places = [f"prepare.out={tmp_path}/out", f"outputs={tmp_path}", "mode=plan"]
+    words = [word.replace("FILE", str(file)).replace("ROOT", str(root)) for word in words]
+    assert typed(*places, *words).startswith(message.replace("FILE", str(file)))
 
 
 def test_a_choice_in_a_list_that_there_is_not():

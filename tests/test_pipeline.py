@@ -203,7 +203,7 @@ def test_outputs_that_can_be_no_folder(kind, tmp_path):
     cfg = composed()
     cfg.outputs = str(tmp_path / places[kind]) if kind in places else None
     with pytest.raises(
-        VsslError, match="is not a folder; say outputs=DIR" if kind in places else "needs a folder"
+        VsslError, match="is not a folder; give another place" if kind in places else "needs a folder"
     ):
         absolute_outputs(cfg)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import partial
+from pathlib import Path
 
 from vssl.errors import OptionError, nearest
 
@@ -56,6 +57,13 @@ def check_list(name: str, value: object, kind: type[int] | type[str]) -> None:
     if not isinstance(value, list) or not all(type(item) is kind for item in value):
         wanted = "a list of whole numbers" if kind is int else "a list of texts"
         raise OptionError(name, value, f"not {wanted}", f"give {wanted} in brackets")
+
+
+def check_folder(name: str, path: Path) -> None:
+    """Raise `OptionError` if the value of the option `name` is no folder and none can be made there."""
+    there = next(one for one in (path, *path.parents) if one.is_symlink() or one.exists())
+    if not there.is_dir():
+        raise OptionError(name, path, f"{there} is not a folder", "give another place")
 
 
 def check_type(name: str, value: object, kind: type[int] | type[float]) -> None:

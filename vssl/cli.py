@@ -90,7 +90,7 @@ def one_line_errors() -> Iterator[None]:
 
 def explain(error: BaseException) -> str:
     """Say a composition error in one line, with the nearest valid option."""
-    if word := re.match(r"Error parsing override '([^'=]+)'\s+missing EQUAL", str(error)):
+    if word := re.match(r"Error parsing override '([^'=]+)'\s", str(error)):
         return f"{word[1]}: an option is key=value; say mode={word[1]} for a mode, --help lists the groups"
     for cause in _causes(error):
         if isinstance(cause, MissingConfigException) and cause.missing_cfg_file:

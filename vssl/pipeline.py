@@ -11,6 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from vssl.checks import check_folder
 from vssl.data.index import assumed, check_source, checked, class_names, is_checked
 from vssl.errors import OptionError, VsslError
 from vssl.files import digest
@@ -255,8 +256,6 @@ def absolute_outputs(cfg: DictConfig) -> Path:
     if not cfg.outputs:
         raise VsslError("outputs: needs a folder; outputs=DIR, for example outputs=outputs")
     path = Path(str(cfg.outputs)).expanduser().absolute()
-    there = next(one for one in (path, *path.parents) if one.is_symlink() or one.exists())
-    if not there.is_dir():
-        raise OptionError("outputs", path, f"{there} is not a folder", "say outputs=DIR")
+    check_folder("outputs", path)
     cfg.outputs = str(path)
     return path

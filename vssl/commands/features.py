@@ -13,7 +13,7 @@ from vssl.engine.cost import CostMeter
 from vssl.engine.runtime import Runtime
 from vssl.pipeline import NOT_THE_TASK, PLACES, plain
 from vssl.report.progress import Progress
-from vssl.stage.build import build
+from vssl.stage.build import build, naming
 from vssl.stage.construct import Machine, Stage
 from vssl.stage.features import describe_stage, protocol, to_arrays
 from vssl.stage.kind import FEATURES
@@ -48,7 +48,8 @@ def execute(cfg: DictConfig) -> None:
 def _spec(cfg: DictConfig, trained: StoredStage) -> StageSpec:
     """The work as a stage. Clips are of the size and in the range that the weights were trained on."""
     node, source = plain(cfg.features), plain(cfg.source)
-    source = checked(source) if "index" in source else source
+    with naming("source"):
+        source = checked(source) if "index" in source else source
     given = expected_input(trained.spec.recipe)
     sampler = {**node["sampler"], "num_frames": given["num_frames"]}
     recipe = Recipe(

@@ -13,6 +13,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from vssl import options
+from vssl.checks import check_folder
 from vssl.data.decode import read_frames
 from vssl.data.index import absolute, root_of
 from vssl.data.lists import printable, video_files
@@ -73,6 +74,7 @@ def _folders(cfg: DictConfig) -> tuple[Path, Path]:
     if root == out or root in out.parents or out in root.parents:
         problem = f"must lie outside of source.root={root}"
         raise OptionError("prepare.out", out, problem, "choose another folder")
+    check_folder("prepare.out", out)
     if not root.is_dir():
         raise OptionError("source.root", root, "no such folder", "give the folder of the videos")
     return root, out

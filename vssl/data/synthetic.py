@@ -19,7 +19,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from vssl.checks import Checked, at_least, between, check_at_least, check_choice
+from vssl.checks import Checked, at_least, between, check_at_least, check_choice, check_folder
 from vssl.data.decode import check_decoder, load_decoder, read_frames
 from vssl.errors import OptionError, VsslError
 from vssl.types import Video
@@ -77,6 +77,7 @@ class SyntheticVideos(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_decoder(self.decoder)
+        check_folder("root", Path(self.root).absolute())
         check_choice("appearance", self.appearance, ("train", "test"))
         check_at_least("max_frames", self.max_frames, self.min_frames)
         for name in ("height", "width"):

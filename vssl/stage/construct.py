@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,6 +20,7 @@ from vssl.errors import OptionError, VsslError
 from vssl.stage.build import build, naming
 from vssl.stage.kind import COMPARISON, TEST
 from vssl.stage.spec import StageSpec, content_hash
+from vssl.stage.weights import load_backbone
 from vssl.types import Backbone, VideoSource
 
 NOMINAL_FRAMES = 300
@@ -129,6 +131,7 @@ class Stage:
         Raises `OptionError` or `VsslError`.
         """
         self._once("meta", self.recipe.backbone, self._on_meta)
+        self._check_start()
         _ = self.task
         check_count(self.spec.option("revision"), self.recipe.revision)
         if self.spec.kind is COMPARISON:
@@ -173,6 +176,17 @@ class Stage:
                 f"prepare.size={self.augmentation.crop.prepared_size}"
             )
         return found
+
+    def _check_start(self) -> None:
+        """Load the weights that are given: what does not fit is found before hours of other stages."""
+        file = self.spec.paths.get("init")
+        key = content_hash(["init", file, dict(self.recipe.backbone)])
+        if file and key not in self._shared:
+            try:
+                load_backbone(self.backbone(), Path(file))
+            except VsslError as error:
+                raise VsslError(f"init.weights={error}") from error
+            self._shared[key] = True
 
     def _check_labels(self) -> None:
         """Check them against the classes that were trained, or against all that the videos have."""
