@@ -3,7 +3,7 @@ PYTHON ?= python3
 RUN    := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: help install run test test-slow test-slurm bench lint clean
+.PHONY: help install run test test-slow test-slurm test-gpu gpu-day bench lint clean
 
 help:            ## what can be made
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -21,6 +21,9 @@ test-slow: $(STAMP)  ## more whole pipelines: checks of data, several slots
 
 test-slurm: $(STAMP)  ## tests on a real Slurm, started in a folder; skipped where it is not installed
 	$(RUN) -m pytest -m slurm -rs
+
+test-gpu: $(STAMP)  ## tests on a GPU; skipped where there is none; DEVICE=cpu: only see that they run
+	VSSL_TEST_DEVICE=$(or $(DEVICE),cuda) $(RUN) -m pytest -m gpu -rs tests/gpu
 
 bench: $(STAMP)  ## benchmarks, see BENCHMARKS.md; NAMES="loader step": these only; VIDEOS=DIR: on these videos
 	$(RUN) tests/benchmarks $(NAMES) $(if $(VIDEOS),--videos $(VIDEOS))

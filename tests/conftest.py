@@ -8,7 +8,9 @@ import time
 from pathlib import Path
 
 # Tests are of the CPU wherever they run: their numbers are its, and processes that fork do not survive a GPU.
-os.environ["CUDA_VISIBLE_DEVICES"] = ""
+# Those in tests/gpu are of the device that this names: cuda, or cpu to see that they run.
+if "VSSL_TEST_DEVICE" not in os.environ:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 import numpy as np
 import pytest

@@ -12,6 +12,7 @@ NAMES = [
     "loader",
     "augmentation",
     "step",
+    "training",
     "launch",
     "scale",
     "overhead",

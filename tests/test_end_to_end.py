@@ -1,45 +1,16 @@
 """The whole program as users meet it: real processes, real files, real kills."""
 
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 import torch
 
-from conftest import ROOT, SMALL, command, environment, fitting, start
-
-
-def stage_folders(outputs, name="*"):
-    return sorted(path.parent for path in Path(outputs).glob(f"stages/{name}/*/result.json"))
-
-
-def lines(folder):
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def weights(outputs):
-    """All weights and final checkpoints of a run, by stage and key."""
-    files = Path(outputs).glob("stages/*/*/*.pt")
-    return {f"{path.parent.parent.name}/{path.name}": torch.load(path) for path in files}
-
-
-def assert_identical(one, two, where=""):
-    if isinstance(one, dict):
-        assert one.keys() == two.keys(), where
-        for name in one:
-            if name != "cost":
-                assert_identical(one[name], two[name], f"{where}/{name}")
-    elif isinstance(one, torch.Tensor):
-        assert torch.equal(one, two), where
-    else:
-        assert one == two, where
+from conftest import ROOT, SMALL, command, environment, fitting
+from launches import LONG, assert_identical, assert_same_run, kill_after, lines, stage_folders, weights
 
 
 def test_a_pipeline_runs_and_the_second_time_trains_nothing(launch, tmp_path):
@@ -153,28 +124,6 @@ def test_other_hydra_launchers_work(launch, tmp_path, launcher):
     assert len(stage_folders(tmp_path, "test")) == 2
 
 
-def kill_after(outputs, data, seconds, *overrides):
-    """Start a launch in its own session and kill all its processes `seconds` after training began."""
-
-    def trains():
-        return list(Path(outputs).glob("stages/*/*/metrics.jsonl"))
-
-    process = start(trains, outputs, data, *overrides)
-    time.sleep(seconds)
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-
-
-LONG = [
-    "auxiliary.training.epochs=12",
-    "pretext.training.epochs=12",
-    "runtime.save_every_s=0",
-    "runtime.workers=1",
-    "protocol.test.sampler.num_clips=2",
-]
-
-
 def test_a_run_killed_at_several_moments_ends_in_the_same_weights(launch, data, tmp_path):
     whole = tmp_path / "whole"
     done = launch(f"outputs={whole}", *LONG)
@@ -186,10 +135,7 @@ def test_a_run_killed_at_several_moments_ends_in_the_same_weights(launch, data, 
     assert partial, "the kills came too late to test anything"
     done = launch(f"outputs={killed}", *LONG)
     assert done.returncode == 0, done.stderr
-    assert_identical(weights(killed), weights(whole))
-    for one, two in zip(stage_folders(killed), stage_folders(whole), strict=True):
-        strip = [{k: v for k, v in line.items() if k != "time"} for line in lines(one)]
-        assert strip == [{k: v for k, v in line.items() if k != "time"} for line in lines(two)]
+    assert_same_run(killed, whole)
 
 
 def test_two_launches_at_once_train_each_stage_once(data, tmp_path):

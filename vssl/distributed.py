@@ -1,7 +1,7 @@
 """The processes that train one stage together, numbered by rank. A process on its own is rank 0 of 1.
 
 All functions here are called by all ranks in the same order. Tensors are exchanged where they lie (gloo on a
-CPU, NCCL on GPUs), everything else through gloo.
+CPU, NCCL on GPUs, gloo on a GPU that several share), everything else through gloo.
 """
 
 import os
@@ -32,8 +32,7 @@ def init_distributed(timeout_s: float) -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    _exchange(lambda: dist.init_process_group(backend, timeout=timedelta(seconds=timeout_s)))
+    _exchange(lambda: dist.init_process_group(_backend(), timeout=timedelta(seconds=timeout_s)))
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank() % torch.cuda.device_count())
     _Patient.group = dist.new_group(backend="gloo", timeout=timedelta(days=365))
@@ -41,6 +40,12 @@ def init_distributed(timeout_s: float) -> Iterator[None]:
     yield
     # Not after an error: that would wait for ranks that may be gone.
     dist.destroy_process_group()
+
+
+def _backend() -> str:
+    """NCCL for tensors on GPUs, but that it refuses processes that share one."""
+    own_gpus = torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return "cpu:gloo,cuda:nccl" if own_gpus else "gloo"
 
 
 def rank() -> int:

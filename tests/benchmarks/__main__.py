@@ -18,7 +18,7 @@ sys.path[:1] = [str(HERE.parents[1]), str(HERE.parent)]
 
 from benchmarks.measuring import Options, environment, kept, markdown, write  # noqa: E402
 
-NAMES = ("loader", "augmentation", "step", "overhead", "launch", "scale")
+NAMES = ("loader", "augmentation", "step", "training", "overhead", "launch", "scale")
 FORKS = ("scale",)
 """Those that fork processes, which a GPU does not survive."""
 

@@ -1,0 +1,87 @@
+"""Every objective: the GPU against the CPU, and its faster ways against its exact one."""
+
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+
+from gpu.conftest import IS_GPU
+from gpu.trainings import CPU, EXACT, FAST, TRAININGS, apart, loss_apart, spec_of, trained
+
+BACKBONES = ["c3d", "mc3_18", "r2plus1d_10", "r2plus1d_18", "r3d_10", "r3d_18", "resnet3d_18", "s3d", "s3d_g"]
+
+
+@cache
+def exact(name, steps=1):
+    """Some steps in float32, deterministic."""
+    return trained(spec_of(name), EXACT, steps)
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_float32_is_that_of_the_cpu(name, close):
+    here, there = exact(name), trained(spec_of(name), CPU, 1)
+    close("float32 against the CPU: loss", name, loss_apart(here, there), 1e-5)
+    close("float32 against the CPU: first step", name, apart(here.moved, there.moved), 1e-3)
+    statistics = [apart(here.state[key], there.state[key]) for key in here.state if "running" in key]
+    close("float32 against the CPU: running statistics", name, max(statistics), 1e-4)
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_deterministic_steps_have_the_same_bits_each_time(name):
+    one, same = exact(name, 3), trained(spec_of(name), EXACT, 3)
+    assert all(torch.equal(value, same.state[key]) for key, value in one.state.items())
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+@pytest.mark.parametrize(("precision", "loss", "step"), [("tf32", 1e-3, 0.02), ("bfloat16", 0.02, 0.2)])
+def test_fewer_bits_change_little(name, precision, loss, step, close):
+    here = trained(spec_of(name, precision), FAST, 1)
+    close(f"{precision} against float32: loss", name, loss_apart(here, exact(name)), loss)
+    close(f"{precision} against float32: first step", name, apart(here.moved, exact(name).moved), step)
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_the_layout_changes_last_bits(name, close):
+    here = trained(spec_of(name), replace(FAST, channels_last=True), 1)
+    close("channels_last against contiguous: loss", name, loss_apart(here, exact(name)), 1e-5)
+    close("channels_last against contiguous: first step", name, apart(here.moved, exact(name).moved), 1e-3)
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_compiling_changes_last_bits(name, close):
+    here = trained(spec_of(name), replace(FAST, compile=IS_GPU), 1)
+    close("compiled against eager: loss", name, loss_apart(here, exact(name)), 1e-4)
+    close("compiled against eager: first step", name, apart(here.moved, exact(name).moved), 1e-2)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES if IS_GPU else BACKBONES[:1])
+def test_every_backbone_steps_as_on_the_cpu(backbone, close):
+    spec = spec_of("vspp", backbone=backbone)
+    here, there = trained(spec, FAST, 1), trained(spec, CPU, 1)
+    close("backbones against the CPU: loss", backbone, loss_apart(here, there), 1e-4)
+    close("backbones against the CPU: first step", backbone, apart(here.moved, there.moved), 1e-2)
+
+
+@contextmanager
+def no_waiting():
+    """The host must not wait for the device."""
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.skipif(not IS_GPU, reason="a CPU has nothing to wait for")
+@pytest.mark.parametrize("name", TRAININGS)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_step_never_waits_for_the_device(name, precision):
+    trained(spec_of(name, precision), FAST, guard=no_waiting)
+
+
+@pytest.mark.skipif(not IS_GPU, reason="a CPU has nothing to wait for")
+def test_waiting_would_be_found():
+    with pytest.raises(RuntimeError, match="synchroniz"), no_waiting():
+        torch.ones(3, device="cuda").sum().item()
