@@ -80,7 +80,7 @@ def run(options: Options) -> Table:
     on_gpu = device().type == "cuda"
     ways = [Way("tf32"), Way("bfloat16", True), Way("bfloat16", True, True)] if on_gpu else [Way("float32")]
     backbone, size = ("r2plus1d_10", 30) if on_gpu else ("tiny", 4 if options.smallest else 30)
-    seconds = 0.1 if options.smallest else 10.0
+    seconds = 0.1 if options.smallest else 5.0
     with tempfile.TemporaryDirectory() as scratch:
         drawn = options.videos or draw(Path(scratch) / "drawn", 1 if options.smallest else 6)
         videos = usable(drawn, Path(scratch) / "prepared")
@@ -205,7 +205,7 @@ def table(backbone: str, size: int, rates: dict[Way, dict[str, Rate]]) -> Table:
         )
     columns = ["stage", "way", "clips/s", "device busy", "waiting", "clips of Kinetics-100", "minutes"]
     remarks = [
-        f"{backbone}, {size} samples in a step; videos of 128 x 171 as mode=prepare writes them; augmentation "
+        f"{backbone}, {size} samples in a step; videos of 128 x 171 that mode=prepare wrote; augmentation "
         "as published.",
         "Busy: the share of time in which the GPU computed, as its driver counts. Waiting: for the loader. "
         f"Goal: busy {GOAL_BUSY:.0%}.",
