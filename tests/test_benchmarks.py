@@ -39,7 +39,7 @@ def surroundings(monkeypatch):
 @pytest.mark.parametrize("name", NAMES)
 def test_it_runs_at_its_smallest(name, tmp_path, monkeypatch):
     monkeypatch.setattr(measuring, "FOLDER", tmp_path)
-    table = importlib.import_module(f"benchmarks.{name}").run(Options(smallest=True))
+    *_, table = importlib.import_module(f"benchmarks.{name}").run(Options(smallest=True))
     assert table.rows
     assert markdown(table, BEGUN).count("\n|") == len(table.rows) + 2
     write(name, table, BEGUN)

@@ -47,10 +47,10 @@ def measure(name: str, options: Options) -> None:
     if name in FORKS:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     begun = environment()
-    table = importlib.import_module(f"benchmarks.{name}").run(options)
-    print(markdown(table, begun))
-    if not options.smallest:
-        print(write(name, table, begun), flush=True)
+    for table in importlib.import_module(f"benchmarks.{name}").run(options):
+        if not options.smallest:
+            write(name, table, begun)  # each time: what is stopped has measured something
+    print(markdown(table, begun), flush=True)
 
 
 def measure_apart(name: str, options: Options) -> int:

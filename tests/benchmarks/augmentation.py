@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ PUBLISHED = ["auxiliary=none", "pretext=vspp", "backbone=r2plus1d_10"]
 OPERATIONS = (pil.adjust_brightness, pil.adjust_contrast, pil.adjust_saturation, pil.adjust_hue)
 
 
-def run(options: Options) -> Table:
+def run(options: Options) -> Iterator[Table]:
     """On a CPU both get one thread and processor time is counted; a GPU is against one core."""
     on_gpu = device().type == "cuda"
     size = 2 if options.smallest else 30 if on_gpu else 8
@@ -48,7 +48,7 @@ def run(options: Options) -> Table:
     torch.set_num_threads(1)
     seconds = in_turns(passes, options.runs(7), wall if on_gpu else processor)
     steps = {} if options.smallest else step_seconds(augmentation, size, on_gpu)
-    return table(seconds, {name: error(work(), by_pil(host)) for name, work in passes.items()}, steps, size)
+    yield table(seconds, {name: error(work(), by_pil(host)) for name, work in passes.items()}, steps, size)
 
 
 def by_pil(batch: Batch) -> Tensor:

@@ -9,7 +9,7 @@ applies. Processor time is counted, so that other work disturbs little. Writes o
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import count, islice
@@ -108,7 +108,7 @@ class Classic:
         return cv2.cvtColor(cv2.resize(cv2.imread(str(path)), SIZE[::-1]), cv2.COLOR_BGR2RGB)
 
 
-def run(options: Options) -> Table:
+def run(options: Options) -> Iterator[Table]:
     """On the given videos, or on drawn ones."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -121,7 +121,7 @@ def run(options: Options) -> Table:
         works = {name: clip_maker(make, clips) for name, make in loaders(root, Path(scratch), videos).items()}
         seconds = in_turns(works, options.runs(RUNS), processor)
         rates = {name: [clips / took for took in values] for name, values in seconds.items()}
-        return table(
+        yield table(
             rates, {name: size_mb(path) for name, path in folders(root, Path(scratch)).items()}, videos
         )
 

@@ -6,6 +6,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.measuring import ROOT, Options, Table, execute, median, spread
@@ -28,7 +29,7 @@ ONE_STAGE = ["auxiliary=none", "pretext=none", "runtime.workers=0"]
 Times = dict[str, list[float]]
 
 
-def run(options: Options) -> Table:
+def run(options: Options) -> Iterator[Table]:
     """Whole launches of the default pipeline with two steps per stage, with MLflow and without."""
     found: dict[str, Times] = {}
     with tempfile.TemporaryDirectory() as scratch:
@@ -50,7 +51,7 @@ def run(options: Options) -> Table:
         "The first launch draws the videos; in each the first optimiser makes torch import its compiler.",
         f"Goal: {GOAL_S:g} s from start to first step, and {GOAL_S:g} s from last step to result.",
     ]
-    return Table("Overhead of stages", ["launch", "what", "s", "runs"], rows, remarks, {"seconds": found})
+    yield Table("Overhead of stages", ["launch", "what", "s", "runs"], rows, remarks, {"seconds": found})
 
 
 def roots(folder: str) -> list[str]:

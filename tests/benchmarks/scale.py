@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -61,7 +61,7 @@ class Watched:
         return self.data.reading()
 
 
-def run(options: Options) -> Table:
+def run(options: Options) -> Iterator[Table]:
     """Planted indexes of up to 240,000 videos, then gradients between processes on the CPU."""
     torch.set_num_threads(1)
     sizes = SIZES[:1] if options.smallest else SIZES
@@ -76,7 +76,7 @@ def run(options: Options) -> Table:
         "Processes: one step of VSPP, the same clips in two micro-batches, one thread each, gloo. With a "
         "core for each process, half the time would be perfect.",
     ]
-    return Table("Scale", columns, rows + more_rows, remarks, measured | more)
+    yield Table("Scale", columns, rows + more_rows, remarks, measured | more)
 
 
 def planted(size: int, folder: Path) -> ClipDataset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -79,11 +80,19 @@ class Found:
         return f"{self.flops * self.rate / peak[self.way.precision]:.1%}" if peak else "-"
 
 
-def run(options: Options) -> Table:
-    """All backbones in all ways."""
+def run(options: Options) -> Iterator[Table]:
+    """All backbones in all ways; the table grows by a line at a time."""
     torch.set_num_threads(1 if options.smallest else cores())
     backbones = {"tiny": 4} if options.smallest else LARGE if device().type == "cuda" else SMALL
-    found = [one for name, size in backbones.items() for one in measure(name, size, options)]
+    found: list[Found] = []
+    for name, size in backbones.items():
+        for one in measure(name, size, options):
+            found.append(one)
+            yield table(found)
+
+
+def table(found: list[Found]) -> Table:
+    """Steps, in all ways that were measured so far."""
     plain = {one.backbone: one.rate for one in found if one.way == PLAIN and one.what == "VSPP"}
     rows: list[list[str | float]] = [
         [
@@ -109,14 +118,15 @@ def run(options: Options) -> Table:
     return Table("Steps", columns, rows, remarks, {"seconds": raw})
 
 
-def measure(backbone: str, size: int, options: Options) -> list[Found]:
+def measure(backbone: str, size: int, options: Options) -> Iterator[Found]:
     """All ways of one backbone for VSPP; auxSKD and the test in the plain and in the fastest of them."""
     blocks, block = (3, 10) if device().type == "cuda" else (options.runs(3), 1)
-    found = []
+    found: list[Found] = []
     for way in [PLAIN] if options.smallest else ways():
         spec = chain(backbone, size, way)["pretext"]
         seconds = seconds_per_step(spec, way.runtime(), blocks, block)
         found.append(Found(backbone, "VSPP", way, seconds, size, 3 * forward_flops(spec)))
+        yield found[-1]
         torch.compiler.reset()
     best = [PLAIN, max(found, key=lambda one: one.rate).way]
     for way in dict.fromkeys(best):
@@ -124,15 +134,14 @@ def measure(backbone: str, size: int, options: Options) -> list[Found]:
         seconds = seconds_per_step(specs["auxiliary"], way.runtime(), blocks, block)
         # the student's clip goes forward and back, the teacher's only forward
         flops = 2 * forward_flops(specs["auxiliary"])
-        found.append(Found(backbone, "auxSKD", way, seconds, 2 * size, flops))
+        yield Found(backbone, "auxSKD", way, seconds, 2 * size, flops)
         torch.compiler.reset()
     for way in dict.fromkeys(replace(one, compiled=False) for one in best):
         # a stage that trains nothing compiles nothing
         spec = chain(backbone, size, way)["test"]
         seconds = seconds_per_test(spec, way, blocks, block)
         clips = 10 * videos_per_test(spec)
-        found.append(Found(backbone, "test", way, seconds, clips, forward_flops(spec)))
-    return found
+        yield Found(backbone, "test", way, seconds, clips, forward_flops(spec))
 
 
 def ways() -> list[Way]:

@@ -75,8 +75,8 @@ class Rate:
         return self.clips / self.seconds
 
 
-def run(options: Options) -> Table:
-    """Each kind of stage, in TF32 and in bfloat16 on a GPU."""
+def run(options: Options) -> Iterator[Table]:
+    """Each kind of stage, in TF32 and in bfloat16 on a GPU; the table grows by a way at a time."""
     on_gpu = device().type == "cuda"
     ways = [Way("tf32"), Way("bfloat16", True), Way("bfloat16", True, True)] if on_gpu else [Way("float32")]
     backbone, size = ("r2plus1d_10", 30) if on_gpu else ("tiny", 4 if options.smallest else 30)
@@ -86,13 +86,11 @@ def run(options: Options) -> Table:
         videos = usable(drawn, Path(scratch) / "prepared")
         labelled = [replace(video, label=n % 8) for n, video in enumerate(islice(cycle(videos), VIDEOS))]
         files = Files(Path(scratch) / "prepared", labelled, "pyav")
-        rates = {
-            way: {
-                name: measure(spec, way, files, seconds) for name, spec in chain(backbone, size, way).items()
-            }
-            for way in ways
-        }
-    return table(backbone, size, rates)
+        rates = {}
+        for way in ways:
+            specs = chain(backbone, size, way)
+            rates[way] = {name: measure(spec, way, files, seconds) for name, spec in specs.items()}
+            yield table(backbone, size, rates)
 
 
 def chain(backbone: str, size: int, way: Way) -> dict[str, StageSpec]:
