@@ -75,6 +75,18 @@ def all_reduce(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def start_all_reduce(tensor: Tensor) -> Callable[[], Tensor]:
+    """The same without waiting: returns what waits for the sum and returns it."""
+    sums: list[Any] = []
+    _exchange(lambda: sums.append(dist.all_reduce(tensor, async_op=True)))
+
+    def wait() -> Tensor:
+        _exchange(sums[0].wait)
+        return tensor
+
+    return wait
+
+
 def any_rank(*flags: bool) -> list[bool]:
     """Of each flag, whether it is set on any rank."""
     if not _together():

@@ -13,6 +13,7 @@ from vssl import distributed, stop
 from vssl.engine.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from vssl.engine.cost import CostMeter, together
 from vssl.engine.device import Augment, deliver, to_device
+from vssl.engine.exchange import GradientExchange
 from vssl.engine.loader import Steps
 from vssl.engine.meter import FiniteCheck, Meter
 from vssl.engine.precision import arithmetic, autocast
@@ -43,8 +44,7 @@ class Loop:
 
     Several processes (ranks) see different samples of each step and add up their gradients, so that all of
     them hold the same weights, optimiser state and queues after it. This replaces DistributedDataParallel,
-    which needs equal forward counts per rank; an epoch's last step may differ. The sum over ranks is one
-    exchange of tens of megabytes per step.
+    which needs equal forward counts per rank; an epoch's last step may differ.
     """
 
     def __init__(
@@ -73,6 +73,8 @@ class Loop:
         if runtime.compile:
             _compile(self.objective)
         self.optimizer = steps.training.optimizer.build(objective.named_parameters())
+        # The backward of synchronised batch norm exchanges, too.
+        self.exchange = GradientExchange(self._trained(), hidden=not steps.training.sync_bn)
         self.folder, self.path = folder, folder / CHECKPOINT
         self.after_epoch = after_epoch
         self.cost = CostMeter(self.device)
@@ -114,7 +116,7 @@ class Loop:
         metrics = self._backward(micro_batches)
         if self.device.type == "cpu":
             self._check_finite()
-        self._add_up_gradients()
+        self.exchange.finish()
         if training.optimizer.clip_norm is not None:
             nn.utils.clip_grad_norm_(self._trained(), training.optimizer.clip_norm)
         self.optimizer.step()
@@ -137,13 +139,16 @@ class Loop:
         self.optimizer.zero_grad(set_to_none=True)
         samples = self.steps.samples_in(self.step)
         means: dict[str, Tensor] = {}
-        for host_batch, seed in zip(micro_batches, self.steps.seeds(self.step), strict=True):
+        seeds = self.steps.seeds(self.step)
+        for left, (host_batch, seed) in enumerate(zip(micro_batches, seeds, strict=True), 1 - len(seeds)):
             torch.manual_seed(seed)  # of dropout and the like; seeding each time leaves no state to save
             batch = deliver(host_batch, self.augment, self.runtime)
             with autocast(self.device, self.steps.training.precision):
                 loss, metrics = self.objective(batch)
             share = len(batch["clips"]) / samples
             self.finite.note(self.step, host_batch["index"].tolist(), loss)
+            if left == 0:
+                self.exchange.begin()
             (loss * share).backward()
             for name, value in {"loss": loss, **metrics}.items():
                 part = share * value.detach().double()
@@ -157,19 +162,6 @@ class Loop:
                 f"the loss is {loss} at step {step + 1} of {self.steps.total}; lower the learning rate "
                 f"(training.optimizer.lr) or look at the videos of this batch: indices {indices}"
             )
-
-    def _add_up_gradients(self) -> None:
-        """Sum the gradients of all ranks, in one exchange. What no rank has used keeps None."""
-        if distributed.world_size() == 1:
-            return
-        parameters = self._trained()
-        used = distributed.any_rank(*(p.grad is not None for p in parameters))
-        whole = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
-        parts = torch.split(distributed.all_reduce(whole), [p.numel() for p in parameters])
-        for parameter, part, is_used in zip(parameters, parts, used, strict=True):
-            # in the layout of the parameter, which a fused optimiser asks for
-            layout = torch.empty_like(parameter)
-            parameter.grad = layout.copy_(part.view_as(parameter)) if is_used else None
 
     def _report(self, metrics: Mapping[str, Tensor], lr: float) -> None:
         self.meter.add(metrics)
