@@ -1,0 +1,146 @@
+"""All that a GPU has to show, in one go: its tests, its benchmarks, and the claim sweep on real motion.
+
+python tests/gpu/day.py [--minutes 25] [--videos DIR] [--smallest]
+
+Parts have limits of their own, and what ended is not done again: start it again after any break. The results
+are in outputs/gpu-day: `report.md` for BENCHMARKS.md, the logs, and the stages of the sweep. `--videos`: a
+folder of class folders of real motion, its lists beside it as `lists01`; without it the sweep is left out.
+`--smallest` tries it all on a CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "outputs/gpu-day"
+sys.path[:1] = [str(ROOT), str(ROOT / "tests")]
+
+from benchmarks.measuring import kept, markdown  # noqa: E402
+
+BENCHMARKS = {"training": 4.0, "step": 5.0, "augmentation": 2.0, "loader": 2.0}
+"""Their limits in minutes; those that say most about a GPU come first."""
+
+TESTS_MIN, SWEEP_MIN = 10.0, 60.0
+GRACE_S = 60.0
+"""For stages to save their state."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A command, for how many minutes it may run, and its environment."""
+
+    name: str
+    command: list[str]
+    minutes: float
+    variables: dict[str, str]
+
+
+def parts(videos: Path | None, smallest: bool) -> list[Part]:
+    """All parts, in their order."""
+    device = "cpu" if smallest else "cuda"
+    some = ["-k", "linear and not compiling"] if smallest else []
+    tests = ["-m", "pytest", "-m", "gpu", "-rs", "tests/gpu", *some]
+    found = [Part("tests", [sys.executable, *tests], TESTS_MIN, {"VSSL_TEST_DEVICE": device})]
+    least = ["--smallest"] if smallest else []
+    hidden = {"CUDA_VISIBLE_DEVICES": ""} if smallest else {}
+    for name, minutes in BENCHMARKS.items():
+        found.append(Part(name, [sys.executable, "tests/benchmarks", name, *least], minutes, hidden))
+    if videos or smallest:
+        found.append(Part("sweep", [sys.executable, "launch.py", *sweep(videos)], SWEEP_MIN, hidden))
+    return found
+
+
+def sweep(videos: Path | None) -> list[str]:
+    """The claim sweep by the published backbone, as fast as a GPU does it without compiling; a rehearsal
+    without videos."""
+    outputs = f"outputs={FOLDER}/sweep"
+    if videos is None:
+        return ["+sweeps=claim", "+experiment=quick", outputs, "tracking=jsonl", "seed=0"]
+    data = [
+        f"{node}.{option}={value}"
+        for node in ("source", "downstream")
+        for option, value in (("root", videos), ("lists", videos.parent / "lists01"))
+    ]
+    groups = ("auxiliary", "pretext", "protocol")
+    return [
+        "+sweeps=claim",
+        "source=folder",
+        "downstream=folder",
+        *data,
+        "backbone=r2plus1d_10",
+        "runtime.channels_last=true",
+        *(f"{group}.training.precision=bfloat16" for group in groups),
+        outputs,
+        "tracking=jsonl",
+    ]
+
+
+def run(part: Part, minutes: float) -> str:
+    """Run a part for so many minutes at most; say how it ended."""
+    log = FOLDER / f"{part.name}.log"
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            part.command,
+            cwd=ROOT,
+            env={**os.environ, **part.variables},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            code = process.wait(60 * minutes)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(GRACE_S)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+            return f"stopped after {minutes:.0f} min"
+    return "done" if code == 0 else f"failed, see {log.relative_to(ROOT)}"
+
+
+def report(said: dict[str, str]) -> Path:
+    """Everything that was found, as Markdown."""
+    lines = ["# A day on a GPU", "", *(f"- {name}: {how}" for name, how in said.items()), ""]
+    tests = FOLDER / "tests.log"
+    if tests.exists():
+        lines += ["### Tests", "", *(f"    {line}" for line in tests.read_text().splitlines()[-1:]), ""]
+    lines += [markdown(*found) for name in ("differences", *BENCHMARKS) if (found := kept(name))]
+    path = FOLDER / "report.md"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=25.0, help="for all parts together (default 25)")
+    parser.add_argument("--videos", type=Path, help="folder of labelled videos for the sweep")
+    parser.add_argument("--smallest", action="store_true", help="see that it runs, on a CPU")
+    asked = parser.parse_args()
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    state = FOLDER / "state.json"
+    said: dict[str, str] = json.loads(state.read_text()) if state.exists() else {}
+    until = time.monotonic() + 60 * asked.minutes
+    for part in parts(asked.videos and asked.videos.resolve(), asked.smallest):
+        left = (until - time.monotonic()) / 60
+        if said.get(part.name) == "done" or left <= 0:
+            continue
+        print(f"{part.name}: {min(left, part.minutes):.0f} min at most", flush=True)
+        said[part.name] = run(part, min(left, part.minutes))
+        print(f"{part.name}: {said[part.name]}", flush=True)
+        state.write_text(json.dumps(said, indent=1))
+        print(f"report: {report(said)}", flush=True)
+    sys.exit(any(how.startswith("failed") for how in said.values()))
+
+
+if __name__ == "__main__":
+    main()
