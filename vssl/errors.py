@@ -15,6 +15,10 @@ class VsslError(Exception):
     """
 
 
+class Diverged(VsslError):
+    """The loss of a training is no finite number any more."""
+
+
 class OptionError(VsslError):
     """A value of the configuration that cannot be, as `option=value: what is wrong; what to do`.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +11,14 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from vssl.checks import check_folder
-from vssl.data.index import assumed, check_source, checked, class_names, is_checked
+from vssl.checks import check_above_0, check_at_least, check_below_1, check_folder, check_type
+from vssl.data.index import assumed, check_source, checked, class_names, is_checked, rows_of_part
+from vssl.data.part import Part, fingerprint_of, rows_of
 from vssl.errors import OptionError, VsslError
 from vssl.files import digest
 from vssl.rehearsal import shrink
-from vssl.stage.build import naming
+from vssl.stage.build import build, naming
+from vssl.stage.choice import choosing, grid, with_values
 from vssl.stage.kind import AUXILIARY, CLASSIFIER, COMPARISON, FEATURES, PRETEXT, TEST, StageKind
 from vssl.stage.spec import Recipe, StageSpec
 
@@ -29,7 +31,13 @@ PLACES = ("root", "index", "decoder")
 """Values of a source that say where it lies and what reads it; no part of a recipe. What reads real videos
 stands in their index."""
 
-NOT_THE_TASK = ("stage", "augmentation", "training", "batch_size", "revision", "repeat", "test", "input")
+OF_A_PART = ("per_class", "held_out", "side")
+"""Values of a source that say which part of its videos is meant."""
+
+NOT_THE_TASK = (
+    *("stage", "augmentation", "training", "batch_size", "revision", "repeat", "test", "input"),
+    *("choose", "held_out"),
+)
 """Values of a node that belong to other parts of the recipe than its object."""
 
 
@@ -63,11 +71,12 @@ def merge(chains: Iterable[list[StageSpec]]) -> list[StageSpec]:
 
 
 class _Chain:
-    """The stages of one config, added one after the other."""
+    """The stages of one config, added one after the other: each starts from the one before it, and candidates
+    from the last of `stages`."""
 
-    def __init__(self, config: Node, provisional: bool) -> None:
+    def __init__(self, config: Node, provisional: bool, stages: Sequence[StageSpec] = ()) -> None:
         self.config, self.provisional = config, provisional
-        self.stages: list[StageSpec] = []
+        self.stages, self.last = list(stages), stages[-1] if stages else None
 
     def build(self) -> list[StageSpec]:
         self._check_sources()
@@ -75,19 +84,50 @@ class _Chain:
             for kind in (AUXILIARY, PRETEXT):
                 if self.config[kind.name]["_target_"]:
                     self._train(kind.name, kind, kind.name, "source", "source")
-        protocol = self.config["protocol"]
-        if "training" in protocol:
-            if not re.fullmatch(r"\w+", str(protocol["stage"])):
-                raise OptionError("protocol.stage", protocol["stage"], "no name of a folder", "give a word")
-            self._check_classes()
-            protocol["num_classes"] = self._num_classes(protocol["num_classes"])
-            self._train(protocol["stage"], CLASSIFIER, "protocol", "downstream.train", "downstream.train")
-            self._add("test", TEST, "protocol.test", "downstream.test")
+        if "training" in self.config["protocol"]:
+            self._classify()
         else:
             self._add("gallery", FEATURES, "features", "downstream.train", repeat=1)
             self._add("queries", FEATURES, "features", "downstream.test", repeat=1)
             self._add("test", COMPARISON, "protocol", "downstream.test", repeat=1)
         return self.stages
+
+    def _classify(self) -> None:
+        """Train a classifier and test it; candidates first, where there is something to choose."""
+        protocol = self.config["protocol"]
+        if not re.fullmatch(r"\w+", str(protocol["stage"])):
+            raise OptionError("protocol.stage", protocol["stage"], "no name of a folder", "give a word")
+        self._check_classes()
+        protocol["num_classes"] = self._num_classes(protocol["num_classes"])
+        pairs = []
+        if (options := protocol.get("choose")) is not None:
+            with naming("protocol"):
+                pairs = self._candidates(protocol)
+            self.config["protocol"] = with_values(protocol, dict.fromkeys(options))
+        self._train(protocol["stage"], CLASSIFIER, "protocol", "downstream.train", "downstream.train")
+        if pairs:
+            self.last = self.stages[-1] = choosing(self.stages[-1], options, pairs)
+        self._add("test", TEST, "protocol.test", "downstream.test")
+
+    def _candidates(self, protocol: Node) -> list[tuple[StageSpec, StageSpec]]:
+        """Add the stages of all candidates: a training without, and a test on, what is held out."""
+        share = protocol["held_out"]
+        check_type("held_out", share, float)
+        check_above_0("held_out", share)
+        check_below_1("held_out", share)
+        train, test = self.config["downstream"]["train"], self.config["downstream"]["test"]
+        kept = {**train, "held_out": share, "side": "train"}
+        held = {**train, "held_out": share, "side": "val", "repeat": test["repeat"]}
+        pairs = []
+        for values in grid(protocol["choose"]):
+            changed = {**with_values(protocol, values), "choose": None}
+            downstream = {**self.config["downstream"], "train": kept, "test": held}
+            config = {**self.config, "protocol": changed, "downstream": downstream}
+            chain = _Chain(config, self.provisional, [self.last] if self.last else [])
+            chain._classify()
+            pairs.append((chain.stages[-2], chain.stages[-1]))
+        self.stages += [spec for pair in pairs for spec in pair]
+        return pairs
 
     def _train(self, name: str, kind: StageKind, path: str, data: str, repeat_path: str) -> None:
         own = self._at(path).get("repeat")
@@ -104,10 +144,10 @@ class _Chain:
     ) -> None:
         """Add a stage whose node stands at `path` and whose videos at `data`."""
         node, source = self._at(path), self._known(data)
-        weights = None if self.stages else self.config["init"]["weights"]
+        weights = None if self.last else self.config["init"]["weights"]
         inside = {part: node[part] for part in ("augmentation", "training", "batch_size") if part in node}
         backbone = {key: value for key, value in self.config["backbone"].items() if key != "input"}
-        videos = {key: value for key, value in source.items() if key not in PLACES}
+        videos = {key: value for key, value in source.items() if key not in (*PLACES, *OF_A_PART)}
         recipe = Recipe(
             task={key: value for key, value in node.items() if key not in NOT_THE_TASK},
             backbone=backbone,
@@ -125,9 +165,9 @@ class _Chain:
             "data": data,
             "repeat": f"{repeat_path or data}.repeat",
         }
-        parent = self.stages[-1] if self.stages else None
         paths |= {"init": weights} if weights else {}
-        self.stages.append(StageSpec(name, kind, recipe, parent, paths, options))
+        self.last = StageSpec(name, kind, recipe, self.last, paths, options)
+        self.stages.append(self.last)
 
     def _at(self, path: str) -> Node:
         node: Node = self.config
@@ -137,19 +177,39 @@ class _Chain:
 
     def _check_sources(self) -> None:
         for path in ("source", "downstream.train", "downstream.test"):
-            if "index" in (source := self._at(path)):
-                with naming(path):
+            with naming(path):
+                if "index" in (source := self._at(path)):
                     check_source(source)
+                if (few := source.get("per_class")) is not None:
+                    check_type("per_class", few, int)
+                    check_at_least("per_class", few, 1)
 
     def _known(self, path: str) -> Node:
         """A source with its number of videos: the config says it, or the index of a real data set."""
         source = self._at(path)
-        if "index" not in source:
-            return source
-        with naming(path):
-            if self.provisional and not is_checked(source) and (counted := assumed(source)):
-                return counted
-            return checked(source)
+        known = source
+        if "index" in source:
+            with naming(path):
+                is_assumed = self.provisional and not is_checked(source)
+                known = (is_assumed and assumed(source)) or checked(source)
+        part = {name: source[name] for name in OF_A_PART if source.get(name) is not None}
+        if not part:
+            return known
+        part = {"per_class": None, "held_out": 0.0, "side": "train", **part}
+        with naming("protocol" if part["held_out"] else path):
+            how = Part(**part, seed=self.config["seed"])
+            return {**known, "part": {**part, **self._counted(known, source, how)}}
+
+    def _counted(self, known: Node, source: Node, part: Part) -> Node:
+        """How many videos are in a part of a source, and which; a guess where the videos are not checked."""
+        if known.get("provisional"):
+            return {"num_videos": part.guess(known["num_videos"], source["published"]["classes"])}
+        if "index" in source:
+            rows = rows_of_part(source, part)
+        else:
+            made = build({name: source[name] for name in source if name not in (*OF_A_PART, "repeat")}, "")
+            rows = rows_of(made, part, group=None)
+        return {"num_videos": len(rows), "fingerprint": fingerprint_of(rows)}
 
     def _num_classes(self, given: int | None) -> int | None:
         """Classes to predict: as many as the data set has, if nothing is said."""
@@ -248,7 +308,8 @@ def monitored(cfg: DictConfig, provisional: bool = False) -> Node:
         return {**node, "labelled": None}
     with naming("monitor.labelled"):
         labelled = checked(labelled) if is_real else labelled
-    return {**node, "labelled": {key: value for key, value in labelled.items() if key != "repeat"}}
+    kept = {key: value for key, value in labelled.items() if key not in (*OF_A_PART, "repeat")}
+    return {**node, "labelled": kept}
 
 
 def absolute_outputs(cfg: DictConfig) -> Path:

@@ -43,11 +43,12 @@ def _as_in(quick: DictConfig, node: str) -> dict[str, Any]:
 
 
 def _videos(source: DictConfig, quick: DictConfig, is_test: bool) -> dict[str, Any]:
-    """Synthetic videos that only this source has."""
+    """Synthetic videos that only this source has; as few of each class."""
     written: Any = OmegaConf.to_container(source, resolve=False)
+    few = {"per_class": written.pop("per_class")} if "per_class" in written else {}
     chosen = {name: value for name, value in written.items() if name not in PLACES}
     appearance = "test" if is_test else "train"
-    return {**_as_in(quick, "videos"), "seed": _number(chosen) % 10_000, "appearance": appearance}
+    return {**_as_in(quick, "videos"), "seed": _number(chosen) % 10_000, "appearance": appearance, **few}
 
 
 def _number(node: Any) -> int:

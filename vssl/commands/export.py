@@ -54,14 +54,18 @@ def model_card(stage: StoredStage, store: StageStore, backbone: Backbone) -> str
         stages=[_words(one) for one in spec.chain],
         input=expected_input(spec.recipe),
         weights=EXPORTED,
-        results=[_row(test) for test in store.finished("test") if spec in test.spec.chain],
+        results=[
+            _row(test)
+            for test in store.finished("test")
+            if spec in test.spec.chain and not test.spec.recipe.is_held_out
+        ],
         recipes=[to_yaml(one.to_plain()) for one in spec.chain],
     )
 
 
 def _words(spec: StageSpec) -> str:
     recipe = spec.recipe
-    videos = f"{recipe.data['num_videos']:,} videos of {recipe.data_name}"
+    videos = f"{recipe.num_videos:,} videos of {recipe.data_name}"
     return f"{spec.name} ({class_name(recipe.task)}) on {videos}, {recipe.epochs} epochs"
 
 

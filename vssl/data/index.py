@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from vssl.checks import check_at_least, check_below_1, check_choice, check_list, check_text, check_type
 from vssl.data.decode import check_decoder
 from vssl.data.lists import TEST, TRAIN
+from vssl.data.part import Part, group_names
 from vssl.errors import OptionError, VsslError
 from vssl.files import write_atomically
 from vssl.modules import check_module
@@ -232,6 +233,15 @@ def _summary(path: Path, changed_ns: int, *chosen: Any) -> tuple[int, str]:
     return len(rows), fingerprint(index, rows)
 
 
+def rows_of_part(source: Mapping[str, Any], part: Part) -> Column:
+    """Which of the videos of a checked source node are in a part of it, by their numbers among these."""
+    path = index_path(source)
+    index = _load(path, _changed(source, path))
+    rows = select(index, *(source[name] for name in SELECTION))
+    names = [index.name(row) for row in rows]
+    return part.rows(names, index.label[rows].tolist(), group_names(names, source["group"]))
+
+
 def class_names(source: Mapping[str, Any]) -> list[str]:
     """Names of the classes of a real data set, by label."""
     path = index_path(source)
@@ -298,13 +308,9 @@ def select(index: Index, subset: str, split: int, validation: float, group: str 
 def validation_rows(index: Index, rows: Column, share: float, group: str | None) -> Column:
     """The share of `rows` that is held out: whole groups, in an order that only their names decide.
 
-    group: regular expression whose part (?P<group>...) names the group of a file; files that it does not
-    match, or all without it, are groups by themselves.
+    group: see `group_names`.
     """
-    names = [index.name(row) for row in rows]
-    if group:
-        matches = [re.search(group, name, re.IGNORECASE) for name in names]
-        names = [match["group"] if match else name for match, name in zip(matches, names, strict=True)]
+    names = group_names([index.name(row) for row in rows], group)
     groups, group_of, counts = np.unique(names, return_inverse=True, return_counts=True)
     digests = [hashlib.sha256(str(name).encode("utf-8", "surrogateescape")).digest() for name in groups]
     order = sorted(range(len(groups)), key=digests.__getitem__)

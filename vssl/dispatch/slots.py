@@ -81,8 +81,11 @@ class Slots:
         if one.cause is None:
             return Outcome(one.spec, "done", "", seconds)
         note = self.context.store.note(one.spec, "failed.json")
-        reason: str = note["reason"] if note and not one.cause.startswith("killed") else one.cause
-        self.context.store.fail(one.spec, reason)
+        if note and not one.cause.startswith("killed"):
+            reason: str = note["reason"]
+        else:
+            reason = one.cause
+            self.context.store.fail(one.spec, reason)
         self.context.say(f"{one.spec}: failed: {reason}")
         return Outcome(one.spec, "failed", reason, seconds)
 

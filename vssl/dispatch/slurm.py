@@ -229,11 +229,12 @@ def _arrays(
 
 def _dependency(spec: StageSpec, placed: Mapping[StageSpec, str], alone: bool) -> str | None:
     """What the stage waits for; `alone` if its parent has no other child of this kind."""
-    parent, shorter = (placed.get(other) if other else None for other in (spec.parent, spec.continues))
-    if parent and alone and not shorter:
+    parent = placed.get(spec.parent) if spec.parent else None
+    others = [placed[other] for other in spec.waits_for if other in placed and other != spec.parent]
+    if parent and alone and not others:
         return f"aftercorr:{parent.partition('_')[0]}"
-    # Whatever comes of the shorter training, this one can do without it.
-    waits = [f"afterok:{parent}"] * bool(parent) + [f"afterany:{shorter}"] * bool(shorter)
+    # Whatever comes of a shorter training, this one can do without it; of candidates it sees for itself.
+    waits = [f"afterok:{parent}"] * bool(parent) + [f"afterany:{':'.join(others)}"] * bool(others)
     return ",".join(waits) or None
 
 

@@ -18,7 +18,7 @@ from vssl.engine.loader import Steps
 from vssl.engine.meter import FiniteCheck, Meter
 from vssl.engine.precision import arithmetic, autocast
 from vssl.engine.runtime import Runtime
-from vssl.errors import OptionError, VsslError
+from vssl.errors import Diverged, OptionError, VsslError
 from vssl.nn.batch_norm import SyncedBatchNorm, average_statistics, synchronise
 from vssl.result import Cost
 from vssl.types import Backbone, Batch, Objective, Progress
@@ -158,7 +158,7 @@ class Loop:
     def _check_finite(self) -> None:
         if bad := self.finite.first_bad():
             step, indices, loss = bad
-            raise VsslError(
+            raise Diverged(
                 f"the loss is {loss} at step {step + 1} of {self.steps.total}; lower the learning rate "
                 f"(training.optimizer.lr) or look at the videos of this batch: indices {indices}"
             )

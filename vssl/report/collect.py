@@ -8,7 +8,7 @@ from vssl.errors import VsslError
 from vssl.pipeline import Point, merge
 from vssl.report.model import Column, Curves, Report, Row, Run
 from vssl.result import Metric
-from vssl.stage.compared import differing, values
+from vssl.stage.compared import OF_THE_SEED, differing, values
 from vssl.stage.spec import StageSpec, class_name, leaves
 from vssl.stage.store import StageStore
 
@@ -55,8 +55,11 @@ def not_run(sweep: Mapping[str, Any]) -> list[Row]:
 
 
 def all_finished(store: StageStore) -> Report:
-    """A report of every finished test in the store; rows are chains that differ in more than the seed."""
-    chains = [stage.spec.chain for stage in store.finished("test")]
+    """A report of every finished test in the store; rows are chains that differ in more than the seed.
+
+    Tests of candidates stand in what was chosen from them.
+    """
+    chains = [stage.spec.chain for stage in store.finished("test") if not stage.spec.recipe.is_held_out]
     if not chains:
         raise VsslError(
             f"{store.root}: no stage 'test' is done here; run something first, or give outputs=DIR"
@@ -75,7 +78,7 @@ def labels(chains: Sequence[Chain]) -> list[str]:
     for chain in chains:
         tasks = dict.fromkeys(class_name(spec.recipe.task) for spec in chain)
         words.append(f"{' + '.join(tasks)}, {class_name(chain[-1].recipe.backbone)}")
-    found = [values(chain[-1], ignored=["seed"]).items() for chain in chains]
+    found = [values(chain[-1], ignored=OF_THE_SEED).items() for chain in chains]
     return _told_apart(words, [{path: v for path, v in own if not path.startswith("data.")} for own in found])
 
 

@@ -300,7 +300,7 @@ def data_words(recipe: Recipe) -> str:
 
 def _stage_words(spec: StageSpec) -> str:
     recipe = spec.recipe
-    words = f"{class_name(recipe.task)} on {data_words(recipe)}, {recipe.data['num_videos']:,} videos"
+    words = f"{class_name(recipe.task)} on {data_words(recipe)}, {recipe.num_videos:,} videos"
     if recipe.training:
         words += f", epochs {recipe.epochs}, batch {recipe.training['batch_size']}"
     return words

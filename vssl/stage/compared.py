@@ -13,7 +13,10 @@ from vssl.stage.store import StageStore
 MOST = 3
 """A finished stage that differs in more values is not near."""
 
-NOT_A_VALUE = ("data.fingerprint", "data.num_videos")
+OF_THE_SEED = ("seed", "data.part.fingerprint", "choose.trainings", "choose.tests")
+"""What differs wherever the seed does."""
+
+NOT_A_VALUE = ("data.fingerprint", "data.num_videos", "data.part.num_videos", *OF_THE_SEED[1:])
 
 
 def values(spec: StageSpec, ignored: Collection[str] = NOT_A_VALUE) -> dict[str, Any]:

@@ -14,12 +14,14 @@ import torch
 from vssl.checks import check_at_least, check_type
 from vssl.data.augmentation import Augmentation
 from vssl.data.dataset import ClipDataset
+from vssl.data.part import Part, part_of
 from vssl.engine.loader import Steps
 from vssl.engine.training import Training
 from vssl.errors import OptionError, VsslError
 from vssl.stage.build import build, naming
+from vssl.stage.choice import first
 from vssl.stage.kind import COMPARISON, TEST
-from vssl.stage.spec import StageSpec, content_hash
+from vssl.stage.spec import Recipe, StageSpec, content_hash
 from vssl.stage.weights import load_backbone
 from vssl.types import Backbone, VideoSource
 
@@ -40,11 +42,14 @@ class Machine:
 class Stage:
     """The objects of one stage, made when they are asked for; all errors name the option at fault.
 
-    `shared` keeps what other stages have as well: in a sweep, most of them.
+    `shared` keeps what other stages have as well: in a sweep, most of them. `recipe`: with what was chosen,
+    where the stage has a choice; else its first candidate stands for it.
     """
 
-    def __init__(self, spec: StageSpec, shared: dict[str, Any] | None = None) -> None:
-        self.spec, self.recipe = spec, spec.recipe
+    def __init__(
+        self, spec: StageSpec, shared: dict[str, Any] | None = None, recipe: Recipe | None = None
+    ) -> None:
+        self.spec, self.recipe = spec, recipe or first(spec.recipe)
         self._shared = {} if shared is None else shared
 
     @cached_property
@@ -61,9 +66,12 @@ class Stage:
     @cached_property
     def source(self) -> VideoSource:
         """The videos; they are not prepared."""
-        data = {name: value for name, value in self.recipe.data.items() if name != "repeat"}
+        data = {name: value for name, value in self.recipe.data.items() if name not in ("repeat", "part")}
         places = {name: path for name, path in self.spec.paths.items() if name != "init"}
         made: VideoSource = self._once("data", {**data, **places}, build)
+        if part := self.recipe.data.get("part"):
+            how = Part(part["per_class"], part["held_out"], part["side"], self.recipe.seed)
+            return part_of(made, how, data.get("group"), part["fingerprint"])
         return made
 
     @cached_property
@@ -95,7 +103,7 @@ class Stage:
     def num_samples(self) -> int:
         """Samples of one epoch; as published where the videos are not checked."""
         if self.recipe.is_provisional:
-            return int(self.recipe.data["num_videos"] * self.repeat)
+            return self.recipe.num_videos * self.repeat
         return len(self.dataset)
 
     @property

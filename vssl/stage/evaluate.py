@@ -20,6 +20,7 @@ from vssl.protocol.finetune import Classifier
 from vssl.protocol.neighbours import FeatureSet
 from vssl.result import StageResult
 from vssl.stage.callback import NeighbourSheet, Picture, StageCallback
+from vssl.stage.choice import chosen
 from vssl.stage.construct import Stage, check_labels
 from vssl.stage.context import Context
 from vssl.stage.features import FILE_NAME
@@ -41,7 +42,7 @@ def test_classifier(stage: Stage, context: Context, callback: StageCallback) -> 
     callback.begin(0, 0.0, stage.clips)
     stage.source.prepare()
     assert stage.spec.parent is not None
-    parent = Stage(stage.spec.parent)
+    parent = Stage(stage.spec.parent, recipe=chosen(stage.spec.parent, context.store))
     assert stage.recipe.batch_size is not None
     batches = evaluation_batches(stage.dataset, stage.recipe.batch_size, context.runtime.loading(), meter)
     logits_VKN, labels_V = predict(

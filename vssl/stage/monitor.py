@@ -11,14 +11,13 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from vssl import distributed
 from vssl.checks import Checked, at_least
 from vssl.data.dataset import ClipDataset
+from vssl.data.part import SomeVideos
 from vssl.engine.cost import CostMeter
 from vssl.engine.loader import evaluation_batches
 from vssl.engine.runtime import Runtime
@@ -129,20 +128,6 @@ class Monitor:
             )
             found.append(list(evaluation_batches(dataset, self.monitoring.batch_size, loading, cost)))
         return found
-
-
-class SomeVideos:
-    """Some of the videos of a source; a VideoSource."""
-
-    def __init__(self, source: VideoSource, videos: list[Video]) -> None:
-        self.source, self.class_names, self.videos = source, source.class_names, videos
-
-    def prepare(self) -> None:
-        """The source is prepared."""
-
-    def read(self, video: Video, frames_T: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Decode frames as the source does."""
-        return self.source.read(video, frames_T)
 
 
 def two_sets(source: VideoSource, count: int) -> tuple[SomeVideos, SomeVideos]:

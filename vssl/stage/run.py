@@ -12,9 +12,10 @@ from pathlib import Path
 import torch
 
 from vssl import distributed, stop
-from vssl.errors import VsslError
+from vssl.errors import Diverged, VsslError
 from vssl.result import StageResult
 from vssl.stage.callback import Silent, StageCallback
+from vssl.stage.choice import chosen
 from vssl.stage.construct import Stage
 from vssl.stage.context import Context
 from vssl.stage.spec import StageSpec
@@ -37,7 +38,8 @@ def run_stage(spec: StageSpec, context: Context) -> StageResult:
     with _logging_to(store.folder(spec) / "log.txt", logging.INFO if is_first else logging.WARNING):
         log.info("%s: start", spec)
         try:
-            result: StageResult = spec.kind.load_body()(Stage(spec), context, callback)
+            stage = Stage(spec, recipe=chosen(spec, store))
+            result: StageResult = spec.kind.load_body()(stage, context, callback)
             if is_first:
                 store.finish(spec, result)
         except Exception as error:
@@ -60,7 +62,7 @@ def _note(error: Exception, spec: StageSpec, store: StageStore) -> None:
     log.error("%s: %s\n%s", who, error, traceback.format_exc())
     with suppress(OSError):  # the disk may be what failed
         if store.note(spec, "failed.json") is None:
-            store.fail(spec, one_line(error))
+            store.fail(spec, one_line(error), isinstance(error, Diverged))
 
 
 def one_line(error: BaseException) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
@@ -22,9 +22,10 @@ class Recipe:
     """All that decides what a stage gives, as values that YAML and JSON can hold.
 
     task: what is done with the clips, or with the features; its sampler is part of it.
-    data: the videos, and how often each counts in one epoch (`repeat`). backbone, augmentation, training: as
-    in the config. batch_size: videos at once, where nothing trains. init: digest of a file of weights.
-    revision: raised to retire old results on purpose.
+    data: the videos, which `part` of them, and how often each counts in one epoch (`repeat`). backbone,
+    augmentation, training: as in the config. batch_size: videos at once, where nothing trains. init: digest
+    of a file of weights. revision: raised to retire old results on purpose. choose: see `vssl.stage.choice`;
+    the values that are to be chosen are null.
     """
 
     task: Node
@@ -36,6 +37,7 @@ class Recipe:
     training: Node | None = None
     batch_size: int | None = None
     init: str | None = None
+    choose: Node | None = None
 
     def to_plain(self) -> dict[str, Any]:
         """The parts that the recipe has."""
@@ -44,9 +46,20 @@ class Recipe:
 
     @property
     def epochs(self) -> int:
-        """Length of the training."""
+        """Length of the training; the longest that it may be where it is to be chosen."""
         assert self.training is not None, "the stage trains"
-        return int(self.training["epochs"])
+        options = self.choose["options"] if self.choose else {}
+        return int(max(options.get("training.epochs", [self.training["epochs"]])))
+
+    @property
+    def num_videos(self) -> int:
+        """How many videos there are."""
+        return int(self.data.get("part", self.data)["num_videos"])
+
+    @property
+    def is_held_out(self) -> bool:
+        """Whether the videos were held out of those for training, to choose by."""
+        return bool(self.data.get("part", {}).get("side") == "val")
 
     @property
     def data_name(self) -> str:
@@ -66,9 +79,11 @@ class Recipe:
     @property
     def words(self) -> str:
         """What the stage is, in a few words."""
-        videos = f"{self.data_name} x {self.data['num_videos']}"
+        videos = f"{self.data_name} x {self.num_videos}{' held out' if self.is_held_out else ''}"
         epochs = f", {self.epochs} epochs" if self.training else ""
-        return f"{class_name(self.task)}, {class_name(self.backbone)}, {videos}{epochs}, seed {self.seed}"
+        chosen = f", chosen: {', '.join(self.choose['options'])}" if self.choose else ""
+        what = f"{class_name(self.task)}, {class_name(self.backbone)}"
+        return f"{what}, {videos}{epochs}{chosen}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -89,6 +104,8 @@ class StageSpec:
     continues: StageSpec | None = field(compare=False, default=None)
     """The longest of the shorter trainings with this recipe that the launch asks for. It is worth waiting
     for, as this one can go on where it ends. No part of the identity: the weights are the same without it."""
+    candidates: Sequence[StageSpec] = field(compare=False, default=())
+    """The tests of the candidates that this one chooses from. The recipe has their keys."""
 
     @cached_property
     def key(self) -> str:
@@ -99,7 +116,7 @@ class StageSpec:
     @property
     def waits_for(self) -> list[StageSpec]:
         """Stages that have to end before this one can start."""
-        return [other for other in (self.parent, self.continues) if other]
+        return [other for other in (self.parent, self.continues, *self.candidates) if other]
 
     @property
     def chain(self) -> list[StageSpec]:

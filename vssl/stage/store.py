@@ -152,16 +152,12 @@ class StageStore:
 
     def note(self, spec: StageSpec, name: str) -> dict[str, Any] | None:
         """What stands in `owner.json`, `failed.json` or `progress.json` of the stage, if it is there."""
-        try:
-            note: dict[str, Any] = json.loads((self.folder(spec) / name).read_text())
-        except FileNotFoundError:
-            return None
-        return note
+        return read_note(self.folder(spec), name)
 
-    def fail(self, spec: StageSpec, reason: str) -> None:
+    def fail(self, spec: StageSpec, reason: str, diverged: bool = False) -> None:
         """Note why the stage stopped; the next claim removes the note."""
         self.folder(spec).mkdir(parents=True, exist_ok=True)  # it may not have come so far
-        note = {"reason": reason, "time": time.time()}
+        note = {"reason": reason, "time": time.time(), "diverged": diverged}
         write_atomically(self.folder(spec) / "failed.json", json.dumps(note))
 
     def finish(self, spec: StageSpec, result: StageResult) -> None:
@@ -197,6 +193,15 @@ def read_result(folder: Path) -> StageResult | None:
         raise VsslError(f"{path}: not JSON ({error}); delete the file to run the stage again") from error
     _check_format(plain, path)
     return StageResult.from_plain({k: v for k, v in plain.items() if k not in ("format", "stage", "key")})
+
+
+def read_note(folder: Path, name: str) -> dict[str, Any] | None:
+    """What stands in a note of a stage's folder, if it is there."""
+    try:
+        note: dict[str, Any] = json.loads((folder / name).read_text())
+    except FileNotFoundError:
+        return None
+    return note
 
 
 def _read_recipe(path: Path) -> dict[str, Any]:

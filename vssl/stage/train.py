@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -15,13 +16,14 @@ from vssl.engine.loop import Loop
 from vssl.files import write_atomically
 from vssl.result import StageResult
 from vssl.stage.callback import StageCallback
+from vssl.stage.choice import as_trained, choice_of
 from vssl.stage.construct import Machine, Stage
 from vssl.stage.context import Context
 from vssl.stage.monitor import monitor_for
 from vssl.stage.preview import preview
 from vssl.stage.provenance import provenance
 from vssl.stage.spec import class_name
-from vssl.stage.store import StageStore
+from vssl.stage.store import StageStore, StoredStage
 from vssl.stage.weights import load_backbone, num_parameters, start_in_words, starting_weights
 from vssl.types import Backbone, Objective
 
@@ -40,7 +42,7 @@ def train(stage: Stage, context: Context, callback: StageCallback) -> StageResul
     stage.source.prepare()
     if distributed.rank() == 0:
         _leave_preview(stage, context, callback)
-        _continue_shorter(stage, context.store)
+        _continue_another(stage, context.store)
     monitor = monitor_for(stage, context.monitoring, context.runtime)
     distributed.barrier()
     objective = _begin(stage, context.store)
@@ -57,7 +59,11 @@ def train(stage: Stage, context: Context, callback: StageCallback) -> StageResul
     seen = {"steps": loop.steps.total, "videos": samples, "clips": samples * stage.clips_per_sample}
     return StageResult(
         metrics={},
-        protocol={**_protocol(stage, objective.backbone), "step": _shared_out(stage)},
+        protocol={
+            **_protocol(stage, objective.backbone),
+            "step": _shared_out(stage),
+            **(choice.facts() if (choice := choice_of(stage.spec, context.store)) else {}),
+        },
         references={**stage.task.references(), **(monitor.references() if monitor else {})},
         bad_videos=bad_videos.summary(),
         cost=replace(loop.costs(), **seen),
@@ -102,23 +108,36 @@ def _leave_preview(stage: Stage, context: Context, callback: StageCallback) -> N
         callback.show(preview(stage, samples=4))
 
 
-def _continue_shorter(stage: Stage, store: StageStore) -> None:
-    """Begin at the end of a finished training of fewer epochs, if it passed through the same states."""
-    spec, folder, training = stage.spec, store.folder(stage.spec), stage.steps.training
-    if training.schedule.depends_on_length or (folder / CHECKPOINT).exists():
+def _continue_another(stage: Stage, store: StageStore) -> None:
+    """Begin at the end of a finished training that passed through the same states."""
+    folder = store.folder(stage.spec)
+    if (folder / CHECKPOINT).exists():
         return
-    for epochs in range(training.epochs - 1, 0, -1):
-        shorter = spec.shortened(epochs)
-        there = store.folder(shorter)
-        if (there / CHECKPOINT).exists() and store.result(shorter) is not None:
-            log.info("%s: continues %s, %d epochs", spec, shorter, epochs)
+    for other in (*_same(stage, store), *_shorter(stage, store)):
+        if (other.folder / CHECKPOINT).exists() and other.result is not None:
+            log.info("%s: continues %s, %d epochs", stage.spec, other.spec, other.spec.recipe.epochs)
             for name in ("bad_videos.json", "metrics.jsonl"):
-                if (there / name).exists():
-                    write_atomically(folder / name, (there / name).read_bytes())
-            content = load_checkpoint(there / CHECKPOINT)
+                if (other.folder / name).exists():
+                    write_atomically(folder / name, (other.folder / name).read_bytes())
+            content = load_checkpoint(other.folder / CHECKPOINT)
             content["cost"]["inherited_seconds"] = content["cost"]["seconds"]
             save(folder / CHECKPOINT, content)  # what is looked for comes last
             return
+
+
+def _same(stage: Stage, store: StageStore) -> Iterator[StoredStage]:
+    """Trainings whose values, chosen from others or given, are those that were chosen for this one."""
+    for other in store.finished(stage.spec.name) if stage.spec.recipe.choose else ():
+        if other.spec.parent == stage.spec.parent and as_trained(other) == stage.recipe:
+            yield other
+
+
+def _shorter(stage: Stage, store: StageStore) -> Iterator[StoredStage]:
+    """Trainings of fewer epochs, the longest first."""
+    training = stage.steps.training
+    if not training.schedule.depends_on_length:
+        for epochs in range(training.epochs - 1, 0, -1):
+            yield store.stage(stage.spec.shortened(epochs))
 
 
 def _protocol(stage: Stage, backbone: Backbone) -> dict[str, Any]:
