@@ -29,6 +29,11 @@ GROUPS = ("backbone", "auxiliary", "pretext", "protocol", "downstream")
 OmegaConf.register_new_resolver("with", OmegaConf.merge, replace=True)
 # ${with:${pretext.sampler},{wrap_lookahead:3}} is the same node with another value
 
+OmegaConf.register_new_resolver(
+    "times", lambda value, factors: [float(f"{value * factor:.6g}") for factor in factors], replace=True
+)
+# ${times:${training.optimizer.lr},[0.1,1,10]} is a list of multiples
+
 
 class RulesSource(ConfigSource):
     """Serves `experiment/NAME` for files with rules: a choice of `recipe/NAME`, which is empty; and, to be

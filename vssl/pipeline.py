@@ -20,6 +20,7 @@ from vssl.rehearsal import shrink
 from vssl.stage.build import build, naming
 from vssl.stage.choice import choosing, grid, with_values
 from vssl.stage.kind import AUXILIARY, CLASSIFIER, COMPARISON, FEATURES, PRETEXT, TEST, StageKind
+from vssl.stage.longer import longer
 from vssl.stage.spec import Recipe, StageSpec
 
 Node = dict[str, Any]
@@ -80,6 +81,10 @@ class _Chain:
 
     def build(self) -> list[StageSpec]:
         self._check_sources()
+        if self.config["auxiliary"].get("longer_pretext"):
+            self.config["pretext"] = longer(
+                *(self.config[name] for name in ("pretext", "auxiliary", "source"))
+            )
         if not self.config["init"]["weights"]:
             for kind in (AUXILIARY, PRETEXT):
                 if self.config[kind.name]["_target_"]:
