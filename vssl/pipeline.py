@@ -106,8 +106,7 @@ class _Chain:
         protocol["num_classes"] = self._num_classes(protocol["num_classes"])
         pairs = []
         if (options := protocol.get("choose")) is not None:
-            with naming("protocol"):
-                pairs = self._candidates(protocol)
+            pairs = self._candidates(protocol)
             self.config["protocol"] = with_values(protocol, dict.fromkeys(options))
         self._train(protocol["stage"], CLASSIFIER, "protocol", "downstream.train", "downstream.train")
         if pairs:
@@ -117,17 +116,18 @@ class _Chain:
     def _candidates(self, protocol: Node) -> list[tuple[StageSpec, StageSpec]]:
         """Add the stages of all candidates: a training without, and a test on, what is held out."""
         share = protocol["held_out"]
-        check_type("held_out", share, float)
-        check_above_0("held_out", share)
-        check_below_1("held_out", share)
+        with naming("protocol"):
+            check_type("held_out", share, float)
+            check_above_0("held_out", share)
+            check_below_1("held_out", share)
+            changed = [with_values(protocol, values) for values in grid(protocol["choose"])]
         train, test = self.config["downstream"]["train"], self.config["downstream"]["test"]
         kept = {**train, "held_out": share, "side": "train"}
         held = {**train, "held_out": share, "side": "val", "repeat": test["repeat"]}
+        downstream = {**self.config["downstream"], "train": kept, "test": held}
         pairs = []
-        for values in grid(protocol["choose"]):
-            changed = {**with_values(protocol, values), "choose": None}
-            downstream = {**self.config["downstream"], "train": kept, "test": held}
-            config = {**self.config, "protocol": changed, "downstream": downstream}
+        for candidate in changed:
+            config = {**self.config, "protocol": {**candidate, "choose": None}, "downstream": downstream}
             chain = _Chain(config, self.provisional, [self.last] if self.last else [])
             chain._classify()
             pairs.append((chain.stages[-2], chain.stages[-1]))
