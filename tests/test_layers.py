@@ -32,6 +32,7 @@ ONE_HOME = {
     "torchcodec": "vssl/data/decoders/torchcodec.py",
     "av": "vssl/data",
     "rich": "vssl/report",
+    "scipy": "vssl/report/statistics.py",
     "omegaconf": tuple(
         f"vssl/{name}"
         for name in ("compat", "pipeline", "rehearsal", "preflight", "options", "commands", "cli")

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from vssl.dispatch.states import State
 from vssl.report.model import Column, Curves, Report, Row, Run, distinct
+from vssl.report.predictions import arrays
 from vssl.result import Metric, References
 
 if TYPE_CHECKING:
@@ -282,16 +283,12 @@ def _confusion(runs: Sequence[Run]) -> tuple[NDArray[np.float64], list[str]] | N
 
 def _predicted(folder: Path) -> tuple[NDArray[np.float64], list[str]] | None:
     """The same of one test; a class without any video has a row of zeros."""
-    path = folder / "predictions.npz"
-    if not path.exists():
+    if (found := arrays(folder, "scores_VN", "labels_V", "class_names")) is None:
         return None
-    with np.load(path) as held:
-        if "scores_VN" not in held:
-            return None
-        scores_VN, labels_V, names = held["scores_VN"], held["labels_V"], held["class_names"].tolist()
+    scores_VN, labels_V, names = found
     counts_NN = np.zeros((scores_VN.shape[1],) * 2)
     np.add.at(counts_NN, (labels_V, scores_VN.argmax(axis=1)), 1)
-    return counts_NN / np.maximum(1, counts_NN.sum(axis=1, keepdims=True)), names
+    return counts_NN / np.maximum(1, counts_NN.sum(axis=1, keepdims=True)), names.tolist()
 
 
 def _confusions(row: Row, confusions: Mapping[Column, tuple[NDArray[np.float64], list[str]]]) -> Figure:
