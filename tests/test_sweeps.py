@@ -15,12 +15,15 @@ from conftest import ROOT
 from vssl.commands.plan import plan
 from vssl.errors import VsslError
 from vssl.pipeline import merge
+from vssl.report.baseline import with_baselines
+from vssl.report.model import Row
 from vssl.stage.construct import Stage
 
 R2PLUS1D, R3D = "vssl.backbone.r2plus1d.R2Plus1D", "vssl.backbone.resnet3d.R3D"
 MOST_CLIPS = 3000  # of a stage in a rehearsal: VCOP's 300 epochs, a tenth of them
 NETWORKS = {"R(2+1)D": R2PLUS1D, "R3D-18": R3D, "C3D": "vssl.backbone.c3d.C3D"}
 RSPNET_R3D = "vssl.backbone.hara.ResNet3D"  # its R3D-18 is another net
+DATA = {"UCF101": "ucf101", "HMDB51": "hmdb51"}
 SOURCES = {"K-400": "kinetics400", "K-100": "kinetics100", "UCF101": "ucf101"}
 
 # row: method, network, pretraining data, epochs, UCF101, HMDB51
@@ -285,6 +288,42 @@ def assert_small(spec):
     assert (recipe.data["num_videos"], recipe.data["max_frames"]) <= (32, 96), spec
     assert not recipe.training or recipe.training["batch_size"] <= 16, spec
     assert Stage(spec).clips <= MOST_CLIPS, spec
+
+
+PAIRS = {
+    "table1": {17: 16, 19: 18, 21: 20, 24: 23, 26: 25, 28: 27},
+    "table2": {2: 1, 4: 3, 6: 5, 8: 7},
+    "table3": dict.fromkeys([1, 3, 4, 5, 6, 7], 2),
+    "table4": dict.fromkeys([1, 2, 3, 5, 6], 4),
+    "figure4": {5: 1, 6: 2, 7: 3, 8: 4},
+}
+"""Rows and the row that each is compared with: by the number in the label, or by place."""
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_baselines_are_the_rows_without_auxskd_or_what_the_paper_chooses(name):
+    sweep = sweep_file(name)
+    labels = [row["label"] for row in sweep["rows"]]
+    numbers = {
+        label: int(label.split()[0]) if name == "table1" else place
+        for place, label in enumerate(labels, start=1)
+    }
+    rows = with_baselines([Row(label, []) for label in labels], sweep)
+    assert {numbers[row.label]: [numbers[one] for one in row.baselines] for row in rows if row.baselines} == {
+        number: [other] for number, other in PAIRS[name].items()
+    }
+
+
+def test_published_numbers_of_this_paper_say_the_size_of_their_test_set():
+    """Split 1 (4.1), as conf/source has it; of other papers' numbers it is not known which split they are."""
+    published = {name: OmegaConf.load(ROOT / f"conf/source/{name}.yaml").published for name in DATA.values()}
+    sizes = {label: published[name].test[0] for label, name in DATA.items()}
+    for name in PUBLISHED:
+        sweep = sweep_file(name)
+        columns = [column["label"] for column in sweep["columns"]]
+        assert sweep["test_videos"] == {label: sizes[label] for label in columns}
+        unknown = [row["label"].split()[0] for row in sweep["rows"] if "test_videos" in row]
+        assert unknown == (["3", "7", "13"] if name == "table1" else [])
 
 
 def test_seeds_can_be_added_to_any_sweep():

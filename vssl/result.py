@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from vssl.words import number
+from vssl.words import MINUS, NONE, number
 
 References = Mapping[str, Mapping[str, float]]
 """What to read a metric against, by its name: values by what they are, such as `chance`, what guessing comes
@@ -39,6 +39,17 @@ class Metric:
     def words(self, scaled: float) -> str:
         """A value that is scaled already, as text: one decimal of percent, else three digits."""
         return f"{scaled:.1f}" if self.percent else number(scaled)
+
+    def signed(self, scaled: float) -> str:
+        """The same with its sign."""
+        return f"{MINUS if scaled < 0 else '+'}{self.words(abs(scaled))}"
+
+    def between(self, ends: tuple[float, float] | None) -> str:
+        """The ends of an interval, as text; a dash for None."""
+        if ends is None:
+            return NONE
+        low, high = (f"{MINUS if end < 0 else ''}{self.words(abs(end))}" for end in ends)
+        return f"[{low}, {high}]"
 
 
 @dataclass(frozen=True)

@@ -48,15 +48,15 @@ def test_markdown(made):
     assert head == golden(rf"""
         # Segments of VSPP
 
-        Best UCF101 video top-1: {TWO}, 60.0 % (1 seed; ucf101 test). Ours less published: −5.5 to +2.5 points over 2 numbers, −1.5 on average. 3 of 6 runs done: 10 of 18 stages, 20.00 GPU h in all.
+        Highest UCF101 video top-1: {TWO}, 60.0 % (1 seed; ucf101 test). Ours less published: −5.5 to +2.5 points over 2 numbers, −1.5 on average. 3 of 6 runs done: 10 of 18 stages, 20.00 GPU h in all.
 
-        | method | UCF101 video top-1 | seeds | published | difference | test data | wall time | compute | clips seen | peak memory | energy | % per hour |
-        | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |
-        | 1 segment | 52.0 ± 2.8 | 2 | 57.5 | −5.5 | ucf101 test | 6:00:00 | 12.00 GPU h | 6,000 | 1.00 GiB | 6 kWh | 8.67 per GPU hour |
-        | {TWO} | 60.0 | 1 of 2 | 57.5 | +2.5 | ucf101 test | 4:00:00 | 8.00 GPU h | 4,000 | 1.00 GiB | ≥ 1 kWh (3 of 4 unknown) | 10 per GPU hour |
-        | 3 segments | – | 0 of 2 | 59.5 | – | ucf101 test | – | – | – | – | – | – |
+        | method | UCF101 video top-1 | 95 % (seeds) | 95 % (test videos) | seeds | published | difference | test data | wall time | compute | clips seen | peak memory | energy | % per hour |
+        | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |
+        | 1 segment | 52.0 ± 2.8 | \[26.6, 77.4] | \[42.5, 61.5] | 2 | 57.5 | −5.5 | ucf101 test | 6:00:00 | 12.00 GPU h | 6,000 | 1.00 GiB | 6 kWh | 8.67 per GPU hour |
+        | {TWO} | 60.0 | – | – | 1 of 2 | 57.5 | +2.5 | ucf101 test | 4:00:00 | 8.00 GPU h | 4,000 | 1.00 GiB | ≥ 1 kWh (3 of 4 unknown) | 10 per GPU hour |
+        | 3 segments | – | – | – | 0 of 2 | 59.5 | – | ucf101 test | – | – | – | – | – | – |
 
-        Video top-1 in percent: mean ± sample standard deviation over the seeds. Published: a paper, Table 4. Costs are sums over the distinct stages of a row, all seeds together, each stage once; accuracy per hour is for one run. An hour on a CPU is an hour of wall time.
+        Video top-1 in percent: mean ± sample standard deviation over the seeds. 95 % (seeds): t interval of the mean, by the spread of the seeds. 95 % (test videos): bootstrap over the videos, with these seeds, as if the videos were independent. Published: a paper, Table 4. Costs are sums over the distinct stages of a row, all seeds together, each stage once; accuracy per hour is for one run. An hour on a CPU is an hour of wall time.
 
         ## Missing
 
@@ -93,6 +93,8 @@ def test_csv_has_numbers_in_full_and_other_metrics(made):
     assert one["label"] == "1 segment"
     assert float(one["UCF101 video_top1 mean"]) == pytest.approx(52)
     assert float(one["UCF101 video_top1 sd"]) == pytest.approx(2.82843)
+    low, high = float(one["UCF101 95 % (seeds) low"]), float(one["UCF101 95 % (seeds) high"])
+    assert (low, high) == pytest.approx((52 - 12.706 * 2, 52 + 12.706 * 2), abs=1e-3)
     assert float(one["UCF101 clip_top1 mean"]) == pytest.approx(39.5)
     assert float(one["UCF101 difference"]) == pytest.approx(-5.5)
     assert (one["gpu_hours"], one["cpu_hours"], one["wall_seconds"]) == ("12.0", "0.0", "21600.0")
@@ -138,14 +140,15 @@ def test_a_single_point_without_a_sweep_reports_the_whole_store(tmp_path, capsys
     report.execute(points[:1], fake_store.config(tmp_path))
     assert "3 of 3 runs done" in capsys.readouterr().out
     text = (written(fake_store.config(tmp_path), "all") / "table.md").read_text()
-    assert "segments=1 | 52.0 ± 2.8 | 2 |" in text
+    assert r"segments=1 | 52.0 ± 2.8 | \[26.6, 77.4] | \[42.5, 61.5] | 2 |" in text
     assert "published" not in text.split("## Missing")[0].lower()
 
 
 def test_points_without_a_file_are_their_own_report(tmp_path):
     points, _ = fake_store.segments_sweep(tmp_path)
     report.execute(points, fake_store.config(tmp_path))
-    assert "| 1 segment | 52.0 ± 2.8 | 2 |" in (tmp_path / "report" / "sweep" / "table.md").read_text()
+    text = (tmp_path / "report" / "sweep" / "table.md").read_text()
+    assert r"| 1 segment | 52.0 ± 2.8 | \[26.6, 77.4] |" in text
 
 
 def test_two_points_in_one_place_are_an_error(tmp_path):
@@ -162,13 +165,13 @@ def test_rows_that_cannot_run_stand_there_with_their_published_numbers_and_the_r
     report.execute(points, config)
     assert "\nnot run: 5 <segments>: no & frames\n" in capsys.readouterr().out
     text = (written(config) / "table.md").read_text()
-    assert "| 5 \\<segments> | – | – | 61.5 | – | – | – | – | – | – | – | – |" in text  # noqa: RUF001
+    assert "| 5 \\<segments> | – | – | – | – | 61.5 | – | – | – | – | – | – | – | – |" in text  # noqa: RUF001
     assert text.endswith("### 5 \\<segments>\n\n- not run: no & frames\n")
     assert "3 of 6 runs done" in text
     page = (written(config) / "index.html").read_text()
     assert "<small>not run: no &amp; frames</small>" in page
     assert "61.5" in page
-    assert "% not run: no & frames\n5 <segments> & -- &" in (written(config) / "table.tex").read_text()
+    assert "% not run: no & frames\n5 <segments> & -- & -- &" in (written(config) / "table.tex").read_text()
     with open(written(config) / "table.csv") as file:
         *_, last = csv.DictReader(file)
     assert (last["UCF101 published"], last["UCF101 seeds asked"], last["not run"]) == (
@@ -202,7 +205,7 @@ def test_any_metric_that_a_protocol_declares_appears_everywhere(tmp_path, capsys
 
     config = fake_store.config(tmp_path, {"name": "any"})
     report.execute(points, config)
-    assert "Best mAP: 2 segments, 50.0 % (1 seed; ucf101 test)." in capsys.readouterr().out
+    assert "Highest mAP: 2 segments, 50.0 % (1 seed; ucf101 test)." in capsys.readouterr().out
     text = (written(config, "any") / "table.md").read_text()
     assert "| method | mAP | seeds |" in text
     assert "- other metrics: mean rank 3.5\n" in text
@@ -215,7 +218,7 @@ def test_any_metric_that_a_protocol_declares_appears_everywhere(tmp_path, capsys
 
     config = fake_store.config(tmp_path, {"name": "ranks", "metric": "rank"})
     report.execute(points, config)
-    assert "Best mean rank: 1 segments, 3.5 (1 seed; ucf101 test)." in capsys.readouterr().out
+    assert "Lowest mean rank: 1 segments, 3.5 (1 seed; ucf101 test)." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("mode", ["report", "status", "logs"])

@@ -78,7 +78,7 @@ def test_markdown_escapes():
 @pytest.mark.parametrize(
     ("others", "words"),
     [
-        ((0.4, 0.3), "Best video top-1: A, 50.0"),
+        ((0.4, 0.3), "Highest video top-1: A, 50.0"),
         ((0.5, 0.3), "A and 1 other row, 50.0"),
         ((0.5, 0.5), "2 other rows"),
     ],
@@ -92,7 +92,7 @@ def test_less_may_be_better_and_is_no_percent():
     column = Column("", RANK)
     rows = [one_run(column=column, label=label, top1=rank) for label, rank in (("A", 37.5), ("B", 2.25))]
     best, difference, _ = says(report(*rows, columns=[column]))
-    assert best == "Best mean rank: B, 2.25 (1 seed; ucf101 test)."
+    assert best == "Lowest mean rank: B, 2.25 (1 seed; ucf101 test)."
     assert difference == (
         "Ours less published: −37.8 to −2.5 in mean rank over 2 numbers, −20.1 on average."  # noqa: RUF001
     )

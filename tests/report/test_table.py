@@ -39,7 +39,8 @@ def top1(clip, video, top5=0.9):
     return {"clip_top1": clip, "video_top1": video, "video_top5": top5, "chance": 0.25}
 
 
-# vspp: clip 40, 42, 47: mean 43; video 50, 52, 54: mean 52, deviations -2, 0, 2: variance 4, sd 2
+# vspp: clip 40, 42, 47: mean 43; video 50, 52, 54: mean 52, deviations -2, 0, 2: variance 4, sd 2;
+# the interval of the mean reaches 4.303 * 2 / sqrt(3) = 4.97 to both sides.
 RUNS = [
     ("vspp", 0, top1(0.40, 0.50)),
     ("scratch | none", 0, top1(0.203, 0.255, 0.5)),
@@ -97,13 +98,14 @@ def test_outcomes_with_reasons_and_logs_in_full(capsys, tmp_path):
 def test_results_by_label_with_sample_deviation_and_missing_runs(capsys, tmp_path):
     show(fake_store.store_in(tmp_path), *RUNS)
     assert capsys.readouterr().out == golden("""
-        method            seeds   clip top-1   video top-1   video top-5   chance
-        ─────────────────────────────────────────────────────────────────────────
-        vspp                  3   43.0 ± 3.6    52.0 ± 2.0    92.0 ± 3.5     25.0
-        scratch | none        1         20.3          25.5          50.0     25.0
-        vcop             1 of 2         30.0          35.0          90.0     25.0
-        pace             0 of 1            –             –             –        –
+        method            seeds   clip top-1   video top-1   95 % (seeds)   video top-5   chance
+        ────────────────────────────────────────────────────────────────────────────────────────
+        vspp                  3   43.0 ± 3.6    52.0 ± 2.0   [47.0, 57.0]    92.0 ± 3.5     25.0
+        scratch | none        1         20.3          25.5              –          50.0     25.0
+        vcop             1 of 2         30.0          35.0              –          90.0     25.0
+        pace             0 of 1            –             –              –             –        –
         in percent: mean ± standard deviation over the seeds
+        95 % (seeds): t interval of the mean, by the spread of the seeds.
         """)  # noqa: RUF001
 
 
@@ -137,12 +139,13 @@ def test_columns_are_rows_of_their_own_and_say_what_took_the_place_of_their_vide
             points.append(fake_store.point("vspp", seed, spec.chain, column))
     result_table(of_points(points, {}, states(merge(p.chain for p in points), store, None)))
     assert capsys.readouterr().out == golden("""
-        method   tested on           seeds   video top-1
-        ────────────────────────────────────────────────
-        vspp     UCF101                  2   60.0 ± 14.1
-        vspp     HMDB51: synthetic       2    20.0 ± 0.0
+        method   tested on           seeds   video top-1     95 % (seeds)
+        ─────────────────────────────────────────────────────────────────
+        vspp     UCF101                  2   60.0 ± 14.1   [−67.1, 187.1]
+        vspp     HMDB51: synthetic       2    20.0 ± 0.0                –
         in percent: mean ± standard deviation over the seeds
-        """)
+        95 % (seeds): t interval of the mean, by the spread of the seeds.
+        """)  # noqa: RUF001
 
 
 def test_status_has_totals_and_the_logs_of_what_failed(capsys, tmp_path):

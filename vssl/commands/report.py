@@ -23,7 +23,7 @@ from vssl.stage.store import StageStore
 def execute(points: Sequence[Point], cfg: DictConfig) -> None:
     """Write the report of the sweep, of the points, or, for a single point, of all that the store holds."""
     store = StageStore(Path(cfg.outputs))
-    sweep: Any = OmegaConf.to_container(cfg, resolve=True).get("sweep") or {}  # type: ignore[union-attr]
+    sweep = sweep_of(cfg)
     if not sweep and len(points) == 1:
         report = all_finished(store)
     else:
@@ -41,6 +41,12 @@ def execute(points: Sequence[Point], cfg: DictConfig) -> None:
     print(f"\n{folder / 'index.html'}")
 
 
+def sweep_of(cfg: DictConfig) -> dict[str, Any]:
+    """What the sweep file says of its table; nothing without one."""
+    sweep: Any = OmegaConf.to_container(cfg.get("sweep") or OmegaConf.create(), resolve=True)
+    return dict(sweep)
+
+
 def write(report: Report, folder: Path) -> None:
     """Write every file of the report; figures of an earlier one do not stay."""
     pictures = draw(report)
@@ -52,6 +58,7 @@ def write(report: Report, folder: Path) -> None:
             write_atomically(folder / "figures" / f"{picture.name}.svg", picture.svg)
     write_atomically(folder / "table.md", formats.to_markdown(report))
     write_atomically(folder / "table.csv", formats.to_csv(report))
+    write_atomically(folder / "comparisons.csv", formats.comparisons_to_csv(report))
     write_atomically(folder / "table.tex", formats.to_tex(report))
     write_atomically(folder / "index.html", to_html(report, pictures))
 

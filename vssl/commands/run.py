@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from vssl import stop
+from vssl.commands.report import sweep_of
 from vssl.context import open_context
 from vssl.dispatch.states import states
 from vssl.errors import VsslError
@@ -43,7 +44,7 @@ def execute(points: Sequence[Point], cfg: DictConfig) -> None:
         return
     table.outcome_table(outcomes, store)
     found = states(merge(point.chain for point in points), store, None)
-    table.result_table(of_points(points, {}, found))
+    table.result_table(of_points(points, sweep_of(cfg), found))
     print(f"\nresults: {store.root}\ntracking: {tracker.where()}")
     if failed := _count(outcomes, "failed"):
         skipped = _count(outcomes, "skipped")

@@ -6,6 +6,7 @@ from typing import Any
 from vssl.dispatch.states import State, states
 from vssl.errors import VsslError
 from vssl.pipeline import Point, merge
+from vssl.report.baseline import with_baselines
 from vssl.report.model import Column, Curves, Report, Row, Run
 from vssl.result import Metric
 from vssl.stage.compared import OF_THE_SEED, differing, values
@@ -31,20 +32,27 @@ def of_points(points: Sequence[Point], sweep: Mapping[str, Any], found: Iterable
     for point, chain, column in zip(points, chains, columns, strict=True):
         expected = _data_sets(sweep, entries.get(point.label, {}), column_entries.get(point.column, {}))
         runs.setdefault(point.label, {})[point.column, chain[-1].spec] = Run(column, chain, expected)
-    rows = []
-    for label, of_label in runs.items():
-        entry = entries.get(label, {})
-        published, series = entry.get("published") or {}, entry.get("series") or ""
-        rows.append(Row(label, list(of_label.values()), published, series, entry.get("x")))
+    rows = [_row(label, list(one.values()), entries.get(label, {}), sweep) for label, one in runs.items()]
     name = sweep.get("name", "sweep")
     return Report(
         name=name,
         title=sweep.get("title", name),
         source=sweep.get("source", ""),
         columns=list(dict.fromkeys(columns)),
-        rows=[*rows, *not_run(sweep)],
+        rows=[*with_baselines(rows, sweep), *not_run(sweep)],
         x_label=sweep.get("x_label", ""),
         curves=Curves(**sweep["curves"]) if sweep.get("curves") else None,
+    )
+
+
+def _row(label: str, runs: Sequence[Run], entry: Mapping[str, Any], sweep: Mapping[str, Any]) -> Row:
+    return Row(
+        label,
+        runs,
+        published=entry.get("published") or {},
+        series=entry.get("series") or "",
+        x=entry.get("x"),
+        test_videos=entry.get("test_videos", sweep.get("test_videos")) or {},
     )
 
 

@@ -11,7 +11,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from vssl.report import comparison
+from vssl.report.comparison import INTERVALS, SEEDS, VIDEOS, Comparison
 from vssl.report.model import Cell, Column, Report, Row, costs, declared, distinct, in_words
+from vssl.report.statistics import Interval
 from vssl.result import Cost
 from vssl.words import MINUS, NONE, count, duration, number
 
@@ -46,10 +49,14 @@ def to_tex(report: Report) -> str:
 def shown(report: Report) -> dict[str, Any]:
     """What every form of the report shows."""
     header, rows = grid(report)
+    compared, comparisons = comparison.grid(report.comparisons)
     return {
         "report": report,
         "header": header,
         "rows": rows,
+        "compared": compared,
+        "comparisons": comparisons,
+        "how_compared": comparison.how_to_read(report.comparisons),
         "says": says(report),
         "warning": rehearsal_words(report),
         "how_to_read": how_to_read(report),
@@ -77,7 +84,15 @@ def render(template: str, escapes: Mapping[int, str] | None = None, **values: An
 
 def to_csv(report: Report) -> str:
     """One line for each row, numbers in full: metric of the column, other metrics, costs, protocol, keys."""
-    records = [_record(report, row) for row in report.rows]
+    return _csv([_record(report, row) for row in report.rows])
+
+
+def comparisons_to_csv(report: Report) -> str:
+    """One line for each comparison of a row with a baseline, numbers in full."""
+    return _csv([_comparison_record(one) for one in report.comparisons])
+
+
+def _csv(records: Sequence[Mapping[str, object]]) -> str:
     names = dict.fromkeys(name for record in records for name in record)
     file = io.StringIO()
     writer = csv.DictWriter(file, list(names), restval="", lineterminator="\n")
@@ -89,13 +104,13 @@ def to_csv(report: Report) -> str:
 def grid(report: Report) -> tuple[list[str], list[list[str]]]:
     """Header and cells of the table as text."""
     between = ["published", "difference"] if any(row.published for row in report.rows) else []
-    heads = [[column.head, "seeds", *between, "test data"] for column in report.columns]
+    heads = [[column.head, *report.intervals, "seeds", *between, "test data"] for column in report.columns]
     rows = []
     for row in report.rows:
         cells = [row.label]
         for one in map(row.cell, report.columns):
-            beside = [one.words(one.published), one.signed(one.difference)] if between else []
-            cells += [one.mean_sd, one.seeds, *beside, one.data or NONE]
+            beside = [one.published_words, one.signed(one.difference)] if between else []
+            cells += [one.mean_sd, *one.ends(report.intervals), one.seeds, *beside, one.data or NONE]
         rows.append(cells + row_costs(report, row))
     return ["method", *chain(*heads), *COSTS, "% per hour"], rows
 
@@ -141,21 +156,26 @@ def _energy_text(found: Sequence[Cost]) -> str:
 def says(report: Report) -> list[str]:
     """What the table says, in a few sentences."""
     best = [_best(report, column) for column in report.columns]
+    compared = comparison.in_a_sentence(report.comparisons)
     done = sum(bool(run.test.result) for run in report.runs)
     stages = distinct(report.runs)
     own = costs(stages, own=True)
     cost = f", {compute_text(own)} in all" if own else ""
     of_stages = f"{len(own)} of {count(len(stages), 'stage')}"
     counts = f"{done} of {count(len(report.runs), 'run')} done: {of_stages}{cost}."
-    return [*filter(None, best), *_against_published(report), counts]
+    return [*filter(None, [*best, compared]), *_against_published(report), counts]
 
 
 def how_to_read(report: Report) -> str:
     """What the numbers are."""
     words = in_words({column.metric.name: column.metric for column in report.columns}.values())
     source = f" Published: {report.source}." if report.source else ""
+    intervals = "".join(f" {name}: {INTERVALS[name]}" for name in report.intervals)
+    cells = [row.cell(column) for row in report.rows for column in report.columns]
+    if any(one.published_over_videos for one in cells):
+        source += " Behind it, what the size of its test set alone leaves open (Wilson, 95 %)."
     return (
-        f"{words[:1].upper()}{words[1:]}: mean ± sample standard deviation over the seeds."
+        f"{words[:1].upper()}{words[1:]}: mean ± sample standard deviation over the seeds.{intervals}"
         f"{source} Costs are sums over the distinct stages of a row, all seeds together, each stage once; "
         "accuracy per hour is for one run. An hour on a CPU is an hour of wall time."
     )
@@ -227,7 +247,8 @@ def _best(report: Report, column: Column) -> str:
     ties = sum(value == best for value, _, _ in reached) - 1
     also = f" and {count(ties, 'other row')}" if ties else ""
     measured = f"{count(len(one.values), 'seed')}; {one.data}"
-    return f"Best {column.head}: {label}{also}, {one.mean_sd}{column.metric.unit} ({measured})."
+    extreme = "Highest" if column.metric.larger_is_better else "Lowest"
+    return f"{extreme} {column.head}: {label}{also}, {one.mean_sd}{column.metric.unit} ({measured})."
 
 
 def _against_published(report: Report) -> list[str]:
@@ -283,9 +304,12 @@ def _cell_record(row: Row, column: Column) -> dict[str, object]:
     one = row.cell(column)
     rate = one.efficiency
     beside = {
+        **_ends(SEEDS, one.over_seeds),
+        **_ends(VIDEOS, one.over_videos),
         "seeds done": len(one.values),
         "seeds asked": one.asked,
         "published": _full(one.published),
+        **_ends(f"published {VIDEOS}", one.published_over_videos),
         "difference": _full(one.difference),
         "test data": one.data,
         "not comparable": one.other_data,
@@ -293,6 +317,30 @@ def _cell_record(row: Row, column: Column) -> dict[str, object]:
         "hour": rate[1] if rate else "",
     }
     return record | {f"{column.name} {name}".strip(): value for name, value in beside.items()}
+
+
+def _comparison_record(one: Comparison) -> dict[str, object]:
+    return {
+        "label": one.row.label,
+        "less": one.baseline,
+        "column": one.column.label,
+        "metric": one.metric.name,
+        "seeds": len(one.differences),
+        "difference": _full(one.mean),
+        **_ends(SEEDS, one.over_seeds),
+        **_ends(VIDEOS, one.over_videos),
+        "p": _full(one.p),
+        "p Holm": _full(one.adjusted),
+        "comparisons": one.among,
+        "smallest detectable": _full(one.detectable),
+        "distinguishable": "yes" if one.is_distinguishable else "no",
+        "in words": one.words,
+    }
+
+
+def _ends(name: str, ends: Interval | None) -> dict[str, object]:
+    low, high = ends or (None, None)
+    return {f"{name} low": _full(low), f"{name} high": _full(high)}
 
 
 def _full(value: float | None) -> str:

@@ -6,10 +6,16 @@ from functools import cached_property
 from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vssl.dispatch.states import State
+from vssl.report.comparison import INTERVALS, SEEDS, VIDEOS, Comparison, compare, mean_per_video
+from vssl.report.predictions import per_video
+from vssl.report.statistics import Interval, interval_of_mean, interval_of_share, interval_of_test_set
 from vssl.result import Cost, Metric
 from vssl.stage.spec import Recipe, StageSpec, class_name
-from vssl.words import MINUS, NONE
+from vssl.words import NONE
 
 _TOLD_ELSEWHERE = ("backbone", "backbone_parameters", "task", "start", "epochs", "effective_batch", "seed")
 
@@ -63,6 +69,17 @@ class Run:
         return self.test.result.metrics if self.test.result else {}
 
     @cached_property
+    def _per_video(self) -> dict[str, NDArray[np.float64] | None]:
+        return {}
+
+    def per_video(self, metric: Metric) -> NDArray[np.float64] | None:
+        """The metric of each test video [V], as shown; None where it is no mean over videos."""
+        if metric.name not in self._per_video:
+            found = per_video(self.test.stage.folder, metric.name) if self.metrics else None
+            self._per_video[metric.name] = None if found is None else metric.scaled(1) * found
+        return self._per_video[metric.name]
+
+    @cached_property
     def facts(self) -> dict[str, str]:
         """The protocol in words: what the recipes say, then what the last finished stage noted."""
         results = [stage.result for stage in self.stages if stage.result]
@@ -100,16 +117,25 @@ class Run:
 
 @dataclass(frozen=True)
 class Cell:
-    """What a row reached in a metric: one value, as shown, for each seed that is done, of `asked` seeds."""
+    """What a row reached in a metric: one value, as shown, for each seed that is done, of `asked` seeds.
+
+    done: their runs. test_videos: how many the published number was measured on, if that is known.
+    """
 
     metric: Metric
-    values: Sequence[float]
+    done: Sequence[Run]
     asked: int
     published: float | None
+    test_videos: int | None
     data: str
     other_data: str
     hours: tuple[float, str] | None
     """Mean hours of one run, over the runs that are done; see `hours`."""
+
+    @cached_property
+    def values(self) -> list[float]:
+        """The metric of each run that is done."""
+        return [self.metric.scaled(run.metrics[self.metric.name]) for run in self.done]
 
     @property
     def mean(self) -> float | None:
@@ -120,6 +146,25 @@ class Cell:
     def sd(self) -> float | None:
         """Sample standard deviation over the seeds; None for fewer than two."""
         return stdev(self.values) if len(self.values) > 1 else None
+
+    @property
+    def over_seeds(self) -> Interval | None:
+        """Where the mean over all seeds lies, by the spread of these."""
+        return interval_of_mean(self.values)
+
+    @property
+    def over_videos(self) -> Interval | None:
+        """Where the mean of these seeds lies over all videos, by the spread of those of the test."""
+        values_V = mean_per_video(self.done, self.metric)
+        return None if values_V is None else interval_of_test_set(values_V)
+
+    @property
+    def published_over_videos(self) -> Interval | None:
+        """The same of the published number, by the size of its test set alone; None if that is unknown."""
+        if self.published is None or not self.test_videos or not self.metric.percent:
+            return None
+        low, high = interval_of_share(self.published / 100, self.test_videos)
+        return Interval(100 * low, 100 * high)
 
     @property
     def comparable(self) -> float | None:
@@ -136,6 +181,21 @@ class Cell:
         """Mean and deviation; a mean alone of one seed; a dash of none."""
         words = self.words(self.mean)
         return words if self.sd is None else f"{words} ± {self.words(self.sd)}"
+
+    @property
+    def intervals(self) -> dict[str, Interval | None]:
+        """Over the seeds and over the test videos, by what they are called."""
+        return {SEEDS: self.over_seeds, VIDEOS: self.over_videos}
+
+    def ends(self, names: Iterable[str]) -> list[str]:
+        """Some of these as text."""
+        return [self.metric.between(self.intervals[name]) for name in names]
+
+    @property
+    def published_words(self) -> str:
+        """The published number and, where it is known, its interval over test videos."""
+        ends = self.published_over_videos
+        return self.words(self.published) + (f" {self.metric.between(ends)}" if ends else "")
 
     @property
     def seeds(self) -> str:
@@ -157,11 +217,12 @@ class Cell:
 
     @property
     def sign(self) -> str:
-        """Whether ours is the "better" number or the "worse" one; "" without a difference."""
-        if self.difference is None:
+        """Whether ours is the "better" number or the "worse" one; "" if not even their intervals tell them
+        apart, or one is unknown."""
+        ours, theirs = self.over_seeds, self.published_over_videos
+        if self.difference is None or ours is None or theirs is None or ours.meets(theirs):
             return ""
-        ahead = self.difference > 0
-        return "better" if self.difference == 0 or ahead == self.metric.larger_is_better else "worse"
+        return "better" if (self.difference > 0) == self.metric.larger_is_better else "worse"
 
     def words(self, value: float | None) -> str:
         """A value of the metric, or a dash."""
@@ -169,14 +230,16 @@ class Cell:
 
     def signed(self, value: float | None) -> str:
         """The same with its sign."""
-        return NONE if value is None else f"{MINUS if value < 0 else '+'}{self.words(abs(value))}"
+        return NONE if value is None else self.metric.signed(value)
 
 
 @dataclass(frozen=True)
 class Row:
     """All runs of one label. published: by column label, as shown. x, series: its place in a curve.
 
-    not_run: why nothing of it can run, where it is there for its published numbers alone.
+    not_run: why nothing of it can run, where it is there for its published numbers alone. baselines: labels
+    of the rows that it is compared with. test_videos: how many its published numbers were measured on, by
+    column label.
     """
 
     label: str
@@ -185,6 +248,8 @@ class Row:
     series: str = ""
     x: float | str | None = None
     not_run: str = ""
+    baselines: Sequence[str] = ()
+    test_videos: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def stages(self) -> list[State]:
@@ -212,9 +277,10 @@ class Row:
         runs, shown = self.runs_of(column), metric or column.metric
         return Cell(
             metric=shown,
-            values=[shown.scaled(run.metrics[shown.name]) for run in runs if shown.name in run.metrics],
+            done=[run for run in runs if shown.name in run.metrics],
             asked=len(runs),
             published=self.published.get(column.label) if runs or not column.word else None,
+            test_videos=self.test_videos.get(column.label),
             data="; ".join(dict.fromkeys(data_words(run.test.spec.recipe) for run in runs)),
             other_data="; ".join(dict.fromkeys(run.other_data for run in runs if run.other_data)),
             hours=hours([run for run in runs if run.metrics]),
@@ -249,6 +315,17 @@ class Report:
     def runs(self) -> list[Run]:
         """The runs of all rows."""
         return [run for row in self.rows for run in row.runs]
+
+    @cached_property
+    def intervals(self) -> list[str]:
+        """What those intervals are called that any row has in any column."""
+        found = [row.cell(column).intervals for row in self.rows for column in self.columns]
+        return [name for name in INTERVALS if any(one[name] for one in found)]
+
+    @cached_property
+    def comparisons(self) -> list[Comparison]:
+        """Every row less its baselines, in each column."""
+        return compare(self.rows, self.columns)
 
     @property
     def rehearsal(self) -> str:

@@ -47,7 +47,8 @@ def per_video(folder: Path, metric: str) -> NDArray[np.float64] | None:
     given, labels_V, k = found[0], found[1], int(match[2])
     if match[1] == "recall_at_":
         return np.asarray((found[2][given[:, :k]] == labels_V[:, None]).any(axis=1), dtype=np.float64)
-    return np.mean([_is_among(scores_VN, labels_V, k) for scores_VN in _clips(given)], axis=0)
+    clips_KV = [_is_among(scores_VN, labels_V, k) for scores_VN in _clips(given)]
+    return np.asarray(np.mean(clips_KV, axis=0), dtype=np.float64)
 
 
 def _clips(scores: NDArray[Any]) -> Iterable[NDArray[Any]]:

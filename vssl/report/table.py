@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -17,6 +18,8 @@ from rich.text import Text
 
 from vssl.data.index import VERDICTS
 from vssl.dispatch.states import State
+from vssl.report import comparison
+from vssl.report.comparison import INTERVALS
 from vssl.report.model import Column, Report, Row, declared, in_words
 from vssl.stage.store import StageStore
 from vssl.words import count, duration
@@ -102,20 +105,39 @@ def status_table(states: Sequence[State]) -> None:
 
 
 def result_table(report: Report) -> None:
-    """Print every declared metric of each row: its mean and standard deviation over the seeds."""
+    """Print every declared metric of each row, its mean and standard deviation over the seeds, and for the
+    metric of a column its intervals; below, how rows differ from their baselines."""
     metrics = declared(report.runs)
     places = [(row, column) for row in report.rows for column in report.columns if row.runs_of(column)]
     header = ["method", *(["tested on"] if any(column.label for _, column in places) else []), "seeds"]
-    names = [metric.label for metric in metrics]
-    table = _table(*header, *names, numeric=["seeds", *names])
+    compared = {column.metric.name for _, column in places}
+    names = [[one.label, *(report.intervals if one.name in compared else [])] for one in metrics]
+    table = _table(*header, *chain(*names), numeric=["seeds", *chain(*names)])
     for row, column in places:
-        cells = {metric.name: row.cell(column, metric) for metric in metrics}
-        numbers = [c.words(c.mean) if name == "chance" else c.mean_sd for name, c in cells.items()]
         tested_on = [_tested_on(row, column)] if len(header) > 2 else []
-        table.add_row(*map(Text, [row.label, *tested_on, row.cell(column).seeds, *numbers]))
+        cells = {one.name: row.cell(column, one) for one in metrics}
+        numbers = [
+            [c.words(c.mean) if name == "chance" else c.mean_sd]
+            + (c.ends(report.intervals) if name in compared else [])
+            for name, c in cells.items()
+        ]
+        table.add_row(*map(Text, [row.label, *tested_on, row.cell(column).seeds, *chain(*numbers)]))
     _print(table)
     unit = "in percent" if all(metric.percent for metric in metrics) else in_words(metrics)
     print(f"{unit}: mean ± standard deviation over the seeds")
+    for name in report.intervals:
+        print(f"{name}: {INTERVALS[name]}")
+    if report.comparisons:
+        _comparison_table(report)
+
+
+def _comparison_table(report: Report) -> None:
+    header, rows = comparison.grid(report.comparisons)
+    table = _table(*header, numeric=[*header[3:-1]])
+    for one, cells in zip(report.comparisons, rows, strict=True):
+        table.add_row(*map(Text, cells), style="bold" if one.is_distinguishable else "")
+    _print(table)
+    print(*comparison.how_to_read(report.comparisons), sep="\n")
 
 
 def _tested_on(row: Row, column: Column) -> str:
