@@ -1,6 +1,7 @@
 """The whole report of a planted store, worked out by hand: every stage took an hour on two GPUs."""
 
 import csv
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -179,6 +180,74 @@ def test_rows_that_cannot_run_stand_there_with_their_published_numbers_and_the_r
         "0",
         "no & frames",
     )
+
+
+def compared(folder):
+    """Two rows against the first one, three seeds each: 20, 21 and 25 points more, and 1, 0 and -1.
+
+    The mean of the first is 22, its standard error sqrt(7 / 3) = 1.53, t = 14.4 on 2 degrees of freedom:
+    p = 0.0048; the interval reaches 4.303 * 1.53 = 6.57 to both sides.
+    """
+    store, points = fake_store.store_in(folder), []
+    reached = {"scratch": (0.30, 0.31, 0.35), "VSPP": (0.50, 0.52, 0.60), "VCOP & co": (0.31, 0.31, 0.34)}
+    for segments, (label, tops) in enumerate(reached.items()):
+        for seed, top in enumerate(tops):
+            chain = fake_store.chain(segments, seed)
+            fake_store.finish_chain(store, chain, top)
+            fake_store.predict(store, chain[-1], [[top, 1 - top], [1 - top, top]], ["a", "b"], videos=100)
+            points.append(fake_store.point(label, seed, chain, "UCF101"))
+    rows = [{"label": label, "overrides": [], "published": {"UCF101": 40.0}} for label in reached]
+    shared = {"baseline": "scratch", "test_videos": {"UCF101": 3783}}
+    columns = [{"label": "UCF101", "overrides": []}]
+    sweep = {
+        "name": "claim",
+        "title": "Claim",
+        "source": "a paper",
+        "rows": rows,
+        "columns": columns,
+        **shared,
+    }
+    report.execute(points, fake_store.config(folder, sweep))
+    return {path.name: path.read_text() for path in (folder / "report" / "claim").glob("*.*")}
+
+
+def test_rows_are_compared_with_their_baseline_in_every_form(tmp_path, capsys):
+    files = compared(tmp_path)
+    out = capsys.readouterr().out
+    assert "\nDistinguishable from a baseline: 1 of 2 (VSPP less scratch UCF101).\n" in out
+    one, two = csv.DictReader(files["comparisons.csv"].splitlines())
+    assert (one["label"], one["less"], one["column"], one["seeds"]) == ("VSPP", "scratch", "UCF101", "3")
+    assert [float(one[name]) for name in ("difference", "95 % (seeds) low", "p", "p Holm")] == pytest.approx(
+        [22, 22 - 4.3027 * (7 / 3) ** 0.5, 0.00479, 2 * 0.00479], rel=1e-3
+    )
+    assert 15 < float(one["95 % (test videos) low"]) < 20
+    assert (one["comparisons"], one["distinguishable"], two["distinguishable"]) == ("2", "yes", "no")
+    least = float(two["smallest detectable"])
+    said = f"not distinguishable: 3 seeds see differences from {least:.1f} up"
+    assert two["in words"] == said
+    assert r"| **+22.0 \[15.4, 28.6], 3 seeds** |" in files["table.md"]
+    assert f"| {said} |" in files["table.md"]
+    assert r"& \textbf{+22.0 [15.4, 28.6], 3 seeds} \\" in files["table.tex"]
+    assert r"VCOP \& co & scratch & UCF101 video top-1 & +0.0" in files["table.tex"]
+    assert "The table makes 2 comparisons, so p is corrected" in files["index.html"]
+    rows = files["index.html"].split('id="comparisons"')[1].split("</table>")[0].split("<tr")[2:]
+    assert ['class="distinguishable"' in row for row in rows] == [True, False]
+    assert "<small>less scratch, UCF101 video top-1</small>" in rows[0]
+
+
+def test_published_numbers_have_the_interval_of_their_test_set(tmp_path):
+    """40 % of 3,783: 1.96 sqrt(0.4 * 0.6 / 3783) = 1.56 points to both sides. A difference to it has a colour
+    only where our interval over seeds does not meet that one: [25.4, 38.6] of 32 does, [40.9, 67.1] of 54
+    too, [27.7, 36.3] of 32 does not."""
+    files = compared(tmp_path)
+    assert r"| 40.0 \[38.4, 41.6] |" in files["table.md"]
+    assert "<small>[38.4, 41.6]</small>" in files["index.html"]
+    assert "Behind it, what the size of its test set alone leaves open" in files["table.tex"]
+    first, *_ = csv.DictReader(files["table.csv"].splitlines())
+    assert float(first["UCF101 published 95 % (test videos) low"]) == pytest.approx(38.45, abs=0.01)
+    assert float(first["UCF101 published 95 % (test videos) high"]) == pytest.approx(41.57, abs=0.01)
+    results = files["index.html"].split('id="results"')[1].split("</table>")[0]
+    assert re.findall(r'<td class="(better|worse|)">', results) == ["", "", "worse"]
 
 
 def test_any_metric_that_a_protocol_declares_appears_everywhere(tmp_path, capsys):

@@ -14,6 +14,7 @@ import fake_store
 from fake_store import VIDEO_TOP1
 from vssl.report import plots
 from vssl.report.model import Column, Curves, Report, Row, Run
+from vssl.report.statistics import Interval
 
 UCF = Column("UCF101", VIDEO_TOP1)
 MATRIX = [[0.75, 0.25], [0.0, 1.0]]
@@ -85,6 +86,28 @@ def test_curves_are_ours_with_bars_and_published_points():
     assert low_high[:, 1].tolist() == pytest.approx([60 - math.sqrt(200), 60 + math.sqrt(200)])
     assert axes.lines[-1].get_xydata().tolist() == [[1, 50], [2, 65], [3, 50]]
     assert axes.get_legend_handles_labels()[1] == ["VSPP, published", "VSPP"]
+
+
+def test_differences_are_drawn_with_both_intervals_and_full_only_if_distinguishable():
+    base, ours = (
+        Row(label, [run for s, v in enumerate(tops) for run in row(label, v, seed=s).runs], baselines=less)
+        for label, tops, less in (
+            ("scratch", [0.30, 0.32, 0.28, 0.31, 0.29], []),
+            ("VSPP", [0.31, 0.34, 0.31, 0.35, 0.34], ["scratch"]),  # 1 to 5 points more
+        )
+    )
+    report = Report("n", "t", "", [UCF], [base, ours])
+    seeds = (3 - 2.776 * math.sqrt(0.5), 3 + 2.776 * math.sqrt(0.5))
+    for videos, face in (((1.0, 4.5), plots.COLOURS[0]), ((-1.0, 4.5), "white")):
+        one = replace(report.comparisons[0], over_videos=Interval(*videos))
+        [axes] = plots._differences([one]).axes
+        thick, thin, mean, zero = axes.lines
+        assert thick.get_xdata() == pytest.approx(seeds, abs=1e-3)
+        assert (tuple(thin.get_xdata()), tuple(zero.get_xdata())) == (videos, (0, 0))
+        assert mean.get_xdata() == pytest.approx([3])
+        assert mean.get_markerfacecolor() == face
+        assert [tick.get_text() for tick in axes.get_yticklabels()] == ["VSPP\nless scratch"]
+    assert "differences" in {picture.name for picture in plots.draw(report)}
 
 
 def test_points_that_are_not_comparable_are_left_out():

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vssl.dispatch.states import State
+from vssl.report.comparison import Comparison
 from vssl.report.model import Column, Curves, Report, Row, Run, distinct
 from vssl.report.predictions import arrays
 from vssl.result import Metric, References
@@ -101,6 +102,12 @@ def _of_report(report: Report) -> Iterator[Plot]:
         beside = others if report.rehearsal else "Hollow diamonds: published."
         caption = f"Mean over the seeds; bars are one sample standard deviation. {beside}"
         yield _picture(_curve(report), "curve", caption)
+    if drawn := [one for one in report.comparisons if one.over_seeds or one.over_videos]:
+        caption = (
+            "Rows less their baselines. Thick: 95 % interval over seeds; thin, below: over test videos. Full "
+            "where distinguishable, hollow where not."
+        )
+        yield _picture(_differences(drawn), "differences", caption)
     if report.curves and _named(report.runs, report.curves):
         caption = f"Training curves of the {report.curves.stage} stage; a line for each run."
         yield _picture(_sweep_curves(report, report.curves), "training", caption)
@@ -175,6 +182,28 @@ def _one_curve(axes: Axes, rows: Sequence[Row], column: Column, name: str, colou
         x, value = zip(*published, strict=True)
         style: dict[str, Any] = {"linestyle": ":", "marker": "D", "markersize": 5, "markerfacecolor": "none"}
         axes.plot(x, value, color=colour, label=f"{name}, published", linewidth=1, **style)
+
+
+def _differences(comparisons: Sequence[Comparison]) -> Figure:
+    """A panel for each column; a line for each comparison, its intervals around the mean difference."""
+    columns = dict.fromkeys(one.column for one in comparisons)
+    alike = [[one for one in comparisons if one.column == column] for column in columns]
+    figure, panels = _panels(alike, 1, WIDTH, 0.0)
+    heights = [0.8 + 0.42 * len(found) for found in alike]
+    figure.set_figheight(sum(heights))
+    for (axes, found), colour in zip(panels, cycle(COLOURS), strict=False):
+        for place, one in enumerate(found):
+            for ends, height, width in ((one.over_seeds, place, 3.0), (one.over_videos, place + 0.22, 1.0)):
+                if ends:
+                    axes.plot(ends, [height, height], color=colour, linewidth=width, solid_capstyle="butt")
+            face = colour if one.is_distinguishable else "white"
+            axes.plot([one.mean or 0.0], [place], "o", color=colour, markerfacecolor=face, markersize=5)
+        axes.axvline(0, color=INK, linewidth=0.8)
+        names = [f"{fill(one.row.label, 28)}\nless {fill(one.baseline, 28)}" for one in found]
+        axes.set_yticks(range(len(found)), names, fontsize=7)
+        axes.set(ylim=(len(found) - 0.5, -0.5), title=found[0].column.name)
+        axes.set_xlabel("points" if found[0].metric.percent else found[0].metric.label)
+    return figure
 
 
 def _named(runs: Sequence[Run], curves: Curves) -> list[State]:
