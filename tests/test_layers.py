@@ -33,6 +33,7 @@ ONE_HOME = {
     "av": "vssl/data",
     "rich": "vssl/report",
     "scipy": "vssl/report/statistics.py",
+    "pandas": ("vssl/report/results.py", "vssl/__init__.py"),
     "omegaconf": tuple(
         f"vssl/{name}"
         for name in ("compat", "pipeline", "rehearsal", "preflight", "options", "commands", "cli")

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from vssl.types import Backbone
 
 __version__ = "0.1.0"
@@ -23,3 +25,19 @@ def load_backbone(where: str | Path, outputs: str | Path = "outputs") -> Backbon
     from vssl.stage.saved import load_saved  # imports torch, which a plan does without
 
     return load_saved(where, Path(outputs))
+
+
+def results(outputs: str | Path = "outputs", videos: bool = False) -> DataFrame:
+    """Every finished test in `outputs`, a line each, as a table of pandas.
+
+    Columns: `test` (its key), `label` (as in mode=report), `data`, `seed`; the metrics, as shares of 1; what
+    all stages behind it took (`gpu_hours` and so on); `protocol.NAME`, what its test noted; `STAGE.PATH`, the
+    recipe of each stage. Where one has no such value there is NaN.
+    videos: a line for each test video of each test instead: `video` (its place in the test set), its
+    `class`, the `predicted` one (with retrieval, that of the nearest neighbour), and the metrics of which
+    the mean over videos is the test's.
+    Raises `vssl.errors.VsslError` if no test is finished there.
+    """
+    from vssl.report.results import results as read  # imports pandas, which nothing else does
+
+    return read(Path(outputs), videos)

@@ -281,19 +281,25 @@ def _record(report: Report, row: Row) -> dict[str, object]:
     record: dict[str, object] = {"label": row.label}
     for column in report.columns:
         record |= _cell_record(row, column)
-    if found := costs(row.stages):
-        known = [cost.energy_joules for cost in found if cost.energy_joules is not None]
-        record |= {
-            "wall_seconds": sum(cost.seconds for cost in found),
-            "gpu_hours": sum(cost.gpu_hours for cost in found),
-            "cpu_hours": sum(cost.cpu_hours for cost in found),
-            "clips": sum(cost.clips for cost in found),
-            "peak_memory_bytes": max(cost.peak_memory_bytes for cost in found),
-            "energy_joules": sum(known) if known else "",
-            "energy_joules stages unknown": len(found) - len(known),
-        }
+    record |= cost_record(costs(row.stages))
     keys = {f"{name} keys": " ".join(some) for name, some in keys_by_name(row).items()}
     return {**record, **protocol(row), **keys}
+
+
+def cost_record(found: Sequence[Cost]) -> dict[str, Any]:
+    """What some stages took together, in full; nothing of none."""
+    if not found:
+        return {}
+    known = [cost.energy_joules for cost in found if cost.energy_joules is not None]
+    return {
+        "wall_seconds": sum(cost.seconds for cost in found),
+        "gpu_hours": sum(cost.gpu_hours for cost in found),
+        "cpu_hours": sum(cost.cpu_hours for cost in found),
+        "clips": sum(cost.clips for cost in found),
+        "peak_memory_bytes": max(cost.peak_memory_bytes for cost in found),
+        "energy_joules": sum(known) if known else None,
+        "energy_joules stages unknown": len(found) - len(known),
+    }
 
 
 def _cell_record(row: Row, column: Column) -> dict[str, object]:
