@@ -51,13 +51,13 @@ def test_markdown(made):
 
         Highest UCF101 video top-1: {TWO}, 60.0 % (1 seed; ucf101 test). Ours less published: −5.5 to +2.5 points over 2 numbers, −1.5 on average. 3 of 6 runs done: 10 of 18 stages, 20.00 GPU h in all.
 
-        | method | UCF101 video top-1 | 95 % (seeds) | 95 % (test videos) | seeds | published | difference | test data | wall time | compute | clips seen | peak memory | energy | % per hour |
+        | method | UCF101 video top-1 | 95 % (seeds) | 95 % (videos) | seeds | published | difference | test data | wall time | compute | clips seen | peak memory | energy | % per hour |
         | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |
         | 1 segment | 52.0 ± 2.8 | \[26.6, 77.4] | \[42.5, 61.5] | 2 | 57.5 | −5.5 | ucf101 test | 6:00:00 | 12.00 GPU h | 6,000 | 1.00 GiB | 6 kWh | 8.67 per GPU hour |
         | {TWO} | 60.0 | – | – | 1 of 2 | 57.5 | +2.5 | ucf101 test | 4:00:00 | 8.00 GPU h | 4,000 | 1.00 GiB | ≥ 1 kWh (3 of 4 unknown) | 10 per GPU hour |
         | 3 segments | – | – | – | 0 of 2 | 59.5 | – | ucf101 test | – | – | – | – | – | – |
 
-        Video top-1 in percent: mean ± sample standard deviation over the seeds. 95 % (seeds): t interval of the mean, by the spread of the seeds. 95 % (test videos): bootstrap over the videos, with these seeds, as if the videos were independent. Published: a paper, Table 4. Costs are sums over the distinct stages of a row, all seeds together, each stage once; accuracy per hour is for one run. An hour on a CPU is an hour of wall time.
+        Video top-1 in percent: mean ± sample standard deviation over the seeds. 95 % (seeds): t interval of the mean, by the spread of the seeds. 95 % (videos): bootstrap over the test videos, with these seeds, as if videos were independent. Published: a paper, Table 4. Costs are sums over the distinct stages of a row, all seeds together, each stage once; accuracy per hour is for one run. An hour on a CPU is an hour of wall time.
 
         ## Missing
 
@@ -220,7 +220,7 @@ def test_rows_are_compared_with_their_baseline_in_every_form(tmp_path, capsys):
     assert [float(one[name]) for name in ("difference", "95 % (seeds) low", "p", "p Holm")] == pytest.approx(
         [22, 22 - 4.3027 * (7 / 3) ** 0.5, 0.00479, 2 * 0.00479], rel=1e-3
     )
-    assert 15 < float(one["95 % (test videos) low"]) < 20
+    assert 15 < float(one["95 % (videos) low"]) < 20
     assert (one["comparisons"], one["distinguishable"], two["distinguishable"]) == ("2", "yes", "no")
     least = float(two["smallest detectable"])
     said = f"not distinguishable: 3 seeds see differences from {least:.1f} up"
@@ -244,8 +244,8 @@ def test_published_numbers_have_the_interval_of_their_test_set(tmp_path):
     assert "<small>[38.4, 41.6]</small>" in files["index.html"]
     assert "Behind it, what the size of its test set alone leaves open" in files["table.tex"]
     first, *_ = csv.DictReader(files["table.csv"].splitlines())
-    assert float(first["UCF101 published 95 % (test videos) low"]) == pytest.approx(38.45, abs=0.01)
-    assert float(first["UCF101 published 95 % (test videos) high"]) == pytest.approx(41.57, abs=0.01)
+    assert float(first["UCF101 published 95 % (videos) low"]) == pytest.approx(38.45, abs=0.01)
+    assert float(first["UCF101 published 95 % (videos) high"]) == pytest.approx(41.57, abs=0.01)
     results = files["index.html"].split('id="results"')[1].split("</table>")[0]
     assert re.findall(r'<td class="(better|worse|)">', results) == ["", "", "worse"]
 

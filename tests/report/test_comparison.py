@@ -89,7 +89,7 @@ def test_rows_without_results_or_without_a_common_seed():
     [one] = compared(SCRATCH, Row("VSPP", [run(9, 0.5)], baselines=["scratch"]))
     assert one.words == "no seed is done in both"
     assert one.mean is None
-    assert grid([one])[1][0][3:7] == ["–"] * 4  # noqa: RUF001
+    assert grid([one])[1][0][3:6] == ["–"] * 3  # noqa: RUF001
 
 
 # Of 100 videos, with each of 3 seeds: the row is right on 60 and the baseline on 50 of these.
@@ -152,15 +152,17 @@ def test_each_baseline_and_each_column_is_a_comparison():
 
 def test_the_table_says_how_many_comparisons_it_makes_and_corrects_for_them():
     one, two = (compared(SCRATCH, *rows) for rows in ([VSPP], [VSPP, replace(VSPP, label="VCOP")]))
-    assert grid(one)[0][-3:] == ["95 % (test videos)", "p", "in words"]
+    assert grid(one)[0][-3:] == ["95 % (videos)", "p", "in words"]
     assert grid(two)[0][-3:] == ["p", "p (Holm)", "in words"]
     assert grid(two)[1][0] == [
         *("VSPP", "scratch", "UCF101 video top-1", "+3.0", "[1.0, 5.0]", "–", "0.013", "0.026"),  # noqa: RUF001
         "+3.0 [1.0, 5.0], 5 seeds",
     ]
-    assert "The table makes 1 comparison." in how_to_read(one)[0]
-    assert "The table makes 2 comparisons, so p is corrected for that many (Holm)." in how_to_read(two)[0]
-    assert "80 % of all cases (power) at 0.05 / 2" in how_to_read(two)[1]
+    assert "The table makes 1 comparison." in how_to_read(one)[1]
+    assert "The table makes 2 comparisons, so p is corrected for that many (Holm)." in how_to_read(two)[1]
+    assert "Distinguishable: p below 0.05" in how_to_read(one)[2]
+    assert "Distinguishable: p (Holm) below 0.05" in how_to_read(two)[2]
+    assert "80 % of all cases (power) at 0.05 / 2" in how_to_read(two)[3]
     assert in_a_sentence(two) == (
         "Distinguishable from a baseline: 2 of 2 (VSPP less scratch UCF101; VCOP less scratch UCF101)."
     )

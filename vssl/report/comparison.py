@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean
 from typing import TYPE_CHECKING
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 Pair = tuple["Run", "Run"]
 
-SEEDS, VIDEOS = "95 % (seeds)", "95 % (test videos)"
+SEEDS, VIDEOS = "95 % (seeds)", "95 % (videos)"
 INTERVALS = {
     SEEDS: "t interval of the mean, by the spread of the seeds.",
-    VIDEOS: "bootstrap over the videos, with these seeds, as if the videos were independent.",
+    VIDEOS: "bootstrap over the test videos, with these seeds, as if videos were independent.",
 }
 """Of a mean, or of a difference: what they are called, and how they are found."""
 
@@ -92,6 +92,25 @@ class Comparison:
     def is_distinguishable(self) -> bool:
         """Both."""
         return self.is_over_seeds and self.is_over_videos
+
+    @property
+    def name(self) -> str:
+        """What is compared with what, and in which column."""
+        return f"{self.row.label} less {self.baseline} {self.column.name}".rstrip()
+
+    @property
+    def signed(self) -> str:
+        """The mean difference with its sign, or a dash."""
+        return NONE if self.mean is None else self.metric.signed(self.mean)
+
+    def ends(self, names: Iterable[str]) -> list[str]:
+        """Some of its intervals as text."""
+        found = {SEEDS: self.over_seeds, VIDEOS: self.over_videos}
+        return [self.metric.between(found[name]) for name in names]
+
+    def p_words(self, names: Sequence[str]) -> list[str]:
+        """p, and corrected if that has a name, as text."""
+        return [_p_words(p) for p, _ in zip((self.p, self.adjusted), names, strict=False)]
 
     @property
     def words(self) -> str:
@@ -166,14 +185,18 @@ def _same_videos(runs: Sequence[Run]) -> bool:
 
 def grid(comparisons: Sequence[Comparison]) -> tuple[list[str], list[list[str]]]:
     """Header and cells of the table of comparisons as text."""
-    corrected = ["p (Holm)"] if _tested(comparisons) > 1 else []
+    p_values = p_names(comparisons)
     rows = []
     for one in comparisons:
-        ends = [one.metric.between(ends) for ends in (one.over_seeds, one.over_videos)]
-        difference = NONE if one.mean is None else one.metric.signed(one.mean)
-        p = [_p_words(one.p), *([_p_words(one.adjusted)] if corrected else [])]
-        rows.append([one.row.label, one.baseline, one.column.head, difference, *ends, *p, one.words])
-    return ["method", "less", "in", "difference", *INTERVALS, "p", *corrected, "in words"], rows
+        numbers = [one.signed, *one.ends(INTERVALS), *one.p_words(p_values)]
+        rows.append([one.row.label, one.baseline, one.column.head, *numbers, one.words])
+    return ["method", "less", "in", "difference", *INTERVALS, *p_values, "in words"], rows
+
+
+def p_names(comparisons: Sequence[Comparison]) -> list[str]:
+    """What the p values of a table are called, the corrected one last, if there is any."""
+    tested = _tested(comparisons)
+    return [*(["p"] if tested else []), *(["p (Holm)"] if tested > 1 else [])]
 
 
 def _p_words(p: float | None) -> str:
@@ -187,8 +210,7 @@ def in_a_sentence(comparisons: Sequence[Comparison]) -> str:
     if not comparisons:
         return ""
     found = [one for one in comparisons if one.is_distinguishable]
-    named = [f"{one.row.label} less {one.baseline} {one.column.name}".rstrip() for one in found]
-    which = f" ({'; '.join(named)})" if named else ""
+    which = f" ({'; '.join(one.name for one in found)})" if found else ""
     return f"Distinguishable from a baseline: {len(found)} of {len(comparisons)}{which}."
 
 
@@ -198,14 +220,14 @@ def how_to_read(comparisons: Sequence[Comparison]) -> list[str]:
         return []
     if not (tested := _tested(comparisons)):
         return ["No p value: that takes two seeds that differ."]
-    named, level = (" (Holm)", f"{LEVEL} / {tested}") if tested > 1 else ("", f"{LEVEL}")
     corrected = ", so p is corrected for that many (Holm)" if tested > 1 else ""
+    level = f"{LEVEL} / {tested}" if tested > 1 else f"{LEVEL}"
     return [
-        "p: paired t test, two-sided, over the seeds that both rows have done on the same test videos. The "
-        f"table makes {count(tested, 'comparison')}{corrected}.",
-        f"Distinguishable: p{named} below {LEVEL}, and 0 outside the interval over test videos. What seeds "
-        f"see: the least difference that is found in {100 * POWER:.0f} % of all cases (power) at {level}, by "
-        "the spread of their differences.",
+        "p: paired t test, two-sided, over the seeds that both rows have done on the same test videos.",
+        f"The table makes {count(tested, 'comparison')}{corrected}.",
+        f"Distinguishable: {p_names(comparisons)[-1]} below {LEVEL}, and 0 outside the interval over videos.",
+        f"What seeds see: the least difference found in {100 * POWER:.0f} % of all cases (power) at {level}, "
+        "if it varies as theirs.",
     ]
 
 

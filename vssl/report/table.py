@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -105,39 +104,47 @@ def status_table(states: Sequence[State]) -> None:
 
 
 def result_table(report: Report) -> None:
-    """Print every declared metric of each row, its mean and standard deviation over the seeds, and for the
-    metric of a column its intervals; below, how rows differ from their baselines."""
+    """Print every declared metric of each row, its mean and standard deviation over the seeds; then how
+    certain those are that the columns show, and how rows differ from their baselines."""
     metrics = declared(report.runs)
     places = [(row, column) for row in report.rows for column in report.columns if row.runs_of(column)]
     header = ["method", *(["tested on"] if any(column.label for _, column in places) else []), "seeds"]
-    compared = {column.metric.name for _, column in places}
-    names = [[one.label, *(report.intervals if one.name in compared else [])] for one in metrics]
-    table = _table(*header, *chain(*names), numeric=["seeds", *chain(*names)])
+    names = [metric.label for metric in metrics]
+    table = _table(*header, *names, numeric=["seeds", *names])
     for row, column in places:
+        cells = {metric.name: row.cell(column, metric) for metric in metrics}
+        numbers = [c.words(c.mean) if name == "chance" else c.mean_sd for name, c in cells.items()]
         tested_on = [_tested_on(row, column)] if len(header) > 2 else []
-        cells = {one.name: row.cell(column, one) for one in metrics}
-        numbers = [
-            [c.words(c.mean) if name == "chance" else c.mean_sd]
-            + (c.ends(report.intervals) if name in compared else [])
-            for name, c in cells.items()
-        ]
-        table.add_row(*map(Text, [row.label, *tested_on, row.cell(column).seeds, *chain(*numbers)]))
+        table.add_row(*map(Text, [row.label, *tested_on, row.cell(column).seeds, *numbers]))
     _print(table)
     unit = "in percent" if all(metric.percent for metric in metrics) else in_words(metrics)
     print(f"{unit}: mean ± standard deviation over the seeds")
-    for name in report.intervals:
-        print(f"{name}: {INTERVALS[name]}")
-    if report.comparisons:
-        _comparison_table(report)
+    if report.intervals or report.comparisons:
+        _certainty_table(report)
 
 
-def _comparison_table(report: Report) -> None:
-    header, rows = comparison.grid(report.comparisons)
-    table = _table(*header, numeric=[*header[3:-1]])
-    for one, cells in zip(report.comparisons, rows, strict=True):
-        table.add_row(*map(Text, cells), style="bold" if one.is_distinguishable else "")
+def _certainty_table(report: Report) -> None:
+    """Print the intervals of every mean, below it its differences to baselines, then these in words."""
+    one_column = len(report.columns) == 1
+    header = ["method", *([] if one_column else ["in"])]
+    numbers = [report.columns[0].head if one_column else "mean", *report.intervals]
+    p_values = comparison.p_names(report.comparisons)
+    table = _table(*header, *numbers, *p_values, numeric=[*numbers, *p_values])
+    for row, column in [(row, column) for row in report.rows for column in report.columns]:
+        place, cell = [] if one_column else [column.head], row.cell(column)
+        if cell.mean is not None:
+            table.add_row(
+                *map(Text, [row.label, *place, cell.words(cell.mean), *cell.ends(report.intervals)])
+            )
+        for one in [one for one in report.comparisons if one.row is row and one.column == column]:
+            found = [one.signed, *one.ends(report.intervals), *one.p_words(p_values)]
+            style = "bold" if one.is_distinguishable else ""
+            table.add_row(*map(Text, [f"  less {one.baseline}", *place, *found]), style=style)
     _print(table)
-    print(*comparison.how_to_read(report.comparisons), sep="\n")
+    for one in report.comparisons:
+        print(f"{one.name}: {one.words}")
+    how = [f"{name}: {INTERVALS[name]}" for name in report.intervals]
+    print(*how, *comparison.how_to_read(report.comparisons), sep="\n")
 
 
 def _tested_on(row: Row, column: Column) -> str:
