@@ -1,9 +1,12 @@
 """Launches: how they end."""
 
 import signal
+from types import SimpleNamespace
 
 import pytest
 
+import fake_store
+from vssl.commands import run
 from vssl.commands.run import run_forest
 from vssl.context import open_context
 from vssl.errors import VsslError
@@ -59,3 +62,17 @@ def test_a_mistake_in_the_config_leaves_no_launch_behind(tmp_path):
     with pytest.raises(VsslError, match="runtime"):
         open_context(plain)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_table_of_a_run_compares_as_the_sweep_file_says(tmp_path, monkeypatch, capsys):
+    points, config = fake_store.segments_sweep(tmp_path)
+    config.sweep.baseline = "1 segment"
+    ready = SimpleNamespace(nodes={}, dispatcher=None, forest=[])
+    tracker = SimpleNamespace(where=lambda: "nowhere")
+    nothing = {"preflight": ready, "open_context": (None, tracker), "run_forest": [], "_show_warnings": None}
+    for name, value in nothing.items():
+        monkeypatch.setattr(run, name, lambda *_, value=value: value)
+    monkeypatch.setattr(run.stop, "listen", lambda: None)
+    run.execute(points, config)
+    said = "less 1 segment UCF101: 1 seed: no test"
+    assert said in capsys.readouterr().out
