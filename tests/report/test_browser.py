@@ -16,7 +16,9 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("store")
-    report.execute(*fake_store.segments_sweep(folder))
+    points, config = fake_store.segments_sweep(folder)
+    config.sweep.update(baseline="1 segment", test_videos={"UCF101": 3783})
+    report.execute(points, config)
     return folder / "report" / "segments" / "index.html"
 
 
@@ -37,6 +39,14 @@ def test_the_page_fits_and_says_nothing_to_the_console(browser, page, tmp_path, 
     image = Image.open(tmp_path / "page.png").convert("L")
     assert image.width == width
     assert (image.getpixel((1, 1)) > 128) == (scheme == "light")
+
+
+@pytest.mark.parametrize("table", ["results", "comparisons"])
+def test_a_click_in_either_table_leads_to_the_row(browser, page, table):
+    browser.open(page, 390)
+    browser.run(f"document.querySelector('#{table} tr[data-row=row-2] td').click()")
+    browser.run("new Promise(done => setTimeout(done, 200))")
+    assert browser.run("document.querySelector('#row-2').open") is True
 
 
 def test_a_click_on_a_row_shows_its_recipe(browser, page):

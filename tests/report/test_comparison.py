@@ -166,6 +166,8 @@ def test_the_table_says_how_many_comparisons_it_makes_and_corrects_for_them():
     assert in_a_sentence(two) == (
         "Distinguishable from a baseline: 2 of 2 (VSPP less scratch UCF101; VCOP less scratch UCF101)."
     )
+    long = [replace(VSPP, label=f"{label}{'x' * 200}") for label in "AB"]
+    assert in_a_sentence(compared(SCRATCH, *long)) == "Distinguishable from a baseline: 2 of 2."
     assert (how_to_read([]), in_a_sentence([])) == ([], "")
     assert how_to_read(compared(SCRATCH, row("VSPP", [0.35], ["scratch"]))) == [
         "No p value: that takes two seeds that differ."

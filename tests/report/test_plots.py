@@ -107,7 +107,13 @@ def test_differences_are_drawn_with_both_intervals_and_full_only_if_distinguisha
         assert mean.get_xdata() == pytest.approx([3])
         assert mean.get_markerfacecolor() == face
         assert [tick.get_text() for tick in axes.get_yticklabels()] == ["VSPP\nless scratch"]
-    assert "differences" in {picture.name for picture in plots.draw(report)}
+    long = replace(ours, label="a long label, " * 30)
+    for one in (
+        report,
+        replace(report, rows=[base, *[replace(long, label=f"{n} {long.label}") for n in range(9)]]),
+    ):
+        [picture] = [picture for picture in plots.draw(one) if picture.name == "differences"]
+        assert Image.open(io.BytesIO(picture.png)).size[1] > 60 * len(one.comparisons)
 
 
 def test_points_that_are_not_comparable_are_left_out():

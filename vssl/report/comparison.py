@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from vssl.report.model import Column, Row, Run
     from vssl.result import Metric
 
+SENTENCE = 160
+"""Letters of names that one sentence holds; the table has them all."""
+
 Pair = tuple["Run", "Run"]
 
 SEEDS, VIDEOS = "95 % (seeds)", "95 % (videos)"
@@ -210,7 +213,8 @@ def in_a_sentence(comparisons: Sequence[Comparison]) -> str:
     if not comparisons:
         return ""
     found = [one for one in comparisons if one.is_distinguishable]
-    which = f" ({'; '.join(one.name for one in found)})" if found else ""
+    named = "; ".join(one.name for one in found)
+    which = f" ({named})" if 0 < len(named) <= SENTENCE else ""
     return f"Distinguishable from a baseline: {len(found)} of {len(comparisons)}{which}."
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
-from textwrap import fill
+from textwrap import TextWrapper, fill
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -189,8 +189,8 @@ def _differences(comparisons: Sequence[Comparison]) -> Figure:
     columns = dict.fromkeys(one.column for one in comparisons)
     alike = [[one for one in comparisons if one.column == column] for column in columns]
     figure, panels = _panels(alike, 1, WIDTH, 0.0)
-    heights = [0.8 + 0.42 * len(found) for found in alike]
-    figure.set_figheight(sum(heights))
+    lines = sum(_compared(one).count("\n") + 2 for one in comparisons)
+    figure.set_figheight(0.8 * len(alike) + 0.12 * lines)
     for (axes, found), colour in zip(panels, cycle(COLOURS), strict=False):
         for place, one in enumerate(found):
             for ends, height, width in ((one.over_seeds, place, 3.0), (one.over_videos, place + 0.22, 1.0)):
@@ -199,11 +199,16 @@ def _differences(comparisons: Sequence[Comparison]) -> Figure:
             face = colour if one.is_distinguishable else "white"
             axes.plot([one.mean or 0.0], [place], "o", color=colour, markerfacecolor=face, markersize=5)
         axes.axvline(0, color=INK, linewidth=0.8)
-        names = [f"{fill(one.row.label, 28)}\nless {fill(one.baseline, 28)}" for one in found]
-        axes.set_yticks(range(len(found)), names, fontsize=7)
+        axes.set_yticks(range(len(found)), map(_compared, found), fontsize=7)
         axes.set(ylim=(len(found) - 0.5, -0.5), title=found[0].column.name)
         axes.set_xlabel("points" if found[0].metric.percent else found[0].metric.label)
     return figure
+
+
+def _compared(one: Comparison) -> str:
+    """What is compared, in a few short lines."""
+    short = TextWrapper(width=32, max_lines=2, placeholder=" ...").fill
+    return f"{short(one.row.label)}\n{short(f'less {one.baseline}')}"
 
 
 def _named(runs: Sequence[Run], curves: Curves) -> list[State]:
