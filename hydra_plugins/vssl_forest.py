@@ -8,7 +8,6 @@ by name.
 from __future__ import annotations
 
 import gc
-import pickle
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,7 +21,17 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from vssl.compat.hydra_private import apply_values, is_choice, parse_once, product, read_files_once
+from hydra_plugins.vssl_rules import chosen_by_hand
+from vssl.compat.hydra_private import (
+    apply_values,
+    collect_choices_where_needed,
+    compose_files,
+    is_choice,
+    parse_once,
+    product,
+    put,
+    read_files_once,
+)
 from vssl.errors import VsslError
 
 
@@ -65,7 +74,7 @@ class ForestLauncher(Launcher):
         self.context, self.config = hydra_context, config
         read_files_once(hydra_context.config_loader)
         parse_once()
-        self.chosen: dict[tuple[str, ...], bytes] = {}
+        collect_choices_where_needed()
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Compose every point, then run the mode on all of them at once; the first one has the sweep file."""
@@ -83,21 +92,18 @@ class ForestLauncher(Launcher):
         return [JobReturn(overrides=list(o), status=JobStatus.COMPLETED) for o in job_overrides]
 
     def _compose(self, overrides: list[str]) -> DictConfig:
-        """The config of one point. Composing takes Hydra a tenth of a second, setting values next to nothing:
-        points with the same choices of groups are composed once."""
-        loader = self.context.config_loader
+        """The config of one point. Points with the same choices of groups are composed once: composing takes
+        many times as long as setting values."""
+        loader, name = self.context.config_loader, self.config.hydra.job.config_name
         parsed = OverridesParser.create(config_loader=loader).parse_overrides(overrides)
         chooses = [is_choice(override, loader) for override in parsed]
-        choices = tuple(line for line, choice in zip(overrides, chooses, strict=True) if choice)
-        if choices not in self.chosen:
-            chosen = loader.load_sweep_config(self.config, list(choices))
-            with open_dict(chosen):
-                for name in ("hydra", "sweep"):
-                    chosen.pop(name, None)
-            self.chosen[choices] = pickle.dumps(chosen)  # a third of the time of copy.deepcopy
-        config: DictConfig = pickle.loads(self.chosen[choices])
-        values = [override for override, choice in zip(parsed, chooses, strict=True) if not choice]
-        apply_values(values, config)
+        config = compose_files(
+            loader, name, [line for line, choice in zip(overrides, chooses, strict=True) if choice]
+        )
+        with open_dict(config):
+            config.pop("sweep", None)
+        put(chosen_by_hand(loader, name, parsed), config)
+        apply_values([one for one, choice in zip(parsed, chooses, strict=True) if not choice], config)
         return config
 
 

@@ -7,20 +7,24 @@
 A node with a `_target_` takes the place of the one that is there. Rules are laid over the config in their
 order, and the command line's values over them. Hydra asks this config source before it opens such a file
 itself, and so composes and prints the values as any others.
+
+The values of a recipe are for the classes that it has. Where the command line chooses another class for a
+part (`schedule@pretext.training.schedule=cosine`), the part has the values of its own file.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.types import Override
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
+from vssl.compat.hydra_private import compose_files, compose_with, is_choice
 from vssl.errors import VsslError
 
 GROUPS = ("backbone", "auxiliary", "pretext", "protocol", "downstream")
@@ -73,10 +77,15 @@ class RulesSource(ConfigSource):
         return []
 
     def _rules(self, name: str) -> Iterable[DictConfig]:
-        path = Path(self.path, "experiment", f"{name}.yaml")
-        content: Any = OmegaConf.load(path) if path.is_file() else {}
-        rules: Iterable[DictConfig] = content.get("rules") or []
-        return rules
+        return rules_of(Path(self.path, "experiment", f"{name}.yaml"))
+
+
+@lru_cache
+def rules_of(path: Path) -> Iterable[DictConfig]:
+    """The rules of a file, if it is there and has any."""
+    content: Any = OmegaConf.load(path) if path.is_file() else {}
+    rules: Iterable[DictConfig] = content.get("rules") or []
+    return rules
 
 
 def applying(rules: Iterable[DictConfig], choices: dict[str, str]) -> DictConfig:
@@ -107,6 +116,34 @@ def _holds(choice: str, wanted: Any) -> bool:
     if isinstance(wanted, str):
         return choice != wanted.removeprefix("not ") if wanted.startswith("not ") else choice == wanted
     return choice in wanted
+
+
+def chosen_by_hand(loader: Any, name: str, overrides: Iterable[Override]) -> dict[str, DictConfig]:
+    """The nodes, by path, that overrides choose where the recipe has another class: each with the values of
+    its own file alone."""
+    lines, parts = [], {}
+    for one in overrides:
+        if is_choice(one, loader):
+            file = f"{one.key_or_group}/{one.value()}"
+            if one.package and loader.repository.config_exists(file):
+                parts[one.package] = (one.key_or_group.replace("/", "."), file)
+            else:
+                lines.append(str(one.input_line))
+    if not parts:
+        return {}
+    recipe = compose_files(loader, name, lines)
+    nodes = {
+        path: OmegaConf.select(compose_files(loader, file, []), group)
+        for path, (group, file) in parts.items()
+    }
+    return {
+        path: node
+        for path, node in nodes.items()
+        if node.get("_target_") != OmegaConf.select(recipe, f"{path}._target_")
+    }
+
+
+compose_with(chosen_by_hand)
 
 
 class RulesPath(SearchPathPlugin):

@@ -10,8 +10,13 @@ from importlib.metadata import version
 
 import omegaconf.base
 import pytest
+from hydra import initialize_config_dir
+from hydra._internal import defaults_list
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
+from hydra.types import RunMode
+from omegaconf import OmegaConf, open_dict
+from omegaconf.errors import ConfigAttributeError
 from torch.utils.data import DataLoader
 
 from conftest import ROOT
@@ -40,6 +45,18 @@ USED = [  # library, module, name in it, what vssl loses without
         "CachingConfigRepository",
         "fast planning of sweeps",
     ),
+    *[
+        ("hydra-core", "hydra._internal.config_loader_impl", name, "fast sweeps and parts chosen by hand")
+        for name in (
+            "ConfigLoaderImpl.load_configuration",
+            "ConfigLoaderImpl._parse_overrides_and_create_caching_repo",
+            "ConfigLoaderImpl._compose_config_from_defaults_list",
+        )
+    ],
+    *[
+        ("hydra-core", "hydra._internal.defaults_list", name, "fast planning of sweeps")
+        for name in ("create_defaults_list", "_create_interpolation_map")
+    ],
     ("hydra-core", "hydra._internal.core_plugins.basic_sweeper", "BasicSweeper.split_arguments", "sweeps"),
     ("omegaconf", "omegaconf.base", "parse", "fast planning of sweeps"),
 ]
@@ -101,6 +118,33 @@ def test_values_are_set_as_hydra_sets_them():
         OverridesParser.create().parse_overrides(["a.b=2", "+a.d={e: 3}", "~c"]), config
     )
     assert config == {"a": {"b": 2, "d": {"e": 3}}}
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        [],
+        ["pretext=rspnet", "protocol=finetune_rspnet", "backbone=resnet3d_18", "downstream=hmdb51"],
+        ["experiment=[as_paper,quick]", "pretext=vcop", "auxiliary=auxskd"],
+        ["+augmentation@auxiliary.augmentation=crop", "experiment=as_paper", "protocol=knn"],
+        ["schedule@protocol.training.schedule=cosine", "dispatch=slurm", "tracking=jsonl"],
+    ],
+)
+def test_files_are_composed_as_hydra_composes_them(choices, monkeypatch):
+    monkeypatch.setattr(defaults_list, "_create_interpolation_map", hydra_private._interpolation_map)
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        hydras = hydra_private._load(loader, "config", choices, RunMode.RUN)
+        with open_dict(hydras):
+            del hydras["hydra"]
+        hydra_private.read_files_once(loader)
+        hydra_private.collect_choices_where_needed()
+        for _ in range(2):  # the second time from the parts of the first
+            composed = hydra_private.compose_files(loader, "config", choices)
+            assert OmegaConf.to_yaml(composed) == OmegaConf.to_yaml(hydras)
+            composed.seed, composed.pretext.training.epochs = 7, 1000
+    with pytest.raises(ConfigAttributeError):
+        composed.no_such_option = 1
 
 
 def test_interpolations_are_parsed_once(monkeypatch):

@@ -1,14 +1,23 @@
 """Every config group: complete, without defaults in code, and with errors that help."""
 
 import inspect
+import subprocess
+import sys
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 
 import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import ConfigCompositionException, MissingConfigException
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-from conftest import ROOT, composed, planted_index
+from conftest import ROOT, composed, environment, planted_index
+from hydra_plugins.vssl_rules import chosen_by_hand
+from vssl.compat.hydra_private import compose_files, put, read_files_once
 from vssl.data.index import assumed, index_path, write
 from vssl.errors import OptionError
 from vssl.pipeline import monitored, plain, plan
@@ -79,6 +88,91 @@ def test_a_training_takes_every_schedule_and_a_warm_up(name):
     schedule = build(pretext.recipe.training, "pretext.training").schedule
     assert schedule.warmup_epochs == 2.5
     assert_no_defaults(type(schedule))
+
+
+PARTS = {
+    group: {path.stem: OmegaConf.load(path) for path in sorted((ROOT / "conf" / group).glob("*.yaml"))}
+    for group in ("optimizer", "schedule")
+}
+TRAININGS = ["auxiliary.training", "pretext.training", "protocol.training"]
+PRETEXTS = ["vspp", "vcop", "videopace", "rspnet", "speednet", "shuffle_learn", "opn", "none"]
+PROTOCOLS = ["finetune", "finetune_vcop", "finetune_rspnet", "linear"]
+
+
+@pytest.mark.parametrize(
+    ("experiment", "others"),
+    [
+        *product(["standard", "as_paper"], ["backbone=tiny", "backbone=resnet3d_18 downstream=hmdb51"]),
+        ("as_released", "backbone=resnet3d_18 downstream=hmdb51"),
+        ("quick", "backbone=tiny"),
+        ("[as_paper,quick]", "backbone=resnet3d_18 downstream=hmdb51"),
+    ],
+)
+def test_every_recipe_takes_every_optimizer_and_schedule_by_hand(experiment, others):
+    """With the values of their own files where they are of another class than the recipe's, else with its.
+
+    All pretexts with each optimiser and each schedule; all pairs of these in turn.
+    """
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        read_files_once(loader)
+        for number, pretext in enumerate(PRETEXTS):
+            protocol = PROTOCOLS[number % len(PROTOCOLS)]
+            words = [f"pretext={pretext}", f"protocol={protocol}", *others.split()]
+            words += [f"experiment={experiment}"] if experiment != "standard" else []
+            recipe = compose_files(loader, "config", words)
+            for turn, optimizer in enumerate(PARTS["optimizer"]):
+                schedule = list(PARTS["schedule"])[(turn + number) % len(PARTS["schedule"])]
+                check_chosen(loader, words, recipe, {"optimizer": optimizer, "schedule": schedule})
+
+
+def check_chosen(loader, words, recipe, chosen):
+    by_hand = [f"{group}@{node}.{group}={name}" for group, name in chosen.items() for node in TRAININGS]
+    cfg = compose_files(loader, "config", [*words, *by_hand])
+    put(chosen_by_hand(loader, "config", OverridesParser.create().parse_overrides([*words, *by_hand])), cfg)
+    for node in TRAININGS:
+        training, stated = OmegaConf.select(cfg, node), OmegaConf.select(recipe, node)
+        for group, name in chosen.items():
+            file = PARTS[group][name]
+            wanted = stated[group] if stated[group]._target_ == file._target_ else file
+            assert training[group] == wanted, f"{node}.{group}={name}"
+        build(plain(training), node)
+
+
+def test_what_is_typed_stays_with_a_part_chosen_by_hand():
+    by_hand = "schedule@pretext.training.schedule=cosine"
+    cfg = composed(by_hand, "pretext=rspnet", "pretext.training.schedule.final_factor=0.5", "seed=3")
+    assert cfg.pretext.training.schedule.final_factor == 0.5
+    assert (cfg.seed, cfg.pretext.training.epochs) == (3, 12)  # the rest is as the toy has it
+    typed = "pretext.training.schedule.every_epochs=5"
+    with pytest.raises(ConfigCompositionException, match="every_epochs"):
+        composed(by_hand, typed)
+    with pytest.raises(MissingConfigException):
+        composed("schedule@pretext.training.schedule=cosines")
+
+
+def test_a_part_that_is_chosen_by_hand_is_shown_and_run_alike_in_a_sweep(tmp_path):
+    by_hand = "schedule@pretext.training.schedule"
+    words = [f"outputs={tmp_path}", "mode=plan", f"{by_hand}=cosine,multi_step", "auxiliary=none"]
+    done = launched("-m", *words, "optimizer@protocol.training.optimizer=adamw")
+    for name in ("cosine", "multi_step"):
+        single = composed(
+            f"{by_hand}={name}", "auxiliary=none", "optimizer@protocol.training.optimizer=adamw"
+        )
+        assert all(spec.key in done for spec in plan(single))
+    shown = launched("--cfg", "job", "--package", "pretext.training.schedule", f"{by_hand}=cosine")
+    assert OmegaConf.create(shown) == PARTS["schedule"]["cosine"]
+
+
+def launched(*words):
+    return subprocess.run(
+        [sys.executable, "launch.py", *words],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
 
 
 def planted(choice, folder):
