@@ -31,11 +31,21 @@ class StepOutput(NamedTuple):
     metrics: dict[str, Tensor]
 
 
-class Progress(NamedTuple):
-    """How far a training is: epochs done, fractions counting steps, and the share of all steps."""
+class Progress:
+    """How far a training is: epochs done, fractions counting steps, and the share of all steps.
 
-    epochs: float
-    share: float
+    What is done with the share depends on the training's length. That it was read is noted: a longer training
+    does not continue such a one.
+    """
+
+    def __init__(self, epochs: float, share: float) -> None:
+        self.epochs, self._share, self.share_was_read = epochs, share, False
+
+    @property
+    def share(self) -> float:
+        """The share of all steps."""
+        self.share_was_read = True
+        return self._share
 
 
 class Backbone(nn.Module, ABC):

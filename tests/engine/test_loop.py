@@ -44,7 +44,7 @@ class Regression(Objective):
 
     def after_step(self, progress):
         self.seen += 1
-        self.progress.append(progress)
+        self.progress.append((progress.epochs, progress.share))
 
 
 class Recorder:

@@ -3,10 +3,12 @@
 import math
 
 import pytest
+from omegaconf import OmegaConf
 
-from conftest import step_decay
+from conftest import ROOT, step_decay
 from vssl.engine.schedules import Cosine, MultiStep
 from vssl.errors import OptionError
+from vssl.stage.build import build
 
 
 def cosine(**changes):
@@ -71,6 +73,15 @@ def test_a_step_decay_passes_through_the_end_of_a_shorter_training_and_a_cosine_
         assert warm.factor_at(epochs, 4) == warm.factor_at(epochs, 40)
     assert cosine().depends_on_length
     assert cosine().factor_at(2, 4) != cosine().factor_at(2, 40)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "conf" / "schedule").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_every_schedule_says_whether_it_depends_on_the_length(path):
+    schedule = build(OmegaConf.to_container(OmegaConf.load(path)), "schedule")
+    factors = [[schedule.factor_at(step / 4, total) for step in range(40)] for total in (10, 25, 70)]
+    assert schedule.depends_on_length == (factors != [factors[0]] * 3)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from vssl.errors import OptionError, VsslError
 from vssl.pipeline import plan
 from vssl.stage.construct import Stage
 from vssl.stage.run import run_stage
+from vssl.types import Objective
 
 RUNTIME = replace(RUNTIME, max_bad_share=0.2)
 
@@ -81,6 +82,26 @@ def test_not_where_the_schedule_depends_on_the_length(data, tmp_path):
     run(pretext(1), tmp_path)
     _, folder = run(pretext(2), tmp_path)
     assert "continues" not in (folder / "log.txt").read_text()
+
+
+def test_not_where_the_task_looks_at_how_far_the_training_is(data, tmp_path, monkeypatch):
+    """Nobody has to say that it does: reading the share is noted, in a training that was resumed too."""
+
+    def pretext(epochs):
+        return plan(composed(*SMALL, *data, "auxiliary=none", f"pretext.training.epochs={epochs}"))[0]
+
+    run(pretext(1), tmp_path)
+    read = []
+    monkeypatch.setattr(Objective, "after_step", lambda self, progress: read.append(progress.share))
+    _, two = run(pretext(2), tmp_path)
+    assert f"continues {pretext(1)}" in (two / "log.txt").read_text()  # which did not look
+    assert read == [0.75, 1.0]
+    monkeypatch.undo()
+    (two / "result.json").unlink()
+    run_stage(pretext(2), context_in(tmp_path))  # resumed at its end
+    _, three = run(pretext(3), tmp_path)
+    assert f"continues {pretext(1)}" in (three / "log.txt").read_text()
+    assert load(three / "checkpoint.pt")["share_was_read"] is False
 
 
 def test_too_many_bad_videos_fail_the_stage_with_their_names(damaged, tmp_path):

@@ -81,7 +81,7 @@ class Loop:
         self.monitor_seconds = 0.0
         self.meter, self.finite = Meter(), FiniteCheck()
         self.shown: dict[str, float] = {}
-        self.step = 0
+        self.step, self.share_was_read = 0, False
         if self.path.exists():
             self._resume()
         if len(set(distributed.all_gather_object(self.step))) > 1:
@@ -122,7 +122,9 @@ class Loop:
         self.optimizer.step()
         average_statistics(self.objective)
         self.step += 1
-        self.objective.after_step(self._progress())
+        progress = self._progress()
+        self.objective.after_step(progress)
+        self.share_was_read |= progress.share_was_read
         self._report(metrics, lr)
 
     def _progress(self) -> Progress:
@@ -191,6 +193,7 @@ class Loop:
         self._check_finite()
         state = {
             "step": self.step,
+            "share_was_read": self.share_was_read,
             "cost": asdict(self.costs()),
             "objective": self.objective.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -205,6 +208,7 @@ class Loop:
         self.objective.load_state_dict(saved["objective"])
         _restore(self.optimizer, saved["optimizer"])
         self.step = saved["step"]
+        self.share_was_read = saved.get("share_was_read", False)  # older checkpoints do not say
         self.meter.load(saved["meter"])
         if distributed.rank() == 0:
             self.cost.before = Cost(**saved["cost"])

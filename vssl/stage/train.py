@@ -115,11 +115,13 @@ def _continue_another(stage: Stage, store: StageStore) -> None:
         return
     for other in (*_same(stage, store), *_shorter(stage, store)):
         if (other.folder / CHECKPOINT).exists() and other.result is not None:
+            content = load_checkpoint(other.folder / CHECKPOINT)
+            if content.get("share_was_read") and other.spec.recipe.epochs != stage.recipe.epochs:
+                continue
             log.info("%s: continues %s, %d epochs", stage.spec, other.spec, other.spec.recipe.epochs)
             for name in ("bad_videos.json", "metrics.jsonl"):
                 if (other.folder / name).exists():
                     write_atomically(folder / name, (other.folder / name).read_bytes())
-            content = load_checkpoint(other.folder / CHECKPOINT)
             content["cost"]["inherited_seconds"] = content["cost"]["seconds"]
             save(folder / CHECKPOINT, content)  # what is looked for comes last
             return
