@@ -63,7 +63,7 @@ def plan(cfg: DictConfig, provisional: bool = False) -> list[StageSpec]:
     """
     shrink(cfg)
     with naming_options(cfg):
-        return _Chain({name: _resolved(cfg[name]) for name in PARTS}, provisional).build()
+        return _Chain({name: plain(cfg[name]) for name in PARTS}, provisional).build()
 
 
 def merge(chains: Iterable[list[StageSpec]]) -> list[StageSpec]:
@@ -241,14 +241,11 @@ class _Chain:
             )
 
 
-def plain(node: DictConfig) -> Node:
+def plain(part: Any) -> Any:
     """A part of a config as plain data, with all that it refers to."""
-    resolved: Node = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
-    return resolved
-
-
-def _resolved(value: Any) -> Any:
-    return plain(value) if isinstance(value, DictConfig) else value
+    if isinstance(part, DictConfig):
+        return OmegaConf.to_container(part, resolve=True, throw_on_missing=True)
+    return part
 
 
 @contextmanager

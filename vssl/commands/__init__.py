@@ -8,14 +8,13 @@ be a plan, says `PLANNED = False` and has `execute(cfg)`. A mode may bring a `pl
 import importlib
 import pkgutil
 from collections.abc import Sequence
-from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from vssl import pipeline
 from vssl.errors import OptionError, VsslError, nearest
 from vssl.options import check_options
-from vssl.pipeline import Point, absolute_outputs, naming_options
+from vssl.pipeline import Point, absolute_outputs, naming_options, plain
 from vssl.stage.spec import leaves
 
 ONE_FOR_ALL = ["outputs", "runtime", "dispatch", "tracking"]
@@ -50,8 +49,7 @@ def execute(composed: Sequence[tuple[DictConfig, list[str]]]) -> None:
 
 def _check_same(configs: Sequence[DictConfig], names: list[str]) -> None:
     """Raise `VsslError` for an option that differs between points if the launch takes the first one's."""
-    written: Any = [OmegaConf.to_container(OmegaConf.masked_copy(cfg, names)) for cfg in configs]
-    first, *others = (dict(leaves(node)) for node in written)
+    first, *others = (dict(leaves({name: plain(cfg[name]) for name in names})) for cfg in configs)
     for other in others:
         differs = (path for path, value in {**other, **first}.items() if other.get(path, ...) != value)
         if (option := next(differs, None)) is not None:

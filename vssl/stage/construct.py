@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from torch.overrides import TorchFunctionMode
 
 from vssl.checks import check_at_least, check_type
 from vssl.data.augmentation import Augmentation
@@ -37,6 +38,13 @@ class Machine:
 
     processes: int = 1
     device: str | None = None
+
+
+class Undrawn(TorchFunctionMode):
+    """Draw no normal numbers: on the meta device, torch would load its compiler for it, a second."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return args[0] if func is torch.Tensor.normal_ else func(*args, **(kwargs or {}))
 
 
 class Stage:
@@ -208,7 +216,7 @@ class Stage:
             self._shared[key] = True
 
     def _on_meta(self, node: Any, where: str) -> None:
-        with torch.device("meta"):  # no memory, no random weights
+        with torch.device("meta"), Undrawn():  # no memory, no random weights
             build(node, self.spec.option("backbone"))
 
     def _built(self, part: str) -> Any:
