@@ -2,6 +2,7 @@
 
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from vssl.data.decode import BadVideo, Cause
-from vssl.data.decoders.pyav import open_video, to_rgb
+from vssl.data.decoders.pyav import films, open_video, to_rgb
 
 MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip")
 """What stands in bytes 4 to 8 of an mp4 or mov file, whole or not."""
@@ -32,6 +33,7 @@ class Probe:
     fps: mean rate; variable_rate: whether the frames come at unequal times.
     width, height: in pixels, as shown: after turning.
     codec: name such as h264, mpeg4, av1.
+    streams: video streams in the file, of which number `stream`, from 0, is the one that all this is about.
     """
 
     frames: int
@@ -43,6 +45,8 @@ class Probe:
     width: int
     height: int
     codec: str
+    streams: int
+    stream: int
 
 
 def probe(path: Path, see: Callable[[NDArray[np.uint8]], object] = lambda picture_HWC: None) -> Probe:
@@ -57,7 +61,7 @@ def probe(path: Path, see: Callable[[NDArray[np.uint8]], object] = lambda pictur
     def pictures() -> Iterator[NDArray[np.uint8]]:
         nonlocal packets, hidden
         try:
-            for packet in container.demux(stream):
+            for packet in stream.container.demux(stream):
                 packets += packet.size > 0
                 hidden += packet.is_discard
                 for frame in packet.decode():
@@ -67,8 +71,8 @@ def probe(path: Path, see: Callable[[NDArray[np.uint8]], object] = lambda pictur
             what = f"breaks off after {len(times)} frames ({error.strerror})"
             raise BadVideo(path, "damaged", what, "fetch it again or take it out of the list") from error
 
-    with _open(path) as container:
-        stream = container.streams.video[0]
+    stream = _open(path)
+    with stream.container as container:
         for picture_HWC in pictures():
             sizes.add((picture_HWC.shape[1], picture_HWC.shape[0]))
             see(picture_HWC)
@@ -83,7 +87,18 @@ def probe(path: Path, see: Callable[[NDArray[np.uint8]], object] = lambda pictur
             width=width,
             height=height,
             codec=stream.codec_context.codec.canonical_name,
+            streams=len(films(container)),
+            stream=container.streams.video.index(stream),
         )
+
+
+def shown_packets(path: Path) -> int:
+    """Coded pictures that are shown: as many as there are frames in nearly all files, and soon counted."""
+    stream, count = _open(path), 0
+    with stream.container as container, suppress(FFmpegError):  # which `probe` says better
+        for packet in container.demux(stream):
+            count += packet.size > 0 and not packet.is_discard
+    return count
 
 
 def unreadable(path: Path, error: OSError) -> BadVideo:
@@ -93,7 +108,7 @@ def unreadable(path: Path, error: OSError) -> BadVideo:
     return BadVideo(path, cause, what, "check the folder of the data set, its permissions and its disk")
 
 
-def _open(path: Path) -> av.container.InputContainer:
+def _open(path: Path) -> av.VideoStream:
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would never end
             raise BadVideo(path, "missing", "no regular file", "take it out of the list")
