@@ -5,6 +5,7 @@ from fractions import Fraction
 
 import av
 import numpy as np
+from av.stream import Disposition
 
 BITS, BLOCK, HEIGHT = 8, 16, 32
 
@@ -47,17 +48,61 @@ def write(
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     if turns:
-        ask_to_turn(path, turns)
+        cos, sin = [(1, 0), (0, 1), (-1, 0), (0, -1)][turns]
+        show_by(path, cos, -sin, sin, cos)
     return path
 
 
-def ask_to_turn(path, turns):
-    """Write the display matrix of an mp4: 3x3 numbers of 4 bytes, row by row."""
-    cos, sin = [(1, 0), (0, 1), (-1, 0), (0, -1)][turns]
-    matrix = [cos << 16, -sin << 16, 0, sin << 16, cos << 16, 0, 0, 0, 1 << 30]
+def show_by(path, a, b, c, d):
+    """Write the display matrix of an mp4, 3x3 numbers of 4 bytes: (x, y) is shown at (a x + c y, b x + d y)."""
+    matrix = [a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30]
     content = path.read_bytes()
     start = content.index(b"tkhd") + 44
     path.write_bytes(content[:start] + struct.pack(">9i", *matrix) + content[start + 36 :])
+    return path
+
+
+def several(path, default):
+    """Write a preview of 20 frames and half the size, then the film of 60; one of them is the default."""
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("libx264", rate=25) for _ in range(2)]
+        for number, (stream, size) in enumerate(zip(streams, [(64, 16), (128, 32)], strict=True)):
+            (stream.width, stream.height), stream.pix_fmt = size, "yuv420p"
+            stream.disposition = Disposition.default if number == default else Disposition(0)
+        for number in range(60):
+            frame = av.VideoFrame.from_ndarray(numbered_frame(number), format="rgb24")
+            for stream in streams if number < 20 else streams[1:]:
+                container.mux(stream.encode(frame.reformat(stream.width, stream.height)))
+        for stream in streams:
+            container.mux(stream.encode())
+    return path
+
+
+def with_cover(path):
+    """Write a video of 60 frames, with a larger picture attached before it."""
+    with av.open(str(path), "w") as container:
+        cover, film = container.add_stream("mjpeg"), container.add_stream("libx264", rate=25)
+        (cover.width, cover.height), cover.pix_fmt = (512, 512), "yuvj420p"
+        (film.width, film.height), film.pix_fmt = (128, 32), "yuv420p"
+        cover.disposition = Disposition.attached_pic
+        container.mux(cover.encode(av.VideoFrame(512, 512, "yuvj420p")))
+        for number in range(60):
+            container.mux(film.encode(av.VideoFrame.from_ndarray(numbered_frame(number), format="rgb24")))
+        container.mux([*cover.encode(), *film.encode()])
+    return path
+
+
+def corner(path):
+    """Write ten frames of 64 x 96 that are white in their upper left corner, grey beside it, and black below."""
+    picture_HWC = np.zeros((64, 96, 3), np.uint8)
+    picture_HWC[:16], picture_HWC[:16, :16] = 128, 255
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        (stream.height, stream.width), stream.pix_fmt = picture_HWC.shape[:2], "yuv420p"
+        for _ in range(10):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture_HWC, format="rgb24")))
+        container.mux(stream.encode())
+    return path
 
 
 def cut(source, path, first):

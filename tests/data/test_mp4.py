@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from fake_videos import ask_to_turn, cut, numbers, write
+from fake_videos import cut, numbers, show_by, write
 from vssl.data import mp4
 from vssl.data.decode import read_frames
 from vssl.data.decoders import pyav
@@ -99,7 +99,7 @@ def test_a_turned_video_has_to_be_opened(prepared, tmp_path):
     path = tmp_path / "turned.mp4"
     path.write_bytes(prepared.read_bytes())
     assert found(path) is not None
-    ask_to_turn(path, 1)
+    show_by(path, 0, -1, 1, 0)
     assert found(path) is None
     assert read_frames(path, np.array([3]), "pyav").shape == (1, 128, 32, 3)
 

@@ -68,12 +68,14 @@ def _judge(path: Path, facts: Probe, first: Decoder, decoder: Decoder | None) ->
     tried = " and ".join(sorted({first, "pyav"}))
     misread = decoder != first
     counts = f"{facts.frames} frames decode, the header says {facts.header_frames}"
+    chosen = f"number {facts.stream + 1} of {facts.streams} is read, {facts.width}x{facts.height}"
     all_verdicts = [
         (lost > 0, "truncated", f"{lost:,} bytes are missing at its end"),
         (not decoder, "no decoder is right", f"{tried}: other frames than when it is read from its start"),
         (misread and not _opens(path, first), "codec", f"{first} cannot read {facts.codec}"),
         (facts.hidden, "stream-copied cut", f"{facts.packets} pictures, of which {facts.frames} are shown"),
         (misread, "random access is wrong", f"{first} gives other frames after a seek"),
+        (facts.streams > 1, "several video streams", chosen),
         (facts.variable_rate, "variable frame rate", f"{facts.fps:.3g} frames per second on average"),
         (facts.header_frames and abs(extra) > SLACK, "header count differs", counts),
     ]

@@ -56,6 +56,7 @@ VERDICTS = {
     "codec": Verdict(True, "read through pyav; mode=prepare makes it fast"),
     "stream-copied cut": Verdict(True, "read through pyav; mode=prepare makes it fast"),
     "random access is wrong": Verdict(True, "read through pyav; mode=prepare makes it fast"),
+    "several video streams": Verdict(True, "the one that players show is read; see that it is the one meant"),
     "variable frame rate": Verdict(True, "its speed labels are inexact; take it out where they matter"),
     "header count differs": Verdict(True, "the frames that decode are counted, not the header's"),
 }

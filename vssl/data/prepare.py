@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from vssl.data.decode import BadVideo
+from vssl.data.decoders.pyav import open_video
 from vssl.data.lists import walk
 from vssl.data.operations.crop import resize
 from vssl.data.probe import probe, unreadable
@@ -94,8 +95,8 @@ class _Writer:
         self.container.mux(self.stream.encode(frame))
 
     def _begin(self) -> av.VideoStream:
-        with av.open(str(self.source), metadata_errors="replace") as container:
-            stream = container.streams.video[0]
+        stream = open_video(self.source)
+        with stream.container:
             rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
         gop = str(self.look.gop)
         # Without loop filter and arithmetic coding, decoding takes two thirds of the time and the file

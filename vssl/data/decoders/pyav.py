@@ -1,6 +1,7 @@
 """PyAV: FFmpeg inside the package. Frames are found by their times, so that no seek can go wrong."""
 
 import os
+import struct
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 from av.error import FFmpegError
+from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
@@ -33,11 +35,13 @@ def read(path: Path, frames_T: NDArray[np.int64]) -> NDArray[np.uint8]:
         return frames_THWC
     try:
         for tabulate in (_indexed, _demuxed):
-            with open_video(path) as container:
-                if table := tabulate(container):
-                    return np.stack(_look_up(path, container, table, frames_T))
-        with open_video(path) as container:
-            return np.stack(_counted(path, container, frames_T))
+            stream = open_video(path)
+            with stream.container:
+                if table := tabulate(stream):
+                    return np.stack(_look_up(path, stream, table, frames_T))
+        stream = open_video(path)
+        with stream.container:
+            return np.stack(_counted(path, stream, frames_T))
     except FFmpegError as error:
         raise undecodable(path, str(error.strerror)) from error
     except BadVideo as error:
@@ -78,23 +82,51 @@ def _decoder(setup: bytes) -> av.VideoCodecContext:
     return context
 
 
-def open_video(path: Path) -> av.container.InputContainer:
-    """Open a file for one thread; raises `BadVideo` if no video in it can be decoded, or FFmpegError."""
+def open_video(path: Path) -> av.VideoStream:
+    """Open a file, for one thread, at the stream that players show; `stream.container` is the file.
+
+    Raises `BadVideo` if no video in it can be decoded, or FFmpegError.
+    """
     container = av.open(str(path), metadata_errors="replace")
-    if not container.streams.video:
+    if not (streams := films(container)):
         raise BadVideo(path, "no video stream", "has no video stream", "take it out of the list")
-    if container.streams.video[0].codec_context is None:
+    stream = max(streams, key=_prominence)
+    if stream.codec_context is None:
         raise BadVideo(path, "damaged", "its codec is not known", "re-encode it")
-    container.streams.video[0].codec_context.thread_count = 1
-    return container
+    stream.codec_context.thread_count = 1
+    return stream
+
+
+def films(container: av.container.InputContainer) -> list[av.VideoStream]:
+    """The video streams of a file, without covers and thumbnails."""
+    stills = Disposition.attached_pic | Disposition.timed_thumbnails
+    return [stream for stream in container.streams.video if not stream.disposition & stills]
+
+
+def _prominence(stream: av.VideoStream) -> int:
+    """What FFmpeg chooses a stream by: its pixels, and 5,000,000 more for one that is marked as the default."""
+    context, is_default = stream.codec_context, stream.disposition & Disposition.default
+    return 5_000_000 * bool(is_default) + (context.width * context.height if context else 0)
 
 
 def to_rgb(frame: av.VideoFrame) -> NDArray[np.uint8]:
-    """The RGB picture [H,W,C] of a decoded frame, turned upright as its display matrix asks."""
+    """The RGB picture [H,W,C] of a decoded frame, turned and mirrored as its display matrix asks."""
     # Without a number of threads it takes one per core, and spends four times the processor's time.
     picture = _REFORMATTER.reformat(frame, format="rgb24", threads=1).to_ndarray()
     picture_HWC = np.asarray(picture, np.uint8)
-    return np.rot90(picture_HWC, round(frame.rotation / 90)) if frame.rotation else picture_HWC
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    return picture_HWC if matrix is None else _upright(picture_HWC, bytes(matrix))
+
+
+def _upright(picture_HWC: NDArray[np.uint8], matrix: bytes) -> NDArray[np.uint8]:
+    """A picture whose point (x, y) is shown at (a x + c y, b x + d y); other angles as the nearest right one.
+
+    matrix: a, b, u, c, d, v, x, y, w of ISO/IEC 14496-12, 6.2.2.
+    """
+    a, b, _, c, d, *_ = struct.unpack("=9i", matrix)
+    if max(abs(b), abs(c)) > max(abs(a), abs(d)):  # columns become rows
+        picture_HWC, a, d = picture_HWC.transpose(1, 0, 2), c, b
+    return picture_HWC[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
 @dataclass(frozen=True)
@@ -117,9 +149,9 @@ class _Table:
         return max(0, bisect_right(self.keys, time) - 1)
 
 
-def _indexed(container: av.container.InputContainer) -> _Table | None:
+def _indexed(stream: av.VideoStream) -> _Table | None:
     """From the index of an mp4 or mov file, which knows times of decoding only; None if others are shown."""
-    stream = container.streams.video[0]
+    container = stream.container
     entries = list(stream.index_entries) if container.format.name.startswith("mov") else []
     times = [entry.timestamp for entry in entries]
     keys = [entry.timestamp for entry in entries if entry.is_keyframe]
@@ -137,12 +169,11 @@ def _indexed(container: av.container.InputContainer) -> _Table | None:
     return _Table(times, keys, packets, may_skip=False)
 
 
-def _demuxed(container: av.container.InputContainer) -> _Table | None:
+def _demuxed(stream: av.VideoStream) -> _Table | None:
     """From all packets of a file; None if they have no usable times."""
-    if not container.format.name.startswith(TIMED):
+    if not stream.container.format.name.startswith(TIMED):
         return None
-    stream = container.streams.video[0]
-    packets = list(container.demux(stream))
+    packets = list(stream.container.demux(stream))
     filled = [packet for packet in packets if packet.size]
     times = sorted(packet.pts for packet in filled if packet.pts is not None and not packet.is_discard)
     if any(packet.pts is None for packet in filled) or len(set(times)) < len(times):
@@ -154,10 +185,10 @@ def _demuxed(container: av.container.InputContainer) -> _Table | None:
 
 
 def _look_up(
-    path: Path, container: av.container.InputContainer, table: _Table, frames_T: NDArray[np.int64]
+    path: Path, stream: av.VideoStream, table: _Table, frames_T: NDArray[np.int64]
 ) -> list[NDArray[np.uint8]]:
     check_range(path, frames_T, len(table.times))
-    context = container.streams.video[0].codec_context
+    context = stream.codec_context
     pictures: list[NDArray[np.uint8]] = []
     for key, group in groupby([table.times[number] for number in frames_T.tolist()], table.key_of):
         times = list(group)
@@ -176,13 +207,11 @@ def _look_up(
     return pictures
 
 
-def _counted(
-    path: Path, container: av.container.InputContainer, frames_T: NDArray[np.int64]
-) -> list[NDArray[np.uint8]]:
+def _counted(path: Path, stream: av.VideoStream, frames_T: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
     """The pictures of these numbers, decoding from the first packet on."""
     wanted, count = frames_T.tolist(), 0
     found: list[NDArray[np.uint8]] = []
-    for count, frame in enumerate(container.decode(video=0), start=1):
+    for count, frame in enumerate(stream.container.decode(stream), start=1):
         if count - 1 in wanted:
             found.append(to_rgb(frame))
         if len(found) == len(wanted):
