@@ -25,14 +25,24 @@ def numbers(frames_THWC):
 
 
 def write(
-    path, num_frames, times=None, codec="libx264", pix_fmt="yuv420p", size=(128, 32), turns=0, options=None
+    path,
+    num_frames,
+    times=None,
+    codec="libx264",
+    pix_fmt="yuv420p",
+    size=(128, 32),
+    turns=0,
+    options=None,
+    muxer=None,
+    into=None,
 ):
     """Write a numbered video.
 
     times: of the frames in 1/100 s; None: 25 a second. size: width and height. turns: quarter turns
-    anticlockwise that the file asks viewers to make.
+    anticlockwise that the file asks viewers to make. options, muxer: of the encoder and of the container.
+    into: a pipe for an AVI, in place of the path.
     """
-    with av.open(str(path), "w") as container:
+    with av.open(into or str(path), "w", format="avi" if into else None, options=muxer or {}) as container:
         stream = container.add_stream(codec, rate=25, options=options or {})
         stream.width, stream.height = size[::-1] if turns % 2 else size
         stream.pix_fmt, stream.codec_context.time_base = (
@@ -54,7 +64,7 @@ def write(
 
 
 def show_by(path, a, b, c, d):
-    """Write the display matrix of an mp4, 3x3 numbers of 4 bytes: (x, y) is shown at (a x + c y, b x + d y)."""
+    """Write the display matrix of an mp4, 3x3 numbers: (x, y) is shown at (a x + c y, b x + d y)."""
     matrix = [a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30]
     content = path.read_bytes()
     start = content.index(b"tkhd") + 44
@@ -78,6 +88,48 @@ def several(path, default):
     return path
 
 
+def piped(path):
+    """Write an AVI as into a pipe, so that no length in its header is known."""
+    with open(path, "wb") as file:
+        pipe = type("Pipe", (), {"write": staticmethod(file.write)})
+        write(path, 60, codec="mpeg4", into=pipe)
+    return path
+
+
+def all_flagged(path):
+    """Write an mp4 file in which one frame of twelve is a key frame, and all of them are said to be."""
+    first = write(path.with_name("first.mp4"), 60, options={"g": "12", "bf": "0"})
+    with av.open(str(first)) as source, av.open(str(path), "w") as container:
+        stream = container.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.is_keyframe, packet.stream = True, stream
+                container.mux(packet)
+    first.unlink()
+    return path
+
+
+def changing_size(path):
+    """Write a transport stream of 30 frames, and 30 of half the size behind them."""
+    with av.open(str(path), "w", format="mpegts") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 128, 32, "yuv420p"
+        smaller = av.CodecContext.create("libx264", "w")
+        smaller.width, smaller.height, smaller.pix_fmt = 64, 16, "yuv420p"
+        smaller.time_base = stream.codec_context.time_base = Fraction(1, 25)
+        for context, numbered in ((stream.codec_context, range(30)), (smaller, range(30, 60))):
+            for number in [*numbered, None]:
+                frame = None
+                if number is not None:
+                    frame = av.VideoFrame.from_ndarray(numbered_frame(number), format="rgb24")
+                    frame = frame.reformat(context.width, context.height, "yuv420p")
+                    frame.pts, frame.time_base = number, Fraction(1, 25)
+                for packet in context.encode(frame):
+                    packet.stream = stream
+                    container.mux(packet)
+    return path
+
+
 def with_cover(path):
     """Write a video of 60 frames, with a larger picture attached before it."""
     with av.open(str(path), "w") as container:
@@ -93,7 +145,7 @@ def with_cover(path):
 
 
 def corner(path):
-    """Write ten frames of 64 x 96 that are white in their upper left corner, grey beside it, and black below."""
+    """Write ten frames of 64 x 96: white in the upper left corner, grey beside it, black below."""
     picture_HWC = np.zeros((64, 96, 3), np.uint8)
     picture_HWC[:16], picture_HWC[:16, :16] = 128, 255
     with av.open(str(path), "w") as container:

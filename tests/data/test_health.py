@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from conftest import EXTRA, needs_extra
-from fake_videos import audio, cut, half, scratched, write
+from fake_videos import audio, cut, half, numbers, scratched, write
+from vssl.data.decode import read_frames
 from vssl.data.exactness import examine
 from vssl.data.health import SEGMENT, Finding, examine_file
 from vssl.data.index import VERDICTS
+from vssl.data.prepare import PreparedFormat, transcode
 
 
 def boasting(path):
@@ -59,7 +61,7 @@ PLANTED = {
     "cut.mp4": ("stream-copied cut", stream_copied),
     "divx.avi": ("random access is wrong", lambda path: write(path, 90, codec="mpeg4", options={"bf": "2"})),
     "uneven.mp4": ("variable frame rate", lambda path: write(path, 60, np.arange(60) ** 2)),
-    "boasting.avi": ("header count differs", boasting),
+    "boasting.avi": ("header is wrong", boasting),
     "fine.mp4": ("ok", lambda path: write(path, 50)),
     "fine.avi": ("ok", lambda path: write(path, 50, codec="mpeg4")),
     "fine.mkv": ("ok", lambda path: write(path, 50)),
@@ -82,17 +84,76 @@ def test_the_facts_of_a_fine_file(tmp_path):
     assert facts == (60, 25.0, 128, 32, "h264", "decord")
 
 
-@pytest.mark.parametrize("name", ["av1.mkv", "cut.mp4", "divx.avi"])
-def test_a_file_that_decord_reads_wrongly_gets_a_decoder_that_is_right(tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "decoder", "detail"),
+    [
+        ("av1.mkv", "pyav", "decord cannot read av1: read through pyav"),
+        ("cut.mp4", "pyav", "decord gives other frames after a seek: read through pyav"),
+        (
+            "divx.avi",
+            "from_start",
+            "decord gives other frames after a seek: decoded from its start for each clip",
+        ),
+    ],
+)
+def test_a_file_that_decord_reads_wrongly_gets_a_decoder_that_is_right(tmp_path, name, decoder, detail):
     PLANTED[name][1](tmp_path / name)
-    assert examine_file(tmp_path / name, "decord").decoder == "pyav"
+    found = examine_file(tmp_path / name, "decord")
+    assert found.decoder == decoder
+    assert detail in found.detail
 
 
-def test_a_file_that_no_decoder_reads_rightly_is_not_used(tmp_path, monkeypatch):
+def test_a_file_in_which_no_seek_is_right_is_decoded_from_its_start(tmp_path, monkeypatch):
     monkeypatch.setattr("vssl.data.health.exact", lambda path, decoder: False)
-    found = examine_file(write(tmp_path / "v.avi", 90, codec="mpeg4", options={"bf": "2"}), "decord")
-    assert (found.verdict, found.decoder) == ("no decoder is right", "")
-    assert not VERDICTS[found.verdict].usable
+    path = write(tmp_path / "v.mp4", 90)
+    monkeypatch.setattr("vssl.data.health.examine", lambda path, decoder: (examine(path, decoder)[0], False))
+    found = examine_file(path, "pyav")
+    assert (found.verdict, found.decoder) == ("random access is wrong", "from_start")
+    assert numbers(read_frames(path, np.array([80, 3]), "from_start")) == [80, 3]
+
+
+def test_a_long_file_that_is_read_as_a_whole_for_each_clip_says_so(tmp_path, monkeypatch):
+    """Without holding it in memory."""
+    for place in ("health", "decoders.pyav"):
+        monkeypatch.setattr(f"vssl.data.{place}.HELD", 1000)
+    path = write(tmp_path / "v.mkv", 90, options={"bf": "2", "g": "20"})
+    megabytes = path.stat().st_size / 1e6
+    found = examine_file(path, "pyav")
+    assert (found.verdict, found.decoder) == ("long", "pyav")
+    assert found.detail == f"each clip reads all its {megabytes:,.0f} MB"
+    assert numbers(read_frames(path, np.array([80, 3, 41]), "pyav")) == [80, 3, 41]
+
+
+LENGTHS = [0, 2**31 - 1, 2**32 - 1]
+
+
+@pytest.mark.parametrize("count", [*LENGTHS, 2**30])
+@pytest.mark.parametrize("length", LENGTHS)
+def test_a_header_that_was_written_before_its_numbers_were_known_is_no_fault(tmp_path, length, count):
+    content = bytearray(write(tmp_path / "v.avi", 60, codec="mpeg4").read_bytes())
+    content[4:8] = length.to_bytes(4, "little")
+    at = content.index(b"strh") + 8 + 32
+    content[at : at + 4] = count.to_bytes(4, "little")
+    (tmp_path / "v.avi").write_bytes(content)
+    found = examine_file(tmp_path / "v.avi", "pyav")
+    assert (found.verdict, found.frames) == ("ok", 60)
+    transcode(tmp_path / "v.avi", tmp_path / "out.mp4", PreparedFormat([32, 128], 20, 1))
+
+
+def test_a_box_of_unknown_length_is_no_fault(tmp_path):
+    path = write(tmp_path / "v.mp4", 60)
+    for length in (0, 2**32 - 1):
+        content = path.read_bytes() + length.to_bytes(4, "big") + b"mdat" + bytes(8)
+        (tmp_path / "box.mp4").write_bytes(content)
+        assert examine_file(tmp_path / "box.mp4", "pyav").verdict == "ok"
+
+
+def test_bytes_that_are_missing_behind_the_last_frame_are_no_loss(tmp_path):
+    path = write(tmp_path / "v.mp4", 60)
+    path.write_bytes(path.read_bytes() + (1000).to_bytes(4, "big") + b"free" + bytes(8))
+    found = examine_file(path, "pyav")
+    assert (found.verdict, found.frames) == ("header is wrong", 60)
+    assert found.detail == "984 bytes are missing at its end, but all frames are there"
 
 
 @pytest.mark.parametrize(

@@ -156,6 +156,12 @@ def test_the_fingerprint_covers_what_decides_the_weights_and_nothing_else():
     assert fingerprint(index, rows[:5]) != same
 
 
+def test_two_ways_to_the_same_frames_are_one_fingerprint():
+    index, rows = planted_index(6), np.arange(6)
+    one, other = (replace(index, decoder=np.full(6, name, "S32")) for name in (b"pyav", b"from_start"))
+    assert fingerprint(one, rows) == fingerprint(other, rows) != fingerprint(index, rows)
+
+
 def test_every_verdict_fits_its_column_and_has_a_remedy():
     for cause, verdict in VERDICTS.items():
         assert len(cause.encode("ascii")) <= 32

@@ -79,7 +79,7 @@ def test_a_file_that_may_not_be_opened_is_named(tmp_path, monkeypatch):
 
 
 def test_pictures_that_cannot_be_converted_are_damaged(tmp_path, monkeypatch):
-    def refuse(frame):
+    def refuse(frame, size):
         raise av.error.OSError(errno.EOPNOTSUPP, "Operation not supported")
 
     monkeypatch.setattr("vssl.data.probe.to_rgb", refuse)

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from vssl import options
 from vssl.data import layouts
 from vssl.data.check import Check, Remark
-from vssl.data.decode import load_decoder
+from vssl.data.decode import FROM_START, load_decoder
 from vssl.data.index import VERDICTS, Index, absolute, check_source, index_path, write
 from vssl.data.lists import SUBSETS, TEST, TRAIN, UNLABELLED, UNUSED, Listing, printable
 from vssl.errors import VsslError
@@ -127,6 +127,9 @@ def _counts(source: Node, index: Index) -> Iterator[str]:
             published = source["published"][subset][split - 1 : split]
             if rows.any() or published:
                 yield f"split {split} {subset}: {_count(index, rows, published)}"
+    if slow := int((index.usable & (index.decoder == FROM_START.encode())).sum()):
+        why = "there is nothing right to seek by, as in AVI"
+        yield f"{slow:,} files are decoded from their start for each clip: {why}; mode=prepare makes them fast"
 
 
 def _count(index: Index, rows: Any, published: list[int]) -> str:

@@ -14,6 +14,9 @@ from vssl.modules import check_module, load_module
 Decoder = str
 """Name of a module of `vssl.data.decoders`."""
 
+FROM_START = "from_start"
+"""The decoder that is right by what it does, and gives what `pyav` gives wherever that is right."""
+
 _DECODERS = "vssl.data.decoders"
 
 Cause = Literal["missing", "empty", "not a video", "no video stream", "truncated", "damaged"]

@@ -23,8 +23,8 @@ NOISE = 0.05
 """Grey levels by which a wrong picture may seem nearer than the right one: decoders round colours unlike."""
 
 UNLIKE = 10.0
-"""Grey levels by which the same picture differs between libraries at most: 3 of ten bits, 7 of two fields. What
-differs more is turned or mirrored another way. Our own code gives the same picture to the bit."""
+"""Grey levels by which the same picture differs between libraries at most: 3 of ten bits, 7 of two fields.
+What differs more is turned or mirrored another way. Our own code gives the same picture to the bit."""
 
 
 def exact(path: Path, decoder: Decoder) -> bool:
@@ -64,7 +64,7 @@ class _Reads:
             ]
         except VsslError:
             given = []
-        self._given_RHWC = np.stack(given) if len(self._shapes) == 1 else None
+        self._given_RHWC = np.stack(given) if given and len(self._shapes) == 1 else None
 
     def _noted(self, picture_HWC: NDArray[np.uint8]) -> NDArray[np.int16]:
         self._shapes.add(picture_HWC.shape)

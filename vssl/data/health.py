@@ -2,12 +2,15 @@
 
 import hashlib
 import stat
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from vssl.data.decode import BadVideo, Decoder, read_frames
+from vssl.data.decode import FROM_START, BadVideo, Decoder, read_frames
+from vssl.data.decoders.pyav import HELD, Reading, reading
 from vssl.data.exactness import exact, examine
 from vssl.data.index import DIGEST_BYTES
 from vssl.data.probe import MP4_BOXES, Probe, unreadable
@@ -15,6 +18,9 @@ from vssl.errors import VsslError
 
 SLACK = 2
 """Frames by which the header of a sound file may be wrong: DivX files often are."""
+
+UNKNOWN = {0, *(2**bits - 1 for bits in (31, 32, 63, 64))}
+"""What writers that cannot go back (into a pipe, say) leave as the length of what follows."""
 
 EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 """How a Matroska (mkv, webm) file begins, and what marks the part of it that holds all else."""
@@ -50,36 +56,51 @@ def examine_file(path: Path, first: Decoder) -> Finding:
 
 def _found(path: Path, first: Decoder) -> Finding:
     try:
-        facts, right = examine(path, first)
-        decoder = first if right else None
-        if decoder is None and first != "pyav" and exact(path, "pyav"):
-            decoder = "pyav"  # the optional decoder is not turned to unasked
+        facts, is_right = examine(path, first)
+        # The optional decoders are not turned to unasked.
+        decoder = first if is_right else next(filter(partial(exact, path), {"pyav"} - {first}), FROM_START)
     except BadVideo as error:
         cut = error.cause in ("not a video", "damaged") and _bytes_lost(path) > 0
         return Finding("truncated" if cut else error.cause, error.what)
-    verdict, detail = _judge(path, facts, first, decoder)
-    looks = (facts.frames, facts.fps, facts.width, facts.height, facts.codec)
-    return Finding(verdict, detail, *looks, decoder or "")
+    takes = reading(path) if decoder == "pyav" else "parts"
+    if takes == "from start":
+        decoder = FROM_START  # as pyav does it, without looking for a table each time
+    other = "" if is_right else decoder
+    remarks = list(_remarks(path, facts, first, other, takes)) or [("ok", "")]
+    looks = (facts.frames, facts.fps, facts.width, facts.height, facts.codec, decoder)
+    return Finding(remarks[0][0], "; ".join(detail for _, detail in remarks), *looks)
 
 
-def _judge(path: Path, facts: Probe, first: Decoder, decoder: Decoder | None) -> tuple[str, str]:
-    """The worst that can be said about a file that decodes, and the numbers behind it."""
-    lost, extra = _bytes_lost(path), facts.header_frames - facts.frames
-    tried = " and ".join(sorted({first, "pyav"}))
-    misread = decoder != first
-    counts = f"{facts.frames} frames decode, the header says {facts.header_frames}"
+def _remarks(
+    path: Path, facts: Probe, first: Decoder, other: Decoder, takes: Reading
+) -> Iterator[tuple[str, str]]:
+    """What is to be said about a file that decodes, the worst first: a verdict and the facts behind it.
+
+    first, other: the decoder that was asked for, and the one that is right instead of it, if it is not.
+    """
+    lost, size = _bytes_lost(path), path.stat().st_size
+    is_whole = facts.frames >= facts.header_frames > 0 and not facts.cut_off
+    says = f"{facts.frames} frames decode, the header says {facts.header_frames or 'nothing'}"
+    ends = f"{lost:,} bytes are missing at its end"
+    shapes = ", ".join(f"{width}x{height}" for width, height in facts.sizes)
     chosen = f"number {facts.stream + 1} of {facts.streams} is read, {facts.width}x{facts.height}"
-    all_verdicts = [
-        (lost > 0, "truncated", f"{lost:,} bytes are missing at its end"),
-        (not decoder, "no decoder is right", f"{tried}: other frames than when it is read from its start"),
-        (misread and not _opens(path, first), "codec", f"{first} cannot read {facts.codec}"),
+    how = f"read through {other}" if other != FROM_START else "decoded from its start for each clip"
+    opens = not other or first == "pyav" or _opens(path, first)
+    unequal = abs(facts.header_frames - facts.frames) > SLACK and facts.header_frames
+    all_remarks = [
+        (lost and not is_whole, "truncated", f"{ends}; {says}"),
+        (not opens, "codec", f"{first} cannot read {facts.codec}: {how}"),
         (facts.hidden, "stream-copied cut", f"{facts.packets} pictures, of which {facts.frames} are shown"),
-        (misread, "random access is wrong", f"{first} gives other frames after a seek"),
+        (opens and other, "random access is wrong", f"{first} gives other frames after a seek: {how}"),
+        (takes == "whole file" and size > HELD, "long", f"each clip reads all its {size / 1e6:,.0f} MB"),
+        (len(facts.sizes) > 1, "changing size", f"{shapes}; all are scaled to the first"),
         (facts.streams > 1, "several video streams", chosen),
+        (facts.interlaced, "interlaced", f"{facts.interlaced} of {facts.frames} frames hold two moments"),
         (facts.variable_rate, "variable frame rate", f"{facts.fps:.3g} frames per second on average"),
-        (facts.header_frames and abs(extra) > SLACK, "header count differs", counts),
+        (lost and is_whole, "header is wrong", f"{ends}, but all frames are there"),
+        (unequal, "header is wrong", says),
     ]
-    return next(((verdict, detail) for applies, verdict, detail in all_verdicts if applies), ("ok", ""))
+    return ((verdict, detail) for applies, verdict, detail in all_remarks if applies)
 
 
 def _opens(path: Path, decoder: Decoder) -> bool:
@@ -96,7 +117,8 @@ def _bytes_lost(path: Path) -> int:
     with open(path, "rb") as file:
         kind = file.read(4)
         if kind == b"RIFF":  # its first chunk is all of an AVI below 1 GB
-            end = 8 + int.from_bytes(file.read(4), "little")
+            length = int.from_bytes(file.read(4), "little")
+            end = 0 if length in UNKNOWN else 8 + length
         else:
             end = _matroska_end(file) if kind == EBML else _mp4_end(file, size)
     return max(0, end - size)
@@ -110,7 +132,7 @@ def _mp4_end(file: BinaryIO, size: int) -> int:
         head = file.read(16)
         length = int.from_bytes(head[8:16] if head[:4] == b"\0\0\0\1" else head[:4], "big")
         known = head[4:8].isalnum() if end else head[4:8] in MP4_BOXES
-        if length < 8 or not known:  # a length of 0 means: to the end of the file
+        if length < 8 or length in UNKNOWN or not known:  # a length of 0 means: to the end of the file
             return 0
         end += length
     return end

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vssl.checks import check_at_least, check_below_1, check_choice, check_list, check_text, check_type
-from vssl.data.decode import check_decoder
+from vssl.data.decode import FROM_START, check_decoder
 from vssl.data.lists import TEST, TRAIN
 from vssl.data.part import Part, group_names
 from vssl.errors import OptionError, VsslError
@@ -50,15 +50,17 @@ VERDICTS = {
     "damaged": Verdict(False, "fetch it again"),
     "hangs": Verdict(False, "re-encode it with mode=prepare or fetch it again"),
     "crashes": Verdict(False, "re-encode it with mode=prepare or fetch it again"),
-    "no decoder is right": Verdict(False, "re-encode it with mode=prepare"),
     "duplicate content": Verdict(True, "see that train and test do not share it"),
     "shorter than a clip": Verdict(True, "a stage leaves it out if its sampler needs more frames"),
-    "codec": Verdict(True, "read through pyav; mode=prepare makes it fast"),
-    "stream-copied cut": Verdict(True, "read through pyav; mode=prepare makes it fast"),
-    "random access is wrong": Verdict(True, "read through pyav; mode=prepare makes it fast"),
-    "several video streams": Verdict(True, "the one that players show is read; see that it is the one meant"),
+    "codec": Verdict(True, "mode=prepare makes it fast"),
+    "stream-copied cut": Verdict(True, "only what is shown is read; mode=prepare makes it fast"),
+    "random access is wrong": Verdict(True, "mode=prepare makes it fast"),
+    "long": Verdict(True, "mode=prepare makes it fast"),
+    "changing size": Verdict(True, "see that it is one video"),
+    "several video streams": Verdict(True, "see that it is the one that is meant"),
+    "interlaced": Verdict(True, "de-interlace it if fast motion matters"),
     "variable frame rate": Verdict(True, "its speed labels are inexact; take it out where they matter"),
-    "header count differs": Verdict(True, "the frames that decode are counted, not the header's"),
+    "header is wrong": Verdict(True, "the frames that decode are counted, not the header's"),
 }
 """All verdicts on a file, worst first after `ok`."""
 
@@ -326,9 +328,11 @@ def validation_rows(index: Index, rows: Column, share: float, group: str | None)
 def fingerprint(index: Index, rows: Column) -> str:
     """Hash of all that the files of these rows bring to a training: content, order, label, length, decoder.
 
-    Not their names: a data set that is moved or renamed stays the same.
+    Not their names: a data set that is moved or renamed stays the same. Nor how `pyav` finds its pictures.
     """
     digest = hashlib.sha256()
-    for name, kind in {"digest": "u1", "label": "<i8", "frames": "<i8", "decoder": "S16"}.items():
+    for name, kind in {"digest": "u1", "label": "<i8", "frames": "<i8"}.items():
         digest.update(getattr(index, name)[rows].astype(kind).tobytes())
+    decoder = index.decoder[rows].astype("S16")
+    digest.update(np.where(decoder == FROM_START.encode(), b"pyav", decoder).astype("S16").tobytes())
     return digest.hexdigest()[:16]

@@ -4,10 +4,12 @@ import os
 import struct
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
+from typing import Literal
 
 import av
 import numpy as np
@@ -26,6 +28,12 @@ comes out of order."""
 SKIPS = ("h264", "hevc")
 """Codecs whose decoders heed, for every packet anew, that its picture may be skipped."""
 
+HELD = 2**26
+"""Bytes up to which all packets of a file are held in memory while a clip is read."""
+
+Size = tuple[int, int]
+"""Width and height in pixels, as coded."""
+
 _REFORMATTER = VideoReformatter()  # one for all: making one costs as much as converting a small frame
 
 
@@ -33,15 +41,46 @@ def read(path: Path, frames_T: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Decode frames; see `vssl.data.decode.read_frames`."""
     if (frames_THWC := _alone(path, frames_T)) is not None:
         return frames_THWC
-    try:
-        for tabulate in (_indexed, _demuxed):
-            stream = open_video(path)
-            with stream.container:
-                if table := tabulate(stream):
-                    return np.stack(_look_up(path, stream, table, frames_T))
+    with _refusing(path):
+        stream, table = _tabulated(path)
+        with stream.container:
+            if table is None:
+                return np.stack(_counted(path, stream, frames_T))
+            pictures = _look_up(path, stream, table, frames_T)
+    if len({picture.shape for picture in pictures}) > 1:
+        raise undecodable(path, "its pictures have more than one size")
+    return np.stack(pictures)
+
+
+def read_from_start(path: Path, frames_T: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """As `read`, but decode everything before the last one of the frames, whatever the file says of times."""
+    with _refusing(path):
         stream = open_video(path)
         with stream.container:
             return np.stack(_counted(path, stream, frames_T))
+
+
+Reading = Literal["parts", "whole file", "from start"]
+"""What it takes to read a clip: some parts of the file, all of it, or to decode all that comes before."""
+
+
+def reading(path: Path) -> Reading:
+    """What `read` does with a file that it can read."""
+    with open(path, "rb") as file:
+        if pictures(file.fileno()):
+            return "parts"
+    stream, table = _tabulated(path)
+    with stream.container:
+        return table.reading if table else "from start"
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Say what a decoder refuses in one line."""
+    try:
+        yield
+    except MemoryError:  # FFmpeg's is also an FFmpegError; no file is to blame for it
+        raise
     except FFmpegError as error:
         raise undecodable(path, str(error.strerror)) from error
     except BadVideo as error:
@@ -62,6 +101,8 @@ def _alone(path: Path, frames_T: NDArray[np.int64]) -> NDArray[np.uint8] | None:
     context = _decoder(found.setup)
     try:
         frames = [context.decode(av.Packet(content)) for content in coded]
+    except MemoryError:
+        raise
     except FFmpegError:
         frames = [[]]
     if any(len(one) != 1 for one in frames):
@@ -104,16 +145,22 @@ def films(container: av.container.InputContainer) -> list[av.VideoStream]:
 
 
 def _prominence(stream: av.VideoStream) -> int:
-    """What FFmpeg chooses a stream by: its pixels, and 5,000,000 more for one that is marked as the default."""
+    """What FFmpeg chooses a stream by: its pixels, and 5,000,000 more for the one marked as the default."""
     context, is_default = stream.codec_context, stream.disposition & Disposition.default
     return 5_000_000 * bool(is_default) + (context.width * context.height if context else 0)
 
 
-def to_rgb(frame: av.VideoFrame) -> NDArray[np.uint8]:
-    """The RGB picture [H,W,C] of a decoded frame, turned and mirrored as its display matrix asks."""
+def to_rgb(frame: av.VideoFrame, size: Size | None = None) -> NDArray[np.uint8]:
+    """The RGB picture [H,W,C] of a decoded frame, turned and mirrored as its display matrix asks.
+
+    size: of the first picture, to which one of another size is scaled, as FFmpeg does it.
+    """
+    own = frame.width, frame.height
+    width, height = size or own
+    kind = None if (width, height) == own else "BICUBIC"
     # Without a number of threads it takes one per core, and spends four times the processor's time.
-    picture = _REFORMATTER.reformat(frame, format="rgb24", threads=1).to_ndarray()
-    picture_HWC = np.asarray(picture, np.uint8)
+    picture = _REFORMATTER.reformat(frame, width, height, "rgb24", interpolation=kind, threads=1)
+    picture_HWC = np.asarray(picture.to_ndarray(), np.uint8)
     matrix = frame.side_data.get("DISPLAYMATRIX")
     return picture_HWC if matrix is None else _upright(picture_HWC, bytes(matrix))
 
@@ -135,13 +182,14 @@ class _Table:
 
     times: of all frames, rising; frame i is shown at the i-th. keys: of the key frames, rising.
     packets: the packets from the key frame of a number on, to the end of the file. may_skip: whether there
-    may be pictures that no other picture needs.
+    may be pictures that no other picture needs. reading: what it takes.
     """
 
     times: list[int]
     keys: list[int]
     packets: Callable[[int], Iterable[av.Packet]]
     may_skip: bool
+    reading: Reading
 
     def key_of(self, time: int) -> int:
         """Number of the last key frame that is shown no later: what refers to pictures before a key frame
@@ -149,7 +197,17 @@ class _Table:
         return max(0, bisect_right(self.keys, time) - 1)
 
 
-def _indexed(stream: av.VideoStream) -> _Table | None:
+def _tabulated(path: Path) -> tuple[av.VideoStream, _Table | None]:
+    """An open file with its table, if there is one."""
+    for tabulate in (_indexed, _demuxed):
+        stream = open_video(path)
+        if table := tabulate(path, stream):
+            return stream, table
+        stream.container.close()
+    return open_video(path), None
+
+
+def _indexed(path: Path, stream: av.VideoStream) -> _Table | None:
     """From the index of an mp4 or mov file, which knows times of decoding only; None if others are shown."""
     container = stream.container
     entries = list(stream.index_entries) if container.format.name.startswith("mov") else []
@@ -166,22 +224,35 @@ def _indexed(stream: av.VideoStream) -> _Table | None:
         container.seek(keys[key], stream=stream)
         yield from container.demux(stream)
 
-    return _Table(times, keys, packets, may_skip=False)
+    return _Table(times, keys, packets, may_skip=False, reading="parts")
 
 
-def _demuxed(stream: av.VideoStream) -> _Table | None:
+def _demuxed(path: Path, stream: av.VideoStream) -> _Table | None:
     """From all packets of a file; None if they have no usable times."""
-    if not stream.container.format.name.startswith(TIMED):
+    container = stream.container
+    if not container.format.name.startswith(TIMED):
         return None
-    packets = list(stream.container.demux(stream))
-    filled = [packet for packet in packets if packet.size]
-    times = sorted(packet.pts for packet in filled if packet.pts is not None and not packet.is_discard)
-    if any(packet.pts is None for packet in filled) or len(set(times)) < len(times):
+    is_held = container.size <= HELD
+    held: list[av.Packet] = []
+    marks: list[tuple[int | None, bool, bool]] = []
+    for packet in container.demux(stream):
+        if packet.size:
+            marks.append((packet.pts, packet.is_keyframe, packet.is_discard))
+        held += [packet] * is_held
+    times = [time for time, _, is_discard in marks if time is not None and not is_discard]
+    if any(time is None for time, *_ in marks) or len(set(times)) < len(times):
         return None
-    keys = sorted((packet.pts, at) for at, packet in enumerate(filled) if packet.is_keyframe)
+    keys = sorted((time, at) for at, (time, is_key, _) in enumerate(marks) if is_key and time is not None)
     starts = [at for _, at in keys] or [0]
+
+    def packets(key: int) -> Iterable[av.Packet]:
+        if is_held:
+            return held[starts[key] :]
+        anew = open_video(path)
+        return islice(anew.container.demux(anew), starts[key], None)
+
     may_skip = stream.codec_context.codec.name in SKIPS
-    return _Table(times, [time for time, _ in keys], lambda key: packets[starts[key] :], may_skip)
+    return _Table(sorted(times), [time for time, _ in keys], packets, may_skip, "whole file")
 
 
 def _look_up(
@@ -209,11 +280,12 @@ def _look_up(
 
 def _counted(path: Path, stream: av.VideoStream, frames_T: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
     """The pictures of these numbers, decoding from the first packet on."""
-    wanted, count = frames_T.tolist(), 0
+    wanted, count, size = frames_T.tolist(), 0, None
     found: list[NDArray[np.uint8]] = []
     for count, frame in enumerate(stream.container.decode(stream), start=1):
-        if count - 1 in wanted:
-            found.append(to_rgb(frame))
+        size = size or (frame.width, frame.height)
+        if count - 1 == wanted[len(found)]:
+            found.append(to_rgb(frame, size))
         if len(found) == len(wanted):
             break
     check_range(path, frames_T, count)
