@@ -9,7 +9,7 @@ import pytest
 from fake_videos import write
 from vssl.data import layouts
 from vssl.data.check import Check, _examine
-from vssl.data.pool import Lost
+from vssl.data.pool import Lost, Outcome
 
 
 @pytest.fixture
@@ -26,10 +26,10 @@ def check_of(root, **changes):
     return Check(listing, root, changes.get("decoder", "decord"), root.parent / "index" / "journal.jsonl")
 
 
-@pytest.mark.parametrize(("in_time", "verdict"), [(False, "hangs"), (True, "crashes")])
-def test_files_that_hang_are_named_and_tried_again_by_the_next_check(root, monkeypatch, in_time, verdict):
+@pytest.mark.parametrize("verdict", ["hangs", "crashes", "no memory"])
+def test_files_that_are_lost_are_named_and_tried_again_by_the_next_check(root, monkeypatch, verdict):
     def lost(function, tasks, workers, timeout_s):
-        return ((task, Lost(in_time, "why")) for task in tasks)
+        return (Outcome(task, Lost(verdict, "why"), 0.0) for task in tasks)
 
     monkeypatch.setattr("vssl.data.check.each", lost)
     check = check_of(root)
@@ -107,7 +107,7 @@ def test_a_file_that_cannot_be_read_is_tried_again_by_the_next_check(root, monke
         with monkeypatch.context() as patch:
             patch.setattr("vssl.data.health.open", refuse, raising=False)
             patch.setattr("vssl.data.probe.open", refuse, raising=False)
-            yield from [(task, _examine(*task)) for task in tasks]
+            yield from [Outcome(task, _examine(*task), 0.0) for task in tasks]
 
     def refuse(*_):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))

@@ -71,8 +71,8 @@ def _check(source: Node, path: Path, limits: options.Check, workers: int) -> Ind
     check = Check(listing, root, source["decoder"], journal)
     total = len(listing.entries)
     with Progress(f"check {source['name']}", total, "files", total - len(check.left)) as progress:
-        for _ in check.run(workers, limits.timeout_s):
-            progress.advance(1)
+        for done, _ in enumerate(check.run(workers, limits.timeout_s), start=1):
+            progress.advance(1, **{"CPU s/file": check.cpu_s / done})
     index = check.index(limits.min_frames)
     write(index, path)
     _report(source, listing, index, check.remarks(), path)
@@ -128,8 +128,8 @@ def _counts(source: Node, index: Index) -> Iterator[str]:
             if rows.any() or published:
                 yield f"split {split} {subset}: {_count(index, rows, published)}"
     if slow := int((index.usable & (index.decoder == FROM_START.encode())).sum()):
-        why = "there is nothing right to seek by, as in AVI"
-        yield f"{slow:,} files are decoded from their start for each clip: {why}; mode=prepare makes them fast"
+        why = "as nothing says rightly where to seek (AVI never does)"
+        yield f"{slow:,} files are decoded from their start for each clip, {why}; mode=prepare helps"
 
 
 def _count(index: Index, rows: Any, published: list[int]) -> str:

@@ -16,9 +16,10 @@ from vssl import options
 from vssl.checks import check_folder
 from vssl.data.decode import read_frames
 from vssl.data.index import absolute, root_of
+from vssl.data.journal import noting
 from vssl.data.lists import printable, video_files
 from vssl.data.pool import Lost, each
-from vssl.data.prepare import PreparedFormat, claimed, copy_lists, transcode_file
+from vssl.data.prepare import JOURNAL, PreparedFormat, claimed, copy_lists, to_prepare, transcode_file
 from vssl.data.probe import probe
 from vssl.errors import OptionError, VsslError, as_typed
 from vssl.files import write_atomically
@@ -84,14 +85,23 @@ def _transcode(
     names: Sequence[str], root: Path, out: Path, look: PreparedFormat, cfg: DictConfig
 ) -> dict[str, str]:
     """Why files failed, by name."""
-    left = [name for name in names if not (out / name).exists()]
+    left, failed = to_prepare(names, root, out)
     tasks = ((name, root, out, look) for name in left)
-    failed = {}
-    with Progress(f"prepare {cfg.source.name}", len(names), "files", len(names) - len(left)) as progress:
-        for (name, *_), cause in each(transcode_file, tasks, cfg.runtime.workers, cfg.prepare.timeout_s):
-            if cause is not None:
-                failed[name] = f"{root / name}: {cause.reason}" if isinstance(cause, Lost) else cause
-            progress.advance(1)
+    cpu_s, done = 0.0, len(names) - len(left)
+    with (
+        noting(out / JOURNAL) as note,
+        Progress(f"prepare {cfg.source.name}", len(names), "files", done) as progress,
+    ):
+        outcomes = each(transcode_file, tasks, cfg.runtime.workers, cfg.prepare.timeout_s)
+        for count, ((name, *_), result, seconds) in enumerate(outcomes, start=1):
+            state, why = (None, f"{root / name}: {result.reason}") if isinstance(result, Lost) else result
+            if state:
+                note(name, state, why)
+            if why:
+                failed[name] = why
+                (out / name).unlink(missing_ok=True)  # of what the file was before
+            cpu_s += seconds
+            progress.advance(1, **{"CPU s/file": cpu_s / count})
     return failed
 
 

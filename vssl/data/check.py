@@ -1,22 +1,24 @@
 """The check of a data set: what its files are, kept in a journal as they are read, and made into an index."""
 
-import json
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from vssl.data.decode import Decoder
 from vssl.data.health import Finding, examine_file
 from vssl.data.index import DIGEST_BYTES, VERDICTS, Index, pack_names
+from vssl.data.journal import State, noted, noting, state_of
 from vssl.data.lists import Entry, Listing, printable
-from vssl.data.pool import Lost, each
+from vssl.data.pool import Lost, Outcome, Task, each
 
 COLUMNS = {"frames": "i4", "width": "i4", "height": "i4", "fps": "f4", "size": "i8"}
 COLUMNS |= {"codec": "S32", "verdict": "S32", "decoder": "S32"}
 """Types of the columns of an index that a finding fills as it is."""
+
+RULES = 2
+"""Raised where the same file would be found to be something else: what was noted before is read again."""
 
 UNREAD = Finding("")
 
@@ -40,12 +42,10 @@ class Check:
         exist = {entry.path for entry in listing.entries if entry.exists}
         missing = Finding("missing", "no such file")
         self._found = {entry.path: UNREAD if entry.exists else missing for entry in listing.entries}
-        with suppress(FileNotFoundError), open(journal, encoding="utf-8") as lines:
-            for line in lines:
-                with suppress(ValueError):  # blank, or the process was killed while it wrote this line
-                    name, state, finding = json.loads(line)
-                    if name in exist and state == _state(root / name, decoder):
-                        self._found[name] = Finding(*finding)._replace(size=state[0])
+        self.cpu_s = 0.0
+        for name, state, finding in noted(journal):
+            if name in exist and state == state_of(root / name, decoder, RULES):
+                self._found[name] = Finding(*finding)._replace(size=state[0])
 
     @property
     def left(self) -> list[str]:
@@ -54,21 +54,29 @@ class Check:
 
     def run(self, workers: int, timeout_s: float) -> Iterator[str]:
         """Read the files that are left, in `workers` processes; yield their names as they are done."""
-        tasks = ((name, self.root, self.decoder) for name in self.left)
-        self.journal.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.journal, "a", encoding="utf-8") as file:
-            file.write("\n")  # ends the line in which an earlier check was killed
-            for (name, *_), outcome in each(_examine, tasks, workers, timeout_s):
-                if isinstance(outcome, Lost):  # not for the journal: another time it may have more time
-                    finding = Finding("crashes" if outcome.in_time else "hangs", outcome.reason)
+        tasks = [(name, self.root, self.decoder, "") for name in self.left]
+        with noting(self.journal) as note:
+            for (name, *_), result, cpu_s in self._outcomes(tasks, workers, timeout_s):
+                self.cpu_s += cpu_s
+                if isinstance(result, Lost):  # not for the journal: another time it may have more time
+                    finding = Finding(result.cause, result.reason)
                 else:
-                    state, finding = outcome
+                    state, finding = result
                     if finding.digest:  # else it could not be read: another time it may
-                        file.write(json.dumps([name, state, finding]) + "\n")
-                        file.flush()
+                        note(name, state, finding)
                         finding = finding._replace(size=state[0] if state else 0)
                 self._found[name] = finding
                 yield name
+
+    def _outcomes(self, tasks: list[Task], workers: int, timeout_s: float) -> Iterator[Outcome]:
+        """Files that an optional decoder does not survive are read once more, without it."""
+        again: list[Task] = []
+        for outcome in each(_examine, tasks, workers, timeout_s):
+            if isinstance(outcome.result, Lost) and self.decoder != "pyav":
+                again.append((*outcome.task[:3], outcome.result.reason))
+            else:
+                yield outcome
+        yield from each(_examine, again, workers, timeout_s)
 
     def index(self, min_frames: int) -> Index:
         """The index of all files; usable ones that are shorter than `min_frames`, or copies, are noted."""
@@ -116,14 +124,11 @@ class Check:
             self._found[entry.path] = finding._replace(verdict=verdict, detail=detail)
 
 
-def _state(path: Path, decoder: Decoder) -> list[Any] | None:
-    """Size, time of change, first decoder: a file that has others now is read again. None if it has none."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return [stat.st_size, stat.st_mtime_ns, decoder]
-
-
-def _examine(name: str, root: Path, decoder: Decoder) -> tuple[list[Any] | None, Finding]:
-    return _state(root / name, decoder), examine_file(root / name, decoder)
+def _examine(name: str, root: Path, decoder: Decoder, broken: str) -> tuple[State | None, Finding]:
+    """The finding on a file, and its state then. broken: how the decoder ended on it, if it did."""
+    state = state_of(root / name, decoder, RULES)
+    found = examine_file(root / name, "pyav" if broken else decoder)
+    if broken and VERDICTS[found.verdict].usable:
+        detail = f"{decoder} does not survive it ({broken}): read through {found.decoder}"
+        found = found._replace(verdict="codec", detail=detail)
+    return state, found

@@ -1,9 +1,10 @@
 """Videos transcoded to what training reads fastest: small, one key frame every few frames, no sound."""
 
+import errno
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from vssl.data.decode import BadVideo
 from vssl.data.decoders.pyav import open_video
+from vssl.data.journal import State, noted, state_of
 from vssl.data.lists import walk
 from vssl.data.operations.crop import resize
 from vssl.data.probe import probe, unreadable
@@ -24,6 +26,12 @@ from vssl.files import remove_leftovers, write_atomically
 
 LISTS = (".txt", ".csv", ".json")
 """Files that are copied beside the videos."""
+
+JOURNAL = ".journal.jsonl"
+"""In the folder of prepared videos: what was made of which state of each file."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""What the system says where no file can be written any more."""
 
 WHOLE = 0.95
 """A file with a smaller share of the frames that its header promises is cut off; headers err a little."""
@@ -110,14 +118,42 @@ class _Writer:
         return stream
 
 
-def transcode_file(name: str, root: Path, out: Path, look: PreparedFormat) -> str | None:
-    """Transcode one file of a folder into another, in a process of its own; return why it failed, if so."""
+def transcode_file(name: str, root: Path, out: Path, look: PreparedFormat) -> tuple[State | None, str]:
+    """Transcode one file of a folder into another, in a process of its own.
+
+    Return its state, if that decides what comes of it, and why it failed, if so. Raises VsslError if nothing
+    more can be written.
+    """
     torch.set_num_threads(1)
+    state = state_of(root / name)
     try:
         transcode(root / name, out / name, look)
-    except VsslError as error:
-        return str(error)
-    return None
+    except BadVideo as error:
+        is_of_file = not isinstance(error.__cause__, OSError)  # else another time the system may hand it out
+        return state if is_of_file else None, str(error)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        remedy = "free some space: the same command goes on where it was"
+        raise VsslError(f"{out}: cannot be written ({error.strerror}); {remedy}") from error
+    return state, ""
+
+
+def to_prepare(names: Sequence[str], root: Path, out: Path) -> tuple[list[str], dict[str, str]]:
+    """Names of the files that are new or have changed, by the journal; and why the same ones failed before.
+
+    A copy whose source has gone is kept.
+    """
+    outcomes = {name: (state, reason) for name, state, reason in noted(out / JOURNAL)}
+    left, failed = [], {}
+    for name in names:
+        now, (then, reason) = state_of(root / name), outcomes.get(name, (None, ""))
+        copy = state_of(out / name)
+        if reason and then == now:
+            failed[name] = reason
+        elif copy is None or (now is not None and now != then and (then or now[1] > copy[1])):
+            left.append(name)
+    return left, failed
 
 
 def copy_lists(root: Path, out: Path) -> dict[str, str]:
