@@ -145,9 +145,9 @@ def with_cover(path):
 
 
 def corner(path):
-    """Write ten frames of 64 x 96: white in the upper left corner, grey beside it, black below."""
+    """Write ten frames of 64 x 96: white in the upper left corner, yellow beside it, black below."""
     picture_HWC = np.zeros((64, 96, 3), np.uint8)
-    picture_HWC[:16], picture_HWC[:16, :16] = 128, 255
+    picture_HWC[:16], picture_HWC[:16, :16] = (200, 200, 0), 255
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25)
         (stream.height, stream.width), stream.pix_fmt = picture_HWC.shape[:2], "yuv420p"

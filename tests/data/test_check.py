@@ -10,6 +10,7 @@ from fake_videos import write
 from vssl.data import layouts
 from vssl.data.check import Check, _examine
 from vssl.data.pool import Lost, Outcome
+from vssl.errors import VsslError
 
 
 @pytest.fixture
@@ -45,6 +46,58 @@ def test_the_journal_is_for_one_state_of_a_file_and_one_decoder(root):
     assert len(check_of(root, decoder="pyav").left) == 3
     write(root / "run" / "1.mp4", 30)
     assert check_of(root).left == ["run/1.mp4"]
+
+
+def test_what_was_noted_by_other_rules_is_read_again(root, monkeypatch):
+    list(check_of(root).run(1, timeout_s=60))
+    monkeypatch.setattr("vssl.data.check.RULES", 99)
+    assert len(check_of(root).left) == 3
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '["run/1.mp4", [1, 2]]',
+        "[[1], 2, 3]",
+        '"words"',
+        "{}",
+        "null",
+        "7",
+        "\\xff",
+        '["run/1.mp4", null, null]',
+    ],
+)
+def test_lines_of_a_journal_that_are_none_are_passed_over(root, line):
+    list(check_of(root).run(1, timeout_s=60))
+    journal = root.parent / "index" / "journal.jsonl"
+    journal.write_text(f"{line}\n{journal.read_text()}")
+    assert check_of(root).left == []
+
+
+def test_a_journal_that_cannot_be_written_is_one_line(root):
+    (root.parent / "index").write_text("no folder")
+    with pytest.raises(VsslError, match=r"journal.jsonl: cannot be written \(.+\); free some space"):
+        list(check_of(root).run(1, timeout_s=60))
+
+
+def test_a_file_that_an_optional_decoder_does_not_survive_is_read_without_it(root, monkeypatch):
+    (root / "run" / "2.mp4").write_text("words")
+
+    def each(function, tasks, workers, timeout_s):
+        for task in tasks:
+            lost = Lost("crashes", "its process died (exit code -6)")
+            yield Outcome(task, lost if not task[-1] else function(*task), 1.0)
+
+    monkeypatch.setattr("vssl.data.check.each", each)
+    check = check_of(root)
+    assert len(list(check.run(1, timeout_s=60))) == 3
+    assert check.cpu_s == 3
+    index = check.index(16)
+    assert index.usable.tolist() == [True, True, False]
+    assert index.decoder.tolist() == [b"pyav", b"pyav", b""]
+    detail = "decord does not survive it (its process died (exit code -6)): read through pyav"
+    assert [(remark.verdict, remark.detail) for remark in check.remarks()][:2] == [("codec", detail)] * 2
+    assert check_of(root).left == []
 
 
 def test_the_index_from_a_journal_is_that_of_a_check(root):

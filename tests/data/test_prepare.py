@@ -19,7 +19,8 @@ from vssl.data.decode import read_frames
 from vssl.data.exactness import exact
 from vssl.data.lists import video_files
 from vssl.data.operations.crop import resize
-from vssl.data.prepare import PreparedFormat, claimed, copy_lists, transcode
+from vssl.data.pool import Outcome
+from vssl.data.prepare import JOURNAL, PreparedFormat, claimed, copy_lists, transcode
 from vssl.data.probe import BadVideo, probe
 from vssl.errors import VsslError
 
@@ -180,6 +181,98 @@ def test_no_file_stops_the_others(tmp_path, capsys, monkeypatch):
     (source / "1.mp4").symlink_to("gone")
     execute(cfg)
     assert "2 videos: " in capsys.readouterr().out
+
+
+@pytest.fixture
+def prepare(tmp_path, monkeypatch, capsys):
+    """Prepares tmp_path/in into tmp_path/out, here; returns the names of what was read, and what was said."""
+    read = []
+
+    def each(function, tasks, workers, timeout_s):
+        for task in tasks:
+            read.append(task[0])
+            yield Outcome(task, function(*task), 0.5)
+
+    def run():
+        read.clear()
+        execute(
+            composed(
+                *("mode=prepare", "source=folder", "prepare.size=[32,128]", "check.max_bad=1"),
+                *(f"source.root={tmp_path / 'in'}", f"prepare.out={tmp_path / 'out'}"),
+            )
+        )
+        return sorted(read), capsys.readouterr().out
+
+    (tmp_path / "in").mkdir()
+    monkeypatch.setattr("vssl.commands.prepare.each", each)
+    return run
+
+
+def test_a_second_preparation_reads_only_what_changed(tmp_path, prepare):
+    source, out = tmp_path / "in", tmp_path / "out"
+    for n in (0, 1):
+        write(source / f"{n}.mp4", 20 + n)
+    (source / "bad.mp4").write_text("words")
+    names, said = prepare()
+    assert names == ["0.mp4", "1.mp4", "bad.mp4"]
+    assert "3/3 files" in said
+    assert "CPU s/file 0.5" in said
+    names, said = prepare()
+    assert names == []
+    assert f"failed: {source / 'bad.mp4'}: not a video" in said
+    write(source / "1.mp4", 30)
+    assert prepare()[0] == ["1.mp4"]
+    assert numbers(read_frames(out / "1.mp4", np.array([29]), "pyav")) == [29]
+    write(source / "bad.mp4", 10)
+    (source / "0.mp4").write_text("words")
+    assert prepare()[0] == ["0.mp4", "bad.mp4"]
+    assert sorted(video_files(out)) == ["1.mp4", "bad.mp4"]  # no copy of what 0.mp4 was before
+
+
+def test_a_file_that_was_replaced_by_an_older_one_has_changed(tmp_path, prepare):
+    path = write(tmp_path / "in" / "0.mp4", 20)
+    prepare()
+    write(path, 21)
+    os.utime(path, (1e9, 1e9))
+    assert prepare()[0] == ["0.mp4"]
+
+
+def test_copies_without_a_journal_are_kept_while_they_are_newer(tmp_path, prepare):
+    path = write(tmp_path / "in" / "0.mp4", 20)
+    prepare()
+    (tmp_path / "out" / JOURNAL).unlink()
+    assert prepare()[0] == []
+    os.utime(path, (2e9, 2e9))
+    assert prepare()[0] == ["0.mp4"]
+
+
+def test_what_the_system_does_not_hand_out_is_tried_again(tmp_path, prepare, monkeypatch):
+    write(tmp_path / "in" / "0.mp4", 20)
+    with monkeypatch.context() as patch:
+        patch.setattr("vssl.data.probe.open", refuse_to_open, raising=False)
+        names, said = prepare()
+    assert "0.mp4: cannot be read (Permission denied)" in said
+    assert names == prepare()[0] == ["0.mp4"]
+    assert prepare()[0] == []
+
+
+def refuse_to_open(*_):
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_full_disk_ends_a_preparation_in_one_line(tmp_path, prepare, monkeypatch, number):
+    """No file is to blame for it."""
+
+    def fail(*_):
+        raise av.error.OSError(number, os.strerror(number))
+
+    write(tmp_path / "in" / "0.mp4", 20)
+    with monkeypatch.context() as patch:
+        patch.setattr("vssl.data.prepare.transcode", fail)
+        with pytest.raises(VsslError, match=rf"out: cannot be written \({os.strerror(number)}\); free"):
+            prepare()
+    assert prepare()[0] == ["0.mp4"]
 
 
 def test_one_folder_holds_one_look(tmp_path):

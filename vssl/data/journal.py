@@ -23,9 +23,15 @@ def state_of(path: Path, *about: Any) -> State | None:
 
 def noted(journal: Path) -> Iterator[tuple[str, State, Any]]:
     """Name, state and outcome of each line, in the order in which they were noted; none without a journal."""
-    with suppress(FileNotFoundError), open(journal, encoding="utf-8") as lines:
+    try:
+        lines = open(journal, encoding="utf-8", errors="replace")  # noqa: SIM115  closed below
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise VsslError(f"{journal}: cannot be read ({error.strerror}); make it readable") from error
+    with lines:
         for line in lines:
-            with suppress(ValueError):  # blank, or the process was killed while it wrote this line
+            with suppress(ValueError, TypeError):  # blank, or the process was killed while it wrote this line
                 name, state, outcome = json.loads(line)
                 yield str(name), state, outcome
 
