@@ -40,6 +40,8 @@ SYSTEM_FOLDERS = re.compile(
 _ENDINGS = tuple(f".{ending}" for ending in VIDEOS.split("|"))
 _LINE = re.compile(rf"(?P<path>.+?\.(?:{VIDEOS}))(?P<rest>[\s,].*)?", re.IGNORECASE)
 _QUOTED = re.compile(r'"(?P<path>[^"]+)"(?P<rest>,.*)?')
+COUNT = re.compile(r"\d{1,9}")
+"""A label or a number of seconds; what has more digits is a word, such as a time stamp."""
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?")
 _SUBSET_FOLDER = re.compile(r"(?i)(?P<set>.*[_-])?(?P<word>train|val|test)(idate|idation)?[_-]?\d*")
 
@@ -300,7 +302,7 @@ class Classes:
     def read(cls, file: Path) -> "Classes":
         """Those of a class-index file: "1 ApplyEyeMakeup" or just names, which are numbered from 0."""
         lines = list(filter(None, text_of(file)))
-        matches = [re.fullmatch(r"(\d+)[\s,]+(.+)", line) for line in lines]
+        matches = [re.fullmatch(rf"({COUNT.pattern})[\s,]+(.+)", line) for line in lines]
         pairs = [(str(int(match[1])), match[2]) for match in matches if match]
         if len(pairs) < len(lines):
             pairs = [(str(label), line) for label, line in enumerate(lines)]
@@ -311,7 +313,7 @@ class Classes:
 
     def get(self, word: str) -> int | None:
         """The label of a word, if a class is called so."""
-        spellings = (word, str(int(word)) if word.isdecimal() else word, plain_name(word))
+        spellings = (word, str(int(word)) if COUNT.fullmatch(word) else word, plain_name(word))
         return next((self._label[name] for name in spellings if name in self._label), None)
 
     def label(self, word: str | None, where: str) -> int:
@@ -339,6 +341,10 @@ def claimed(
         if row.path not in files:
             files[row.path] = find(row)
         path = files[row.path] or row.path
+        if files[row.path] is None and path.startswith(("/", "../")):
+            raise VsslError(
+                f"{row.where}: {printable(path)} lies outside of the root; write it as it lies below"
+            )
         first, beside = (taken.setdefault((path, split), row) for split in (None, row.split))
         if first.path != row.path:
             raise _contradiction(row, f"is the same file as {printable(first.path)} in", first)

@@ -2,7 +2,19 @@
 
 from pathlib import Path
 
-from vssl.data.lists import FEW, TEST, TRAIN, Classes, Entry, Files, Listing, Lists, claimed, class_and_subset
+from vssl.data.lists import (
+    COUNT,
+    FEW,
+    TEST,
+    TRAIN,
+    Classes,
+    Entry,
+    Files,
+    Listing,
+    Lists,
+    claimed,
+    class_and_subset,
+)
 from vssl.errors import VsslError
 
 PLACES = ("lists",)
@@ -23,7 +35,7 @@ def read(files: Files, lists: Lists) -> Listing:
     # A row without a word has that of its class folder, if it is in one.
     rows = [row._replace(word=row.word or class_and_subset(row.path, False)[0]) for row in rows]
     named = [(row.word, row.subset) for row in rows if row.word is not None]
-    if not classes and named and all(word.isdecimal() for word, _ in named):
+    if not classes and named and all(COUNT.fullmatch(word) for word, _ in named):
         classes = _numbered(max(int(word) for word, _ in named), len(rows), found[0][1])
     classes = classes or Classes.of(named)
     return claimed(rows, files.below, classes)

@@ -6,13 +6,26 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from vssl.data.lists import TEST, TRAIN, Classes, Entry, Files, Listing, Lists, Row, claimed, grouped, text_of
+from vssl.data.lists import (
+    COUNT,
+    TEST,
+    TRAIN,
+    Classes,
+    Entry,
+    Files,
+    Listing,
+    Lists,
+    Row,
+    claimed,
+    grouped,
+    text_of,
+)
 from vssl.errors import VsslError
 
 PLACES = ("annotations",)
 SOURCE = "https://github.com/cvdfoundation/kinetics-dataset (annotations)"
 
-_CLIP = re.compile(r"(?P<id>.{11})(?:_(?P<start>\d+)_(?P<end>\d+))?")
+_CLIP = re.compile(rf"(?P<id>.{{11}})(?:_(?P<start>{COUNT.pattern})_(?P<end>{COUNT.pattern}))?")
 
 
 def read(files: Files, lists: Lists) -> Listing:
