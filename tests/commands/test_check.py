@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -90,8 +91,37 @@ def test_what_is_wrong_with_a_data_set_is_said_and_stored(launch, planted, tmp_p
         "split 1 train: 15 videos, 13 usable, 9 to 51 frames (median 45)",
         "2 classes: run, walk",
         "split 1 test: 1 videos, 1 usable",
+        " files/s, CPU s/file ",
     ):
         assert text in done.stdout
+
+
+def test_files_that_are_slow_to_read_are_counted(launch, tmp_path):
+    root = tmp_path / "own" / "run"
+    root.mkdir(parents=True)
+    write(root / "1.mp4", 20)
+    for n in (2, 3):
+        write(root / f"{n}.avi", 20 + n, codec="mpeg4")
+    done = launch(*check(tmp_path / "own"), small=False)
+    assert done.returncode == 0, done.stderr
+    assert "3 of 3 files without any remark" in done.stdout
+    assert "2 files are decoded from their start for each clip, as nothing says rightly where" in done.stdout
+
+
+def test_a_file_that_takes_too_much_memory_costs_itself_alone(launch, tmp_path):
+    """As under `ulimit -v 1000000`."""
+    root = tmp_path / "own" / "run"
+    root.mkdir(parents=True)
+    write(root / "1.mp4", 20)
+    write(root / "2.mp4", 6, size=(8000, 8000), options={"preset": "ultrafast"})
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_AS, (1_000_000 * 1024, resource.RLIM_INFINITY))
+
+    done = launch(*check(tmp_path / "own"), "check.max_bad=0.5", small=False, preexec_fn=limit)
+    assert done.returncode == 0, done.stderr
+    assert index_in(tmp_path) == {"run/1.mp4": "ok", "run/2.mp4": "no memory"}
+    assert journal_in(tmp_path) == ["run/1.mp4"]  # the other one is tried again
 
 
 def test_classes_that_cannot_be_learnt_and_videos_without_one_are_counted(launch, tmp_path):

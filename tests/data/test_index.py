@@ -1,6 +1,7 @@
 """The index of a check: how it is stored, what it selects, and what its fingerprint covers."""
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -160,6 +161,14 @@ def test_two_ways_to_the_same_frames_are_one_fingerprint():
     index, rows = planted_index(6), np.arange(6)
     one, other = (replace(index, decoder=np.full(6, name, "S32")) for name in (b"pyav", b"from_start"))
     assert fingerprint(one, rows) == fingerprint(other, rows) != fingerprint(index, rows)
+
+
+def test_the_readme_says_what_becomes_of_a_file_of_each_verdict():
+    rows = re.findall(r"^\| ([^|]+) \| (yes|no) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    told = {name.partition(" (")[0]: used == "yes" for names, used in rows for name in names.split(", ")}
+    assert {name: told.get(name) for name in VERDICTS if name != "ok"} == {
+        name: verdict.usable for name, verdict in VERDICTS.items() if name != "ok"
+    }
 
 
 def test_every_verdict_fits_its_column_and_has_a_remedy():
