@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from vssl import cli
 from vssl.commands import execute
@@ -17,7 +18,8 @@ from vssl.commands import execute
 def main(cfg: DictConfig) -> None:
     """Run one point. With -m the forest launcher takes all points at once and this is not called."""
     job = HydraConfig.get()
-    point = (cfg, list(job.overrides.task))
+    words: Any = OmegaConf.to_container(job.overrides.task, resolve=False)  # as typed, ${...} and all
+    point = (cfg, words)
     if job.mode is RunMode.MULTIRUN:  # another launcher was chosen; it records the error and goes on
         execute([point])
         return

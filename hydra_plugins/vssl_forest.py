@@ -33,6 +33,7 @@ from vssl.compat.hydra_private import (
     read_files_once,
 )
 from vssl.errors import VsslError
+from vssl.overrides import quoted
 
 
 class ForestSweeper(Sweeper):
@@ -122,7 +123,7 @@ def places(config: DictConfig) -> list[tuple[str, list[str]]]:
 
 
 def _column(column: DictConfig | dict[str, Any]) -> list[str]:
-    return [*column["overrides"], f"column={_quoted(column['label'])}"] if column["label"] else []
+    return [*column["overrides"], f"column={quoted(column['label'])}"] if column["label"] else []
 
 
 def _varied(points: list[list[str]]) -> list[list[str]]:
@@ -133,7 +134,7 @@ def _varied(points: list[list[str]]) -> list[list[str]]:
 
 def _label(row: str, varied: list[str]) -> list[str]:
     """Points of one row are runs of the same thing only as long as nothing but the seed is swept."""
-    return [f"label={_quoted(', '.join([row, *varied]))}"] if row else []
+    return [f"label={quoted(', '.join([row, *varied]))}"] if row else []
 
 
 def _refuse_both(given: list[Override], table: list[tuple[str, list[str]]]) -> None:
@@ -145,11 +146,6 @@ def _refuse_both(given: list[Override], table: list[tuple[str, list[str]]]) -> N
                 f"{override.input_line}: the sweep file says this itself, for its rows or columns; "
                 "leave it out, or copy the file"
             )
-
-
-def _quoted(text: str) -> str:
-    """A value as Hydra's grammar takes it, whatever stands in it."""
-    return "'" + text.replace("'", "\\'") + "'"
 
 
 for group, node in {

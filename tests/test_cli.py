@@ -1,17 +1,21 @@
 """The command line as people write it."""
 
+import copy
 import errno
+import re
 import subprocess
 import sys
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
 
 from conftest import ROOT, composed
-from vssl.cli import as_hydra_wants_it, explain, one_line_errors
+from vssl.cli import explain, groups, one_line_errors
 from vssl.commands import execute
 from vssl.errors import VsslError
+from vssl.overrides import as_hydra_wants_it, check_words
 
 
 def test_flags_may_come_late_and_experiments_with_a_plus():
@@ -26,13 +30,42 @@ def test_a_sweep_file_is_always_a_multirun():
     assert as_hydra_wants_it(["--cfg", "job", "+sweeps=table4"]) == ["--cfg", "job", "+sweeps=table4"]
 
 
-@pytest.mark.parametrize(
-    "value", ["~/videos", "/data/ü dir", "it's", "/a=b", "über", "VSPP (2)", "plain", "/a/b.pt", "日本", ""]
-)
-def test_a_path_comes_through_as_it_was_written(value):
-    [word] = as_hydra_wants_it([f"source.root={value}"])
+TEXTS = [
+    *("~/videos", "/data/ü dir", "it's", "/a=b", "über", "VSPP (2)", "plain", "/a/b.pt", "日本", ""),
+    *("2024_01_15", "007", "1e3", "true", "R&D", "a;b", "a#b", "<x>", "90%acc", "a,b", "[a]", "{a:1}", " a "),
+    *('say "x"', "a\\", "a\\'b", "range(3)", "a\nb", "???", "!", "$HOME", "-1", "\udcff"),
+]
+
+
+@pytest.mark.parametrize("value", TEXTS)
+@pytest.mark.parametrize("option", ["outputs", "source.root", "roots.ucf101", "init.weights", "label"])
+def test_a_path_comes_through_as_it_was_written(option, value):
+    [word] = as_hydra_wants_it([f"{option}={value}"])
     [override] = OverridesParser.create().parse_overrides([word])
-    assert str(override.value()) == value
+    assert override.value() == value
+
+
+def test_a_sweep_over_paths_is_one_of_paths():
+    _, word = as_hydra_wants_it(["-m", "init.weights=1_0,R&D,/a/b.pt,null"])
+    assert word == "init.weights='1_0','R&D',/a/b.pt,null"
+    [override] = OverridesParser.create().parse_overrides([word])
+    assert [str(value.text) if hasattr(value, "text") else value for value in override.value().list] == [
+        *("1_0", "R&D", "/a/b.pt"),
+        None,
+    ]
+
+
+def test_a_folder_named_like_a_number_is_that_folder(tmp_path):
+    launch = [sys.executable, ROOT / "launch.py", "--cfg", "job", "outputs=2024_01_15", "label=1_0"]
+    done = subprocess.run(launch, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "outputs: '2024_01_15'" in done.stdout
+    assert "label: '1_0'" in done.stdout
+
+
+def launched(*words):
+    """`python launch.py WORDS`."""
+    launch = [sys.executable, "launch.py", *words]
+    return subprocess.run(launch, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize(
@@ -115,3 +148,100 @@ def test_a_choice_in_a_list_that_there_is_not():
     with pytest.raises(HydraException) as caught:
         composed("experiment=[quick,as_papr]")
     assert explain(caught.value) == "experiment=as_papr: no such choice; --help lists the choices"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["auxiliary=null"], "auxiliary=null: auxiliary has to have a choice; say auxiliary=none"),
+        (["~auxiliary"], "~auxiliary: auxiliary has to have a choice; say auxiliary=none"),
+        (["runtime=null"], "runtime=null: runtime has to have a choice; choose one: default"),
+        (["pretext=3"], "pretext=3: no such choice; valid: none, opn, "),
+        (["pretext=../pretext/vcop"], "pretext=../pretext/vcop: no such choice; valid: none, opn, "),
+        (
+            ["pretext=[vspp,vcop]"],
+            "pretext=[vspp,vcop]: pretext has one choice at a time; -m pretext=vspp,vcop",
+        ),
+        (
+            ["-m", "seed=0,1,2", "seed=0"],
+            "seed=0,1,2: seed=0 comes after it and would replace it; leave one out",
+        ),
+        (["-m", "pretext=vspp,vcop", "pretext=vspp"], "pretext=vspp,vcop: pretext=vspp comes after it"),
+        (["a b=3"], "a b=3: 'a b' is no name of an option; an option is key=value"),
+        (["=3"], "=3: '' is no name of an option"),
+        (["+hydra.run.dirr=x", "+hydra.rum=x"], "hydra.rum: no such option; did you mean 'run'?"),
+        (["--confg=x"], "unrecognized arguments: --confg=x; --hydra-help lists the flags"),
+        (["--cfg", "jb"], "argument --cfg/-c: invalid choice: 'jb' (choose from"),
+    ],
+)
+def test_what_hydra_would_take_or_answer_with_a_riddle(words, message):
+    with pytest.raises(VsslError) as caught:
+        check_words(as_hydra_wants_it(words), groups(ROOT / "conf"))
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "words", [["seed=0", "-m", "seed=0,1"], ["seed=0", "seed=1"], ["experiment=null", "~experiment"]]
+)
+def test_the_last_value_counts_as_long_as_no_sweep_is_lost(words):
+    check_words(as_hydra_wants_it(words), groups(ROOT / "conf"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["+sed=3"], "sed=3: no such option; did you mean 'seed'?"),
+        (
+            ["+protocl.training.epochs=3"],
+            "protocl.training.epochs=3: no such option; did you mean 'protocol'?",
+        ),
+        (["+downstream.rot=x"], "downstream.rot=x: no such option; did you mean 'root'?"),
+        (["+roots.ucf10=x"], "roots.ucf10=x: no such option; did you mean 'ucf101'?"),
+        (["+backbone.input.crp=3"], "backbone.input.crp=3: no such option; did you mean 'crop'?"),
+        (["~seed"], "seed: every launch needs it; leave ~seed out"),
+        (["~dispatch"], "dispatch: every launch needs it; leave ~dispatch out"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["plan", "run"])
+def test_a_key_that_does_not_exist_is_refused_at_the_top_too(mode, words, message, tmp_path):
+    assert typed(*words, f"mode={mode}", f"outputs={tmp_path}").startswith(message)
+
+
+def nodes(node, path=""):
+    """Paths of all nodes below one, with a dot at their end."""
+    yield path
+    for name in node:
+        inner = node._get_node(name)
+        if isinstance(inner, DictConfig) and len(inner) and not inner._is_interpolation():
+            yield from nodes(inner, f"{path}{name}.")
+
+
+@pytest.mark.parametrize("words", [[], ["pretext=rspnet", "dispatch=slurm", "protocol=retrieval"]])
+def test_no_node_takes_an_option_that_does_not_exist(words, tmp_path):
+    cfg = composed(*words, "mode=plan", f"outputs={tmp_path}")
+    for path in nodes(cfg):
+        tried = copy.deepcopy(cfg)
+        OmegaConf.update(tried, f"{path}bogus", 1, force_add=True)
+        with pytest.raises(VsslError, match=rf"^{re.escape(path)}bogus=1: "):
+            execute([(tried, [])])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["a b"], "vssl: a b: an option is key=value; --help lists the groups"),
+        (
+            ["seed=0,1"],
+            "vssl: seed=0,1: several values; add -m to run each, or write a list in brackets: [1,2]",
+        ),
+        (["source.root=${nothing}/a"], "vssl: source.root: Interpolation key 'nothing' not found"),
+        (["source.root=a${b"], "vssl: source.root: ${ begins a reference to another option, ${a.b}; end it"),
+        (["outputs=/proc/x"], "vssl: outputs=/proc/x: No such file or directory; give another place"),
+        ([f"outputs=/{'x' * 300}"], f"vssl: outputs=/{'x' * 300}: File name too long; give another place"),
+    ],
+)
+def test_one_line_and_nothing_else(words, message):
+    done = launched(*words)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == 1

@@ -23,7 +23,8 @@ ALLOWED = {
     "dispatch": PIPELINE,
     "report": REPORT,
     **dict.fromkeys(("commands", "context", "options", "preflight", "worker"), TOP),
-    "cli": BASE,
+    "cli": BASE | {"overrides"},
+    "overrides": BASE,
 }
 CONFIGS = ("pipeline", "rehearsal", "preflight", "options", "commands", "cli")
 ONE_HOME = {

@@ -1,6 +1,7 @@
 """Checks of configuration values, for constructors."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -61,9 +62,25 @@ def check_list(name: str, value: object, kind: type[int] | type[str]) -> None:
 
 def check_folder(name: str, path: Path) -> None:
     """Raise `OptionError` if the value of the option `name` is no folder and none can be made there."""
-    there = next(one for one in (path, *path.parents) if one.is_symlink() or one.exists())
+    with naming_place(name, path):
+        there = next(one for one in (path, *path.parents) if one.is_symlink() or one.exists())
     if not there.is_dir():
         raise OptionError(name, path, f"{there} is not a folder", "give another place")
+
+
+def make_folder(name: str, path: Path) -> None:
+    """Make the folder that is the value of the option `name`. Raises `OptionError` if that cannot be."""
+    with naming_place(name, path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def naming_place(name: str, path: Path) -> Iterator[None]:
+    """Errors of the file system in the block name the option whose value is that path."""
+    try:
+        yield
+    except OSError as error:
+        raise OptionError(name, path, str(error.strerror), "give another place") from error
 
 
 def check_type(name: str, value: object, kind: type[int] | type[float]) -> None:

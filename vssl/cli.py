@@ -4,16 +4,19 @@ import errno
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import yaml
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import GrammarParseError, OmegaConfBaseException
 
 from vssl.errors import VsslError, nearest
+from vssl.overrides import as_hydra_wants_it, check_words
 from vssl.stop import Stopped
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -26,42 +29,34 @@ def run(main: Callable[[], object], conf: Path) -> None:
         print(help_text(conf))
         return
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing its own report
-    sys.argv[1:] = as_hydra_wants_it(sys.argv[1:])
     with one_line_errors():
+        sys.argv[1:] = as_hydra_wants_it(sys.argv[1:])
+        check_words(sys.argv[1:], groups(conf))
         main()
+
+
+def groups(conf: Path) -> dict[str, list[str]]:
+    """The choices of each group of the defaults list."""
+    defaults = _surface(conf)["defaults"]
+    names = [name for one in defaults if isinstance(one, dict) for name in one if (conf / name).is_dir()]
+    return {name: sorted(path.stem for path in (conf / name).glob("*.yaml")) for name in names}
+
+
+def _surface(conf: Path) -> dict[str, Any]:
+    surface: dict[str, Any] = yaml.safe_load((conf / "config.yaml").read_text(encoding="utf-8"))
+    return surface
 
 
 def help_text(conf: Path) -> str:
     """What Hydra's own --help says, which takes a second to list the groups."""
-    template: str = yaml.safe_load((conf / "config.yaml").read_text())["hydra"]["help"]["template"]
+    template: str = yaml.safe_load((conf / "config.yaml").read_text(encoding="utf-8"))["hydra"]["help"][
+        "template"
+    ]
     groups: dict[str, list[str]] = {}
     for path in sorted(conf.glob("*/**/*.yaml")):
         groups.setdefault(str(path.parent.relative_to(conf)), []).append(path.stem)
     listed = [f"{group}: {', '.join(choices)}" for group, choices in sorted(groups.items())]
     return template.replace("$APP_CONFIG_GROUPS", "\n".join(listed) + "\n")
-
-
-def as_hydra_wants_it(words: list[str]) -> list[str]:
-    """Command-line words in Hydra's grammar, which takes no flag after the first override, and a `+` only and
-    always before a group that the defaults list has not: people write `mode=plan -m`, `+experiment=quick` and
-    `sweeps=table4`. A key of digits is no number, and paths hold more than the grammar takes. A sweep file is
-    always a multirun."""
-    words = [word.removeprefix("+") if word.startswith("+experiment=") else word for word in words]
-    words = [f"+{word}" if word.startswith("sweeps=") else word for word in words]
-    words = [re.sub(r"^stage=(\w+)$", r"stage='\1'", word) for word in words]
-    words = [_quoted(word) for word in words]
-    if any(word.startswith("+sweeps=") for word in words) and not any(word.startswith("-") for word in words):
-        words = ["-m", *words]
-    return sorted(words, key=lambda word: word not in ("-m", "--multirun"))
-
-
-def _quoted(word: str) -> str:
-    """`key=value` with the value in quotes if it has none but needs them: ~/videos, it's, ü, a(1)."""
-    key, equals, value = word.partition("=")
-    is_hydras_own = re.search(r'[,{}$"\[\]\\]', value) or re.match(r"'|\w+\(.*\)$", value)
-    needs_quotes = re.search(r"[~=()']|[^\x00-\x7f]", value)
-    is_flag = word.startswith("-")
-    return f'{key}="{value}"' if equals and needs_quotes and not is_hydras_own and not is_flag else word
 
 
 @contextmanager
@@ -73,9 +68,6 @@ def one_line_errors() -> Iterator[None]:
         _stop(str(error))
     except (HydraException, OmegaConfBaseException) as error:
         _stop(explain(error))
-    except BrokenPipeError:  # the reader of `... | head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
     except OSError as error:
         if error.errno in NO_SPACE:
             _stop(f"no space left for {error.filename or 'outputs'}; free some, the same command continues")
@@ -86,12 +78,22 @@ def one_line_errors() -> Iterator[None]:
         _stop(f"{stopped}; the same command continues from the last checkpoint", code=stopped.exit_code)
     except KeyboardInterrupt:
         _stop("interrupted; the same command continues from the last checkpoint", code=130)
+    except Exception as error:
+        if not _is_hydras(error):
+            raise
+        _stop(f"Hydra cannot make sense of these options ({explain(error)}); --help lists the groups")
 
 
 def explain(error: BaseException) -> str:
     """Say a composition error in one line, with the nearest valid option."""
-    if word := re.match(r"Error parsing override '([^'=]+)'\s", str(error)):
-        return f"{word[1]}: an option is key=value; say mode={word[1]} for a mode, --help lists the groups"
+    word = error.override if isinstance(error, OverrideParseException) else ""
+    if found := re.match(r"Error parsing override '([^'=]+)'\s", str(error)):
+        word = found[1]
+    if word:
+        mode = f"say mode={word} for a mode, " if re.fullmatch(r"\w+", word) else ""
+        return f"{word}: an option is key=value; {mode}--help lists the groups"
+    if values := re.match(r"Ambiguous value for argument '(.*?)'\s", str(error)):
+        return f"{values[1]}: several values; add -m to run each, or write a list in brackets: [1,2]"
     for cause in _causes(error):
         if isinstance(cause, MissingConfigException) and cause.missing_cfg_file:
             group, _, choice = cause.missing_cfg_file.rpartition("/")
@@ -113,7 +115,15 @@ def _explain_key(error: BaseException, parent: DictConfig) -> str:
     if missing := re.search(r"Missing mandatory value: (\S+)", str(error)):
         where = missing[1] if "." in missing[1] else where  # the value itself, not one that refers to it
         return f"{where}: needs a value, for example {where}=..."
+    if isinstance(error, GrammarParseError):
+        return f"{where}: ${{ begins a reference to another option, ${{a.b}}; end it with a bracket"
     return f"{where}: {str(error).splitlines()[0]}"
+
+
+def _is_hydras(error: BaseException) -> bool:
+    """Whether Hydra itself came to grief, and nothing that it had called."""
+    *_, (last, _) = traceback.walk_tb(error.__traceback__)
+    return str(last.f_globals.get("__name__")).partition(".")[0] in ("hydra", "omegaconf", "antlr4")
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -123,5 +133,5 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _stop(line: str, code: int = 1) -> None:
-    print(f"vssl: {line}", file=sys.stderr)
+    print("vssl:", line.replace("\n", "\\n"), file=sys.stderr)
     sys.exit(code)

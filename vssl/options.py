@@ -8,8 +8,9 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf
 
 from vssl.checks import ABOVE_0, SHARE, Checked, at_least, between
-from vssl.errors import OptionError
+from vssl.errors import OptionError, VsslError, nearest
 from vssl.stage.build import build_as
+from vssl.stage.spec import leaves
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,16 @@ class Export:
 
 
 @dataclass(frozen=True)
+class Roots:
+    """Folders of the data sets."""
+
+    ucf101: str | None
+    hmdb51: str | None
+    kinetics400: str | None
+    kinetics100: str | None
+
+
+@dataclass(frozen=True)
 class Quick(Checked):
     """Options of experiment=quick, but for its videos and its backbone."""
 
@@ -104,8 +115,21 @@ GROUPS = {
     "prepare": Prepare,
     "convert": Convert,
     "export": Export,
+    "roots": Roots,
 }
 
+
+CHOSEN = ("source", "auxiliary", "pretext", "downstream", "protocol", "backbone", "features")
+SHARED = ("dispatch", "tracking", "runtime", "monitor", "quick")
+FRAMES = ("num_frames", "resize", "crop")
+KNOWN = {
+    "": (*Launch.__dataclass_fields__, *GROUPS, *CHOSEN, *SHARED, "sweep"),
+    "downstream": ("num_classes", "root", "lists", "split", "validation", "train", "test"),
+    "backbone.input": FRAMES,
+    "quick": (*Quick.__dataclass_fields__, "videos", "backbone", "is_done"),
+    "quick.backbone.input": FRAMES,
+}
+"""What there is at the top, and in the nodes that nothing is built from."""
 
 NODES = [
     "backbone.input",
@@ -128,17 +152,34 @@ def read(cfg: DictConfig, group: str) -> Any:
 
 def check_options(cfg: DictConfig) -> None:
     """Raise `OptionError` for an option at the top, or of one of these groups, that cannot be."""
+    _check_names(cfg, "")
     for path in NODES:
         _check_node(cfg, path)
+    for path in KNOWN:
+        _check_names(cfg, path)
     build_as(Launch, {name: cfg[name] for name in Launch.__dataclass_fields__}, "")
     for group in GROUPS:
         read(cfg, group)
     if cfg.quick is not None:
         own = {name: one for name, one in _values(cfg, "quick").items() if name in Quick.__dataclass_fields__}
         build_as(Quick, own, "quick")
-    for name in cfg.roots:
-        if not isinstance(root := cfg.roots[name], str | None):
-            raise OptionError(f"roots.{name}", root, "not text or null", "give the folder of the videos")
+
+
+def _check_names(cfg: DictConfig, path: str) -> None:
+    """Raise `VsslError` for an option that there is not, at the top or in a node that nothing is built from,
+    and for one of the top that was taken out."""
+    node = OmegaConf.select(cfg, path) if path else cfg
+    if not isinstance(node, DictConfig):
+        return
+    names = KNOWN[path]
+    for name in map(str, node):
+        if name not in names:
+            written: Any = OmegaConf.to_container(OmegaConf.masked_copy(node, [name]))
+            option, value = next(leaves(written))
+            option = f"{path}.{option}" if path else option
+            raise OptionError(option, value, "no such option", nearest(name, names))
+    if path == "" and (missing := set(names) - set(node) - {"sweep"}):
+        raise VsslError(f"{min(missing)}: every launch needs it; leave ~{min(missing)} out")
 
 
 def _check_node(cfg: DictConfig, path: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from vssl import stop
+from vssl.checks import make_folder
 from vssl.commands.report import sweep_of
 from vssl.context import open_context
 from vssl.dispatch.states import states
@@ -28,7 +29,7 @@ from vssl.tracking.metrics import Launch, Tracker
 def execute(points: Sequence[Point], cfg: DictConfig) -> None:
     """Run what is not done yet; raise `VsslError` at the end if a stage failed."""
     outputs = Path(cfg.outputs)
-    outputs.mkdir(parents=True, exist_ok=True)
+    make_folder("outputs", outputs)
     stop.listen()
     _show_warnings()
     store = StageStore(outputs)

@@ -6,18 +6,21 @@ import pickle
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import groupby
-from typing import Any
+from typing import Any, NoReturn
 
 import omegaconf.base
 from hydra._internal import defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import CachingConfigRepository
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, flag_override
 
 _load, _interpolation_map = ConfigLoaderImpl.load_configuration, defaults_list._create_interpolation_map
+
+from vssl.errors import VsslError
 
 
 def product(overrides: list[Override]) -> list[list[str]]:
@@ -113,3 +116,14 @@ def put(nodes: Mapping[str, DictConfig], config: DictConfig) -> None:
 def apply_values(overrides: list[Override], config: DictConfig) -> None:
     """Set the values of overrides in a composed config. To compose it anew takes a hundred times as long."""
     ConfigLoaderImpl._apply_overrides_to_config(overrides, config)
+
+
+def refuse_flags(words: Sequence[str]) -> None:
+    """Raise `VsslError` for flags that Hydra refuses, with its usage of two dozen lines."""
+    parser = get_args_parser()
+    parser.error = _refuse  # type: ignore[method-assign]
+    parser.parse_args([word for word in words if word not in ("--version", "--shell-completion", "-sc")])
+
+
+def _refuse(message: str) -> NoReturn:
+    raise VsslError(f"{message}; --hydra-help lists the flags")

@@ -123,7 +123,8 @@ def _fits(value: Any, hint: Any) -> bool:
 def _remedy(value: Any, hint: Any, where: str) -> str:
     """What to do about a value of the wrong type; a node that may be left out was probably overwritten."""
     options = get_args(hint)
-    if type(None) in options and not set(options) <= set(WANTED) and not isinstance(value, Mapping):
+    has_nodes = any(one not in WANTED and get_origin(one) is not list for one in options)
+    if type(None) in options and has_nodes and not isinstance(value, Mapping):
         name = where.rpartition(".")[2]
         return f"set one of its own options ({name}.NAME=...), or leave it out with {name}=null"
     return f"give {_wanted(hint)}"
