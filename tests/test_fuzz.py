@@ -99,6 +99,8 @@ def test_a_launch_ends_in_a_plan_or_in_one_line(seed, monkeypatch, capfd, tmp_pa
     monkeypatch.chdir(ROOT)
     words = [*mutated(random.Random(seed)), f"outputs={tmp_path}", "mode=plan"]
     monkeypatch.setattr(sys, "argv", ["launch.py", *words])
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
     code = 0
     try:
         runpy.run_path("launch.py", run_name="__main__")

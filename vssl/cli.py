@@ -18,6 +18,7 @@ from omegaconf.errors import GrammarParseError, OmegaConfBaseException
 from vssl.errors import VsslError, nearest
 from vssl.overrides import as_hydra_wants_it, check_words
 from vssl.stop import Stopped
+from vssl.terminal import steady_output
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -25,6 +26,7 @@ NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 def run(main: Callable[[], object], conf: Path) -> None:
     """Run the Hydra app `main`, whose config lies in `conf`."""
+    steady_output()
     if sys.argv[1:] in (["--help"], ["-h"]):
         print(help_text(conf))
         return

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from vssl import stop
 from vssl.dispatch.cluster import Slurm
 from vssl.errors import VsslError
+from vssl.terminal import steady_output
 
 if TYPE_CHECKING:
     from vssl.stage.context import Context
@@ -30,6 +31,7 @@ MEETING_S = 600.0
 
 def main(path: Path, max_requeues: int | None) -> None:
     """Run the stage of a job file."""
+    steady_output()
     stop.listen()  # before the imports that take seconds: a signal must not find the process deaf
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the launcher too, which then asks to stop
     try:

@@ -52,3 +52,16 @@ def test_what_slurm_says_is_passed_on(path):
 def test_without_slurm_it_is_one_line(path):
     with pytest.raises(VsslError, match="squeue: no such command"):
         Slurm().jobs()
+
+
+def test_slurm_is_asked_without_what_an_allocation_left_in_the_environment(path, monkeypatch):
+    theirs = [
+        *("SLURM_MEM_PER_CPU", "SLURM_GPUS", "SLURM_JOB_ID", "SLURM_RESTART_COUNT", "SBATCH_PARTITION"),
+        *("SRUN_CPUS_PER_TASK", "SALLOC_NODES", "SQUEUE_FORMAT", "SQUEUE_PARTITION"),
+    ]
+    for name in [*theirs, "SLURM_CONF", "SLURM_JWT", "MLFLOW_TRACKING_USERNAME"]:
+        monkeypatch.setenv(name, "1")
+    path("sbatch", "export -p | while read word name; do printf '%s ' ${name%%=*}; done")
+    seen = Slurm().submit("", []).split()
+    assert not set(theirs) & set(seen)
+    assert {"SLURM_CONF", "SLURM_JWT", "MLFLOW_TRACKING_USERNAME"} <= set(seen)

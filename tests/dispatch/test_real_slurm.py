@@ -136,6 +136,13 @@ def test_a_forest_runs_to_its_end(slurm):
     assert slurm.queue() == []
 
 
+def test_jobs_do_not_inherit_the_allocation_they_are_submitted_from(slurm):
+    words = command(slurm.outputs, slurm.data, *SMALL_JOBS, "auxiliary=none", "pretext=none")
+    slurm.env = {**slurm.env, "SQUEUE_FORMAT": "%i", "SBATCH_GPUS": "2", "SRUN_CPUS_PER_TASK": "7"}
+    assert "2 submitted" in slurm.run("salloc", "-n1", "--mem-per-cpu=500M", *words)
+    slurm.until(lambda: "2 done" in slurm.launch(*words[-2:], "mode=status"), "the end of both")
+
+
 def test_a_cancelled_parent_takes_its_children_and_only_them(slurm):
     slurm.launch("-m", *LONG, "seed=0,1")
     slurm.until(lambda: slurm.steps() > 0, "the first step")

@@ -18,4 +18,4 @@ def execute(cfg: DictConfig) -> None:
     record = records.read(key)
     for path in [*store.root.glob(f"*/{key}/log.txt"), *([records.log(record.id)] if record else [])]:
         if path.exists():
-            print(path, *path.read_text(errors="replace").splitlines()[-LINES:], "", sep="\n")
+            print(path, *path.read_text("utf-8", "replace").splitlines()[-LINES:], "", sep="\n")

@@ -1,5 +1,6 @@
 """What vssl asks of Slurm. No accounting (sacct): squeue and the stage folders are enough."""
 
+import os
 import re
 import subprocess
 from collections.abc import Sequence
@@ -10,6 +11,9 @@ from vssl.errors import VsslError
 TIMEOUT_S = 60
 _COLUMNS = ("JobArrayID:40", "State:20", "Reason:60", "NodeList:80", "RestartCnt:10")
 _AT_ONCE = 500  # job ids on one command line
+_OTHERS = re.compile(r"(SLURM|SBATCH|SRUN|SALLOC|SQUEUE|SCANCEL|SCONTROL)_")
+OURS = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT")
+"""What a command of Slurm needs to find its cluster."""
 WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
 ACTIVE = ("RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT")
 
@@ -69,10 +73,23 @@ class Slurm:
         _run("scontrol", "requeue", job)
 
 
+def environment() -> dict[str, str]:
+    """The environment of Slurm's commands, and so of the jobs: without what an allocation or a habit of the
+    user (`salloc --mem-per-cpu`, SBATCH_GPUS, SQUEUE_FORMAT) would ask for in place of the config."""
+    return {name: value for name, value in os.environ.items() if name in OURS or not _OTHERS.match(name)}
+
+
 def _run(*words: str, stdin: str | None = None) -> str:
     try:
         done = subprocess.run(
-            words, input=stdin, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+            words,
+            input=stdin,
+            capture_output=True,
+            env=environment(),
+            encoding="utf-8",
+            errors="surrogateescape",
+            timeout=TIMEOUT_S,
+            check=False,
         )
     except FileNotFoundError as error:
         raise VsslError(f"{words[0]}: no such command; dispatch=slurm needs Slurm on this machine") from error

@@ -24,8 +24,8 @@ def to_html(report: Report, pictures: Sequence[Plot]) -> str:
     return formats.render(
         "page.html",
         **formats.shown(report),
-        css=Markup((folder / "page.css").read_text()),
-        script=Markup((folder / "page.js").read_text()),
+        css=Markup((folder / "page.css").read_text(encoding="utf-8")),
+        script=Markup((folder / "page.js").read_text(encoding="utf-8")),
         has_published=any(row.published for row in report.rows),
         pictures=pictures,
         cells=lambda row: [(column, row.cell(column)) for column in report.columns],

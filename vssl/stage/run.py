@@ -79,7 +79,7 @@ def _short(metrics: Mapping[str, float]) -> str:
 
 @contextmanager
 def _logging_to(path: Path, level: int) -> Iterator[None]:
-    handler = logging.FileHandler(path)
+    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     handler.setLevel(level)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
