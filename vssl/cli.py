@@ -17,6 +17,7 @@ from omegaconf.errors import GrammarParseError, OmegaConfBaseException
 
 from vssl.errors import VsslError, nearest
 from vssl.overrides import as_hydra_wants_it, check_words
+from vssl.secrets import keep
 from vssl.stop import Stopped
 from vssl.terminal import steady_output
 
@@ -32,9 +33,14 @@ def run(main: Callable[[], object], conf: Path) -> None:
         return
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing its own report
     with one_line_errors():
-        sys.argv[1:] = as_hydra_wants_it(sys.argv[1:])
+        sys.argv[1:] = as_hydra_wants_it([_without_password(word) for word in sys.argv[1:]])
         check_words(sys.argv[1:], groups(conf))
         main()
+
+
+def _without_password(word: str) -> str:
+    key, _, value = word.partition("=")
+    return f"{key}={keep(value)}" if key.lstrip("+") == "tracking.uri" else word
 
 
 def groups(conf: Path) -> dict[str, list[str]]:

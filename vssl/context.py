@@ -11,6 +11,7 @@ from vssl.stage.build import build
 from vssl.stage.context import Context
 from vssl.stage.provenance import git_commit
 from vssl.stage.store import StageStore
+from vssl.tracking.apart import Apart
 from vssl.tracking.metrics import Launch, Tracker
 
 
@@ -20,7 +21,8 @@ def open_context(plain: Mapping[str, Any]) -> tuple[Context, Tracker]:
     `plain` holds `outputs`, `launch` (fields of a `Launch`), and the nodes `runtime`, `tracking`, `monitor`.
     """
     store = StageStore(Path(plain["outputs"]))
-    tracker: Tracker = build(plain["tracking"], "tracking")
+    mirror: Tracker = build(plain["tracking"], "tracking")
+    tracker = mirror if type(mirror) is Tracker else Apart(mirror)
     tags = {"git_commit": git_commit(), "host": socket.gethostname()}
     context = Context(
         store=store,

@@ -54,6 +54,11 @@ def as_typed(value: object) -> str:
     return str(value)
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, in its first line."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def nearest(word: str, options: Iterable[str]) -> str:
     """The end of an error message: the option that was probably meant, else all of them."""
     names = sorted(options)

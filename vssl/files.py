@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 from pathlib import Path
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write beside, flush to disk, then rename over `path`."""
+def write_atomically(path: Path, content: str | bytes, private: bool = False) -> None:
+    """Write beside, flush to disk, then rename over `path`. What is private only its owner may read."""
     data = content.encode() if isinstance(content, str) else content
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(beside, "wb") as file:
+        mode = 0o600 if private else 0o666
+        with open(beside, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -20,6 +22,18 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     except OSError:
         beside.unlink(missing_ok=True)
         raise
+
+
+def is_locked(path: Path) -> bool:
+    """Whether another process holds a lock on a file; not for the process that does, which would lose it."""
+    try:
+        with open(path) as file:
+            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except (BlockingIOError, PermissionError):
+        return True
+    return False
 
 
 def digest(path: Path) -> str:

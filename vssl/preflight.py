@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from vssl.engine.runtime import Runtime
 from vssl.pipeline import NOT_THE_TASK, Point, monitored, naming_options, plain
+from vssl.secrets import keep
 from vssl.stage.build import build
 from vssl.stage.construct import Machine, Stage, check_count, link
 from vssl.stage.spec import StageSpec, content_hash
@@ -37,6 +38,8 @@ def preflight(points: Sequence[Point], cfg: DictConfig, store: StageStore) -> Pr
     with naming_options(cfg):
         is_provisional = any(spec.is_provisional for point in points for spec in point.chain)
         nodes = {group: plain(cfg[group]) for group in ("runtime", "tracking")}
+        shown = {name: keep(one) if isinstance(one, str) else one for name, one in nodes["tracking"].items()}
+        nodes["tracking"] = shown
         nodes["monitor"] = monitored(cfg, is_provisional)
         runtime: Runtime = build(nodes["runtime"], "runtime")
         dispatcher = build(plain(cfg.dispatch), "dispatch")

@@ -29,6 +29,12 @@ MEETING_S = 600.0
 """Seconds that a process waits for the others to come, and to take part in an exchange."""
 
 
+class _Alone(SystemExit):
+    """The stage has failed, and other processes of it may be gone."""
+
+    code: int
+
+
 def main(path: Path, max_requeues: int | None) -> None:
     """Run the stage of a job file."""
     steady_output()
@@ -38,6 +44,8 @@ def main(path: Path, max_requeues: int | None) -> None:
         _run_job(path)
     except VsslError as error:
         sys.exit(f"vssl: {error}")
+    except _Alone as alone:
+        os._exit(alone.code)  # at once: an orderly end would wait for processes that are gone
     except stop.Stopped as stopped:
         _leave(path, stopped, max_requeues)
 
@@ -50,12 +58,15 @@ def _run_job(path: Path) -> None:
     spec, plain = read_job(path)
     waiting = False
     with distributed.init_distributed(MEETING_S):
-        context, _ = open_context(plain)
-        while not _done(spec, context):
-            if not waiting and distributed.rank() == 0:
-                print(f"{spec}: {context.store.owner(spec)} is running it; waiting", flush=True)
-            waiting = True
-            time.sleep(POLL_S)
+        context, tracker = open_context(plain)
+        try:
+            while not _done(spec, context):
+                if not waiting and distributed.rank() == 0:
+                    print(f"{spec}: {context.store.owner(spec)} is running it; waiting", flush=True)
+                waiting = True
+                time.sleep(POLL_S)
+        finally:
+            tracker.leave()
 
 
 def _done(spec: StageSpec, context: Context) -> bool:
@@ -88,7 +99,7 @@ def _run(spec: StageSpec, context: Context) -> bool:
     if distributed.world_size() == 1:
         sys.exit(f"{spec}: {reason}")
     print(f"{spec}, process {distributed.rank()}: {reason}", file=sys.stderr, flush=True)
-    os._exit(1)  # at once: an orderly end would wait for processes that are gone
+    raise _Alone(1)
 
 
 def _leave(path: Path, stopped: stop.Stopped, max_requeues: int | None) -> None:

@@ -58,7 +58,7 @@ def test_a_stage_that_is_left_for_later_tells_how_far_it_came_and_draws_nothing(
     progress = json.loads((logger.folder / "progress.json").read_text())
     assert (progress["step"], progress["done"]) == (3, 5)
     assert not (logger.folder / "curves.png").exists()
-    assert [status for status, _ in logger.tracker.told] == ["running"]
+    assert [status for status, _ in logger.tracker.told] == ["running", "killed"]
 
 
 def test_a_failure_reaches_the_tracker_without_a_result(logger):

@@ -1,7 +1,9 @@
+import fcntl
 import json
 import logging
 import multiprocessing
 import os
+import shlex
 import time
 import uuid
 from dataclasses import replace
@@ -356,6 +358,8 @@ NOWHERE = [
     "sqlite:///{tmp}/file/mlflow.db",
     "sqlite:///{tmp}/file",
     "sqlite:///{tmp}",
+    "postgresql://user:secret@127.0.0.1:9/db",
+    "mysql+nodriver://127.0.0.1/db",
 ]
 
 
@@ -374,6 +378,8 @@ def test_a_tracker_that_is_nowhere_stops_nothing(stage, tmp_path, caplog, monkey
     assert [r.name for r in caplog.records if r.levelno >= logging.WARNING] == [module.__name__]
     assert not (stage.folder / "tracking.json").exists()
     assert not slept
+    assert "secret" not in caplog.text
+    assert tracker.missing() == ["this launch", str(stage)]
 
 
 def test_a_launch_that_could_not_begin_appears_later(client, outputs, stage, monkeypatch):
@@ -444,6 +450,85 @@ def test_a_moved_database_is_not_fed_artifacts_for_its_old_place(client, outputs
     tracker.mirror(stage, "finished")
     assert "delete the database" in warnings(caplog)[0].getMessage()
     assert not (stage.folder / "tracking.json").exists()
+
+
+@pytest.mark.parametrize("name", ["90%acc", "a%20b", "a?b#c", "it's; ü=&"])
+def test_a_folder_of_any_name(tmp_path, caplog, name):
+    outputs = tmp_path / name
+    stage = finish(make_stage(outputs, "1"))
+    tracker = MLflowTracker(f"sqlite:///{outputs}/mlflow.db", "vssl")
+    tracker.begin(launch("a launch"))
+    tracker.mirror(stage, "finished")
+    tracker.end(ok=True)
+    assert warnings(caplog) == []
+    assert (tracker.missing(), list(tmp_path.iterdir())) == ([], [outputs])
+    from mlflow import MlflowClient
+
+    shown = shlex.split(tracker.where())[-1]
+    client = MlflowClient(shown)
+    run = the_run(client, stage)
+    assert run.info.status == "FINISHED"
+    assert "log.txt" in {file.path for file in client.list_artifacts(run.info.run_id)}
+
+
+def killed_launch(uri, folder, stages, ready):
+    """A launch that never ends by itself."""
+    tracker = MLflowTracker(uri, "vssl")
+    tracker.begin(Launch("killed", "killed launch", ""))
+    tracker.claim(folder)
+    for stage in stages:
+        tracker.mirror(stage, "running")
+    ready.touch()
+    time.sleep(600)
+
+
+def test_a_killed_launch_and_its_stages_end_as_killed_with_the_next_launch(tracker, client, tmp_path):
+    stages = [make_stage(tmp_path, uuid.uuid4().hex[:8]) for _ in range(2)]
+    write_steps(stages[0], [10])
+    folder, ready = tmp_path / "launches", tmp_path / "ready"
+    fork = multiprocessing.get_context("fork")
+    process = fork.Process(target=killed_launch, args=(tracker.uri, folder, stages, ready))
+    process.start()
+    while not ready.exists():
+        assert process.is_alive()
+        time.sleep(0.01)
+
+    def statuses():
+        launches = client.search_runs(["1"], "attributes.run_name = 'killed launch'")
+        return [run.info.status for run in (*launches, *(the_run(client, stage) for stage in stages))]
+
+    tracker.claim(folder)
+    assert statuses() == ["RUNNING"] * 3  # it lives
+    process.kill()
+    process.join()
+    with open(stages[1].folder / "claim", "w") as claim:  # another launch goes on with this one
+        fcntl.lockf(claim, fcntl.LOCK_EX)
+        tracker.end(ok=True)
+        tracker._launch = launch("next")
+        elsewhere = fork.Process(target=tracker.claim, args=(folder,))
+        elsewhere.start()
+        elsewhere.join()
+    assert statuses() == ["KILLED", "KILLED", "RUNNING"]
+    tracker.mirror(stages[0], "running")  # resumed
+    assert statuses() == ["KILLED", "RUNNING", "RUNNING"]
+
+
+def test_a_launch_that_could_not_say_how_it_ended_is_closed_as_it_had_ended(tracker, client, tmp_path):
+    (tmp_path / "launches").mkdir()
+    (tmp_path / "launches" / tracker._launch.id).write_text("FAILED\n")
+    later = MLflowTracker(tracker.uri, "vssl")
+    later.close_left(tmp_path / "launches")
+    [run] = client.search_runs(["1"], f"tags.launch = '{tracker._launch.id}'")
+    assert run.info.status == "FAILED"
+    assert not list((tmp_path / "launches").iterdir())
+
+
+def test_a_metric_of_the_result_that_was_logged_already_is_not_logged_again(tracker, client, stage):
+    MetricsLog(stage.folder, 0).log({"mAP": 0.5}, 1)
+    tracker.mirror(finish(stage), "finished")
+    run = the_run(client, stage)
+    assert history(client, run, "mAP") == [(1, 0.5)]
+    assert history(client, run, "rank") == [(1, 3.25)]
 
 
 # --- many at once -----------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ def execute(points: Sequence[Point], cfg: DictConfig) -> None:
     name = f"{len(points)} points: {'; '.join(labels)}" if len(points) > 1 else labels[0]
     launch = Launch(uuid.uuid4().hex, name, " ".join(["python", *sys.argv]))
     context, tracker = open_context({"outputs": cfg.outputs, "launch": asdict(launch), **ready.nodes})
+    tracker.claim(outputs / "launches")
     outcomes = run_forest(ready.dispatcher, ready.forest, context, tracker)
     if any(outcome.status in ("submitted", "queued") for outcome in outcomes):
         table.job_table(outcomes)

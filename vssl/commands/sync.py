@@ -28,5 +28,6 @@ def execute(cfg: DictConfig) -> None:
             tracker.sync(stage.tracked({}), "finished")
         elif not is_claimed(stage.folder):
             failed = (stage.folder / "failed.json").exists()
-            tracker.sync(stage.tracked({}), "failed" if failed else "running")
+            tracker.sync(stage.tracked({}), "failed" if failed else "killed")
+    tracker.close_left(Path(cfg.outputs) / "launches")
     print(f"{len(stages)} stages in {store.root}\ntracking: {tracker.where()}")

@@ -75,7 +75,7 @@ def write_job(spec: StageSpec, plain: Mapping[str, Any]) -> Path:
     chain = [
         {"spec": one.to_plain(), "paths": dict(one.paths), "options": dict(one.options)} for one in spec.chain
     ]
-    write_atomically(path, json.dumps({"chain": chain, "context": plain}))
+    write_atomically(path, json.dumps({"chain": chain, "context": plain}), private=True)
     return path
 
 

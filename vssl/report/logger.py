@@ -63,11 +63,12 @@ class StageLogger:
             write_atomically(self.folder / "retrieval.png", draw_neighbours(what))
 
     def close(self, status: Status) -> None:
-        """End the bar; then, unless interrupted, draw the curves and hand everything to the tracker."""
+        """End the bar; draw the curves, unless interrupted, and hand everything to the tracker."""
         self.progress.close()
         if status == "interrupted":
             if self.step is not None:
                 self._note()
+            self._mirror("killed")
             return
         stage = self.store.stage(self.spec)
         if stage.result and len(stage.lines) > 1:

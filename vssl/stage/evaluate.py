@@ -93,7 +93,7 @@ def _result(
     tested: Mapping[str, Any],
 ) -> StageResult:
     """The result of a test: the protocol is what the stage before it noted, and how it was tested."""
-    callback.log(found.metrics, 0)
+    callback.log(found.metrics, 1)  # past the step 0 at which it begins: a killed one has no line twice
     assert stage.spec.parent is not None
     before = context.store.result(stage.spec.parent)
     own = {"test_data": dict(stage.recipe.data), **tested, **stage.task.facts()}

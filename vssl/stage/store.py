@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from vssl.errors import VsslError
-from vssl.files import remove_leftovers, write_atomically
+from vssl.files import is_locked, remove_leftovers, write_atomically
 from vssl.result import StageResult
 from vssl.stage.spec import StageSpec, leaves
 from vssl.tracking.metrics import StageFolder, read
@@ -235,11 +235,4 @@ def _check_format(plain: dict[str, Any], path: Path) -> None:
 
 def is_claimed(folder: Path) -> bool:
     """Whether another process owns the stage of this folder now."""
-    try:
-        with open(folder / "claim") as file:
-            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except (BlockingIOError, PermissionError):
-        return True
-    return False
+    return is_locked(folder / "claim")

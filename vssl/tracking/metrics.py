@@ -13,7 +13,8 @@ from vssl.files import write_atomically
 
 FILE_NAME = "metrics.jsonl"
 RESERVED = ("step", "time")
-Status = Literal["running", "finished", "failed"]
+Status = Literal["running", "finished", "failed", "killed"]
+"""`killed`: nobody works on the stage now, and it is not done."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +41,25 @@ class StageFolder:
     params: Mapping[str, object] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        return f"{self.name} {self.key[:8]}"
+
 
 class Tracker:
     """A mirror of stage folders; this one mirrors nothing, as the folders are enough.
 
-    A failure of it reaches the caller of `sync` only, which catches up.
+    A launch calls all but `sync` in another process (see `vssl.tracking.apart`), to which the object is sent:
+    what it does to connect belongs into `begin`. What goes wrong there is told and not raised.
     """
 
     def begin(self, launch: Launch) -> None:
         """Open a launch before any stage; again in each other process that runs stages of it."""
+
+    def claim(self, folder: Path) -> None:
+        """Note in `folder` that this launch runs, as long as its process does; close what is left there."""
+
+    def close_left(self, folder: Path) -> None:
+        """Close the launches that are noted in `folder` and run no more."""
 
     def mirror(self, stage: StageFolder, status: Status) -> None:
         """Pass on what the folder holds that was not passed on yet. Idempotent; resumes where it stopped."""
@@ -61,6 +72,13 @@ class Tracker:
 
     def end(self, ok: bool) -> None:
         """Close the launch; `ok` if every stage finished."""
+
+    def leave(self) -> None:
+        """This process will call no more; the launch may go on in others."""
+
+    def missing(self) -> list[str]:
+        """What could not be passed on so far."""
+        return []
 
     def where(self) -> str:
         """Say in one line how to look at the results."""

@@ -12,14 +12,15 @@ import shlex
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlparse
+from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import quote, unquote, urlparse
 
-from vssl.errors import OptionError, VsslError
-from vssl.files import write_atomically
+from vssl.errors import OptionError, VsslError, first_line
+from vssl.files import is_locked, write_atomically
+from vssl.secrets import hidden, keep, reveal
 from vssl.tracking.metrics import RESERVED, Launch, StageFolder, Status, Tracker, read
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ _SQLITE = "sqlite:///"
 _MAX_TEXT = 6000  # characters of a parameter or tag that MLflow stores
 _MAX_NAME = 250
 _RETRY_AFTER_S = 60.0
+_LAUNCH = "this launch"
 
 # Taken unless the user set them. Few retries and a short time limit: a server that is down must not hold up
 # training. No pool: an open sqlite connection must not be carried into a forked process.
@@ -41,7 +43,7 @@ _ENVIRONMENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",
 }
 
@@ -50,28 +52,46 @@ class MLflowTracker(Tracker):
     """One MLflow run for each launch, and one nested in it for each stage that the launch ran.
 
     `uri` is a database (`sqlite:///file`) or a server (`http://host:port`). With sqlite, artifacts lie in
-    `mlartifacts` beside the file. What goes wrong is reported once per launch and not raised. Jobs elsewhere
+    `mlartifacts` beside the file. What goes wrong is told once per launch and not raised. Jobs elsewhere
     begin the same launch and mirror under it; at any time one process only may mirror a given stage.
     """
 
     def __init__(self, uri: str, experiment: str) -> None:
         if not re.match(r"\w[\w+.-]*://", uri):
             remedy = "give sqlite:///FILE or http://HOST:PORT"
-            raise OptionError("uri", uri, "neither a database nor a server", remedy)
+            raise OptionError("uri", hidden(uri), "neither a database nor a server", remedy)
         database = _database(uri)
-        self.uri = f"{_SQLITE}{database.absolute()}" if database else uri
+        self.uri = f"{_SQLITE}{database.absolute()}" if database else keep(uri)
         self.experiment = experiment
         self._launch: Launch | None = None
         self._launch_run_id: str | None = None
         self._linked: set[str] = set()
+        self._missing: dict[str, None] = {}
+        self._own: IO[str] | None = None
         self._warned = False
         self._quiet_until = 0.0
 
     def begin(self, launch: Launch) -> None:
         """Create database, experiment and the run of this launch where they are missing."""
         self._launch = launch
-        with self._tolerating():
+        with self._tolerating(_LAUNCH):
             self._parent(*_connect(self.uri, self.experiment))
+
+    def claim(self, folder: Path) -> None:
+        """Hold a lock on a file with the launch's id, which the end of this process frees, whatever it is."""
+        assert self._launch is not None
+        with self._tolerating(_LAUNCH):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._own = open(folder / self._launch.id, "w")  # noqa: SIM115  it is held until the end
+            fcntl.lockf(self._own, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._close_left(folder)
+
+    def close_left(self, folder: Path) -> None:
+        with self._raising():
+            self._close_left(folder)
+
+    def missing(self) -> list[str]:
+        return list(self._missing)
 
     def mirror(self, stage: StageFolder, status: Status) -> None:
         """Bring the stage's run up to date with its folder.
@@ -79,7 +99,7 @@ class MLflowTracker(Tracker):
         For a minute after a failure a running stage is left alone: waiting for a dead server costs seconds.
         """
         if status != "running" or time.time() >= self._quiet_until:
-            with self._tolerating():
+            with self._tolerating(str(stage)):
                 self._mirror(stage, status)
 
     def reuse(self, stage: StageFolder) -> None:
@@ -87,43 +107,50 @@ class MLflowTracker(Tracker):
 
         It is left alone, too, for a minute after a failure: a sweep may reuse hundreds.
         """
+        self._missing[str(stage)] = None
         if time.time() >= self._quiet_until:
-            with self._tolerating():
+            with self._tolerating(str(stage)):
                 self._mirror(stage, "finished")
 
     def sync(self, stage: StageFolder, status: Status) -> None:
         """Mirror a stage that does not run now; raise `VsslError` if that cannot be."""
-        try:
+        with self._raising():
             self._mirror(stage, status)
-        except _failures() as error:
-            raise VsslError(
-                f"tracking: {_first_line(error)}; mend this and sync again, the stage folders are complete"
-            ) from error
 
     def end(self, ok: bool) -> None:
-        with self._tolerating():
+        status = "FINISHED" if ok else "FAILED"
+        with self._tolerating(_LAUNCH):
+            if self._own:
+                print(status, file=self._own, flush=True)  # for a later launch, if this one cannot say it
             client, experiment_id = _connect(self.uri, self.experiment)
             if (run_id := self._parent(client, experiment_id)) is not None:
-                client.set_terminated(run_id, "FINISHED" if ok else "FAILED")
+                client.set_terminated(run_id, status)
+            if self._own:
+                Path(self._own.name).unlink()
+                self._own.close()
 
     def where(self) -> str:
         """Return the command that shows the database, or the server's address."""
-        return f"mlflow ui --backend-store-uri {shlex.quote(self.uri)}" if _database(self.uri) else self.uri
+        if _database(self.uri) is None:
+            return self.uri
+        return f"mlflow ui --backend-store-uri {shlex.quote(_address(self.uri))}"
 
     def _mirror(self, stage: StageFolder, status: Status) -> None:
         """What was sent as finished is linked and not sent again."""
         client, experiment_id = _connect(self.uri, self.experiment)
         record = _known(client, stage) or self._create(client, experiment_id, stage)
-        self._link(client, experiment_id, stage, record.run_id)
+        is_new_here = self._link(client, experiment_id, stage, record.run_id)
         if record.status == status == "finished":
             return
         if record.status == "new":
             _mirror_params(client, stage, record)
         record = _mirror_metrics(client, stage, record)
-        if status != "running":
+        if status not in ("running", "killed"):
             _mirror_result(client, stage, record)
             _mirror_files(client, stage, record)
-        if status != record.status:
+        if (
+            status != record.status or is_new_here
+        ):  # another launch may have closed what a killed one had left
             _set_status(client, stage, record, status)
 
     def _create(self, client: MlflowClient, experiment_id: str, stage: StageFolder) -> _Record:
@@ -145,21 +172,57 @@ class MLflowTracker(Tracker):
                 self._launch_run_id = _launch_run(client, experiment_id, self._launch)
         return self._launch_run_id
 
-    def _link(self, client: MlflowClient, experiment_id: str, stage: StageFolder, run_id: str) -> None:
-        parent = self._parent(client, experiment_id)
-        if parent is not None and stage.key not in self._linked:
+    def _link(self, client: MlflowClient, experiment_id: str, stage: StageFolder, run_id: str) -> bool:
+        """Note the stage's run in the launch's; whether that was not done yet."""
+        if stage.key in self._linked:
+            return False
+        if (parent := self._parent(client, experiment_id)) is not None:
             client.set_tag(parent, _legal(f"stage.{stage.name}.{stage.key}"), run_id)
-            self._linked.add(stage.key)
+        self._linked.add(stage.key)
+        return True
+
+    def _close_left(self, folder: Path) -> None:
+        """Close the runs of launches that hold no lock any more, and of the stages that they were running."""
+        own = self._launch.id if self._launch else ""
+        for left in sorted(folder.glob("*")):
+            if left.name == own or is_locked(left):
+                continue
+            client, experiment_id = _connect(self.uri, self.experiment)
+            status = left.read_text().strip() or "KILLED"
+            for launch in _running(client, experiment_id, f"tags.launch = '{left.name}'"):
+                client.set_terminated(launch.info.run_id, status)
+                for run in _running(
+                    client, experiment_id, f"tags.mlflow.parentRunId = '{launch.info.run_id}'"
+                ):
+                    tags = run.data.tags
+                    if not is_locked(folder.parent / "stages" / tags["stage"] / tags["key"] / "claim"):
+                        client.set_terminated(run.info.run_id, "KILLED")
+            left.unlink(missing_ok=True)
 
     @contextmanager
-    def _tolerating(self) -> Iterator[None]:
+    def _tolerating(self, name: str) -> Iterator[None]:
+        """Raise nothing that goes wrong in the block, whatever it is: MLflow has many drivers and servers.
+        `name` is missing until the block succeeds."""
+        self._missing[name] = None
         try:
             yield
-        except _failures() as error:
+            del self._missing[name]
+        except Exception as error:
             if not self._warned:
-                _log.warning("tracking: %s; training goes on, metrics.jsonl is complete", _first_line(error))
+                said = hidden(first_line(error))
+                _log.warning("tracking: %s; training goes on, metrics.jsonl is complete", said)
             self._warned = True
             self._quiet_until = time.time() + _RETRY_AFTER_S
+
+    @contextmanager
+    def _raising(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            said = hidden(first_line(error))
+            raise VsslError(
+                f"tracking: {said}; mend this and sync again, the stage folders are complete"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -179,18 +242,6 @@ class _Record:
     time: float = 0
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
-
-
-def _failures() -> tuple[type[Exception], ...]:
-    """What may go wrong with a tracker, its network and its disk."""
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    return MlflowException, SQLAlchemyError, sqlite3.Error, OSError, VsslError
-
-
 @functools.cache
 def _connect(uri: str, experiment: str) -> tuple[MlflowClient, str]:
     """Return a client and the id of the experiment, both created if need be by one process at a time.
@@ -203,9 +254,36 @@ def _connect(uri: str, experiment: str) -> tuple[MlflowClient, str]:
     from mlflow import MlflowClient
 
     database = _database(uri)
-    with _alone(uri), _whole(database):
-        client = MlflowClient(tracking_uri=uri)
+    if database is None and not uri.startswith("http"):
+        _try_database(reveal(uri))
+    with _alone(uri), _whole(database), _no_trace(database):
+        client = MlflowClient(tracking_uri=_address(uri))
         return client, _experiment_id(client, experiment, database and database.parent / "mlartifacts")
+
+
+def _try_database(uri: str) -> None:
+    """Raise at once for a database whose server or driver is not there; MLflow would try for 100 s."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import NullPool
+
+    create_engine(uri, poolclass=NullPool).connect().close()
+
+
+def _address(uri: str) -> str:
+    """As MLflow takes it: with its password, and with characters quoted that mean something in a URL."""
+    database = _database(uri)
+    if database is None or not set("%?#") & set(str(database)):
+        return reveal(uri)
+    return f"{_SQLITE}{quote(str(database))}"
+
+
+@contextmanager
+def _no_trace(database: Path | None) -> Iterator[None]:
+    """Remove the folder that MLflow makes for a quoted path, as if it were none."""
+    yield
+    if database and _address(f"{_SQLITE}{database}") != f"{_SQLITE}{database}":
+        with suppress(OSError):
+            Path(quote(str(database))).parent.rmdir()
 
 
 @contextmanager
@@ -256,6 +334,12 @@ def _alone(uri: str) -> Iterator[None]:
         yield
 
 
+def _running(client: MlflowClient, experiment_id: str, which: str) -> Sequence[Any]:
+    """The runs among those that count as running."""
+    found: Sequence[Any] = client.search_runs([experiment_id], f"{which} and attributes.status = 'RUNNING'")
+    return found
+
+
 def _database(uri: str) -> Path | None:
     return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
 
@@ -264,7 +348,7 @@ def _launch_run(client: MlflowClient, experiment_id: str, launch: Launch) -> str
     found = client.search_runs([experiment_id], f"tags.launch = '{launch.id}'", max_results=1)
     if found:
         return str(found[0].info.run_id)
-    tags = {"launch": launch.id, "command": launch.command[:_MAX_TEXT]}
+    tags = {"launch": launch.id, "command": hidden(launch.command)[:_MAX_TEXT]}
     return str(client.create_run(experiment_id, tags=tags, run_name=launch.name).info.run_id)
 
 
@@ -322,10 +406,11 @@ def _not_mirrored(lines: Sequence[dict[str, float]], record: _Record) -> Sequenc
 
 
 def _mirror_result(client: MlflowClient, stage: StageFolder, record: _Record) -> None:
-    """Log the metrics of the stage's result at its last step."""
-    if stage.metrics:
+    """Log the metrics of the stage's result at its last step, but for those that it has logged on its way."""
+    logged = {name for line in read(stage.folder) for name in line}
+    if left := {name: value for name, value in stage.metrics.items() if name not in logged}:
         written = _milliseconds(stage.folder / "result.json")
-        metrics = [_metric(name, value, written, int(record.step)) for name, value in stage.metrics.items()]
+        metrics = [_metric(name, value, written, int(record.step)) for name, value in left.items()]
         client.log_batch(record.run_id, metrics=metrics)
 
 
