@@ -6,7 +6,7 @@ import os
 import re
 
 VARIABLE = "VSSL_TRACKING_URI"
-_USER = re.compile(r"((?:://|^)[^:/?#@\s]*:)(?!\d+(?:[/?#]|$))\S+@")
+_USER = re.compile(r"((?:://|^(?!\S*://))[^:/?#@\s]*:)(?!\d+(?:[/?#]|$))\S+@")
 _QUERY = re.compile(r"([?&][^=&\s]*(?:pass|pwd|secret|token|key)[^=&\s]*=)[^&\s]+", re.IGNORECASE)
 
 

@@ -62,6 +62,13 @@ def test_an_error_of_any_kind_is_one_line_and_what_is_missing_another(started, t
     assert last == "tracking: not logged: raises 01234567; mode=sync brings it later"
 
 
+def test_what_the_tracker_says_itself_is_passed_on(started, caplog):
+    tracker = started()
+    tracker.mirror(stage("says"), "finished")
+    tracker.end(ok=True)
+    assert said(caplog) == ["tracking: down; training goes on"]
+
+
 def test_a_call_that_hangs_is_given_up_at_the_end_and_said(started, caplog, monkeypatch):
     monkeypatch.setattr(apart, "PATIENCE_S", 4.0)
     tracker = started()

@@ -144,7 +144,10 @@ class Apart(Tracker):
 
     def _warn(self, line: str) -> None:
         if not self._warned:
-            _log.warning("tracking: %s; training goes on, metrics.jsonl is complete", line)
+            own = line.startswith("tracking: ")  # what the tracker has said itself
+            _log.warning(
+                "%s", line if own else f"tracking: {line}; training goes on, metrics.jsonl is complete"
+            )
         self._warned = True
 
 
