@@ -1,5 +1,6 @@
 """What stages run in, opened by a launch and by each of its workers."""
 
+import logging
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,10 +10,12 @@ from vssl import distributed
 from vssl.report.logger import StageLogger
 from vssl.stage.build import build
 from vssl.stage.context import Context
-from vssl.stage.provenance import git_commit
+from vssl.stage.provenance import UNKNOWN, git_commit
 from vssl.stage.store import StageStore
 from vssl.tracking.apart import Apart
 from vssl.tracking.metrics import Launch, Tracker
+
+log = logging.getLogger("vssl")
 
 
 def open_context(plain: Mapping[str, Any]) -> tuple[Context, Tracker]:
@@ -23,6 +26,8 @@ def open_context(plain: Mapping[str, Any]) -> tuple[Context, Tracker]:
     store = StageStore(Path(plain["outputs"]))
     mirror: Tracker = build(plain["tracking"], "tracking")
     tracker = mirror if type(mirror) is Tracker else Apart(mirror)
+    if git_commit() == UNKNOWN:
+        log.warning("git does not know this code: results name no commit; its digest is all they have")
     tags = {"git_commit": git_commit(), "host": socket.gethostname()}
     context = Context(
         store=store,

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
 import socket
 import subprocess
+import time
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import vssl
+from vssl.files import digest, write_atomically
 
+RUNS = "runs.json"
+"""File of a stage's folder: the runs of a training, one after the other."""
+UNKNOWN = "unknown"
 LIBRARIES = ("torch", "torchvision", "numpy", "decord", "av", "hydra-core")
 
 
@@ -23,14 +32,51 @@ def git_commit() -> str:
         commit = _git(root, "rev-parse", "HEAD")
         changes = _git(root, "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
-        return "unknown"
+        return UNKNOWN
     return commit + ("+changes" if changes else "")
+
+
+@lru_cache(maxsize=1)
+def code_digest() -> str:
+    """What the code is, known to git or not: a hash of all files of vssl."""
+    root = Path(vssl.__file__).parent
+    files = sorted(root.rglob("*.py"))
+    named = [f"{path.relative_to(root)} {digest(path)}" for path in files]
+    return hashlib.sha256("\n".join(named).encode()).hexdigest()[:12]
+
+
+def note_run(folder: Path, continues: bool) -> list[dict[str, Any]]:
+    """Note in a stage's folder that this process trains it now; return all runs that its weights come from.
+
+    continues: the stage goes on from a checkpoint, and so from the runs that were noted before.
+    """
+    path = folder / RUNS
+    before = json.loads(path.read_text()) if continues and path.exists() else []
+    now = {"time": time.time(), "git_commit": git_commit(), "code": code_digest(), "torch": version("torch")}
+    runs = [*before, {**now, "host": socket.gethostname()}]
+    write_atomically(path, json.dumps(runs, indent=1))
+    return runs
+
+
+def mixed_code(runs: Sequence[Mapping[str, Any]]) -> str | None:
+    """What to say of a stage whose runs had different code; None if it was the same, or nothing is new."""
+    if len(runs) < 2 or _code(runs[-2]) == _code(runs[-1]):
+        return None
+    before, now = (f"commit {run['git_commit']}, code {run['code']}" for run in runs[-2:])
+    return (
+        f"it was begun with other code ({before}) than goes on now ({now}): its weights are of neither alone"
+    )
+
+
+def _code(run: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(run[name] for name in ("git_commit", "code", "torch"))
 
 
 def provenance(device: str) -> dict[str, object]:
     """Git commit, versions, host and device, as plain data."""
     return {
         "git_commit": git_commit(),
+        "code": code_digest(),
         "vssl": vssl.__version__,
         "python": platform.python_version(),
         "versions": {name: version(name) for name in LIBRARIES},

@@ -21,7 +21,7 @@ from vssl.stage.construct import Machine, Stage
 from vssl.stage.context import Context
 from vssl.stage.monitor import monitor_for
 from vssl.stage.preview import preview
-from vssl.stage.provenance import provenance
+from vssl.stage.provenance import RUNS, mixed_code, note_run, provenance
 from vssl.stage.spec import class_name
 from vssl.stage.store import StageStore, StoredStage
 from vssl.stage.weights import load_backbone, num_parameters, start_in_words, starting_weights
@@ -43,6 +43,7 @@ def train(stage: Stage, context: Context, callback: StageCallback) -> StageResul
     if distributed.rank() == 0:
         _leave_preview(stage, context, callback)
         _continue_another(stage, context.store)
+    runs = _note_run(stage, context.store) if distributed.rank() == 0 else []
     monitor = monitor_for(stage, context.monitoring, context.runtime)
     distributed.barrier()
     objective = _begin(stage, context.store)
@@ -67,8 +68,17 @@ def train(stage: Stage, context: Context, callback: StageCallback) -> StageResul
         references={**stage.task.references(), **(monitor.references() if monitor else {})},
         bad_videos=bad_videos.summary(),
         cost=replace(loop.costs(), **seen),
-        provenance=provenance(str(loop.device)),
+        provenance={**provenance(str(loop.device)), "runs": runs},
     )
+
+
+def _note_run(stage: Stage, store: StageStore) -> list[dict[str, Any]]:
+    """Note what trains the stage from here on; warn if that is other code than before."""
+    folder = store.folder(stage.spec)
+    runs = note_run(folder, continues=(folder / CHECKPOINT).exists())
+    if remark := mixed_code(runs):
+        log.warning("%s: %s; delete %s to train it anew", stage.spec, remark, folder)
+    return runs
 
 
 def _loop(stage: Stage, objective: Objective, context: Context, callback: StageCallback, look: Any) -> Loop:
@@ -119,7 +129,7 @@ def _continue_another(stage: Stage, store: StageStore) -> None:
             if content.get("share_was_read") and other.spec.recipe.epochs != stage.recipe.epochs:
                 continue
             log.info("%s: continues %s, %d epochs", stage.spec, other.spec, other.spec.recipe.epochs)
-            for name in ("bad_videos.json", "metrics.jsonl"):
+            for name in ("bad_videos.json", "metrics.jsonl", RUNS):
                 if (other.folder / name).exists():
                     write_atomically(folder / name, (other.folder / name).read_bytes())
             content["cost"]["inherited_seconds"] = content["cost"]["seconds"]
