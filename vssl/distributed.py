@@ -16,23 +16,21 @@ import torch.distributed as dist
 from torch import Tensor
 
 from vssl.errors import VsslError
+from vssl.rendezvous import meet
 
 Value = TypeVar("Value")
-
-VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""How processes find one another: torch's own names of environment variables."""
 
 
 @contextmanager
 def init_distributed(timeout_s: float) -> Iterator[None]:
-    """Be one of WORLD_SIZE processes (see `VARIABLES`) while the block runs; alone if that is 1 or unset.
+    """Be one of WORLD_SIZE processes (see `vssl.rendezvous`) during the block; alone if that is 1 or unset.
 
     A rank that waits longer than `timeout_s` for the others raises `VsslError`.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
-    _exchange(lambda: dist.init_process_group(_backend(), timeout=timedelta(seconds=timeout_s)))
+    _exchange(lambda: _join(timedelta(seconds=timeout_s)))
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank() % torch.cuda.device_count())
     _Patient.group = dist.new_group(backend="gloo", timeout=timedelta(days=365))
@@ -40,6 +38,12 @@ def init_distributed(timeout_s: float) -> Iterator[None]:
     yield
     # Not after an error: that would wait for ranks that may be gone.
     dist.destroy_process_group()
+
+
+def _join(timeout: timedelta) -> None:
+    rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    store = meet(timeout)
+    dist.init_process_group(_backend(), store=store, rank=rank, world_size=count, timeout=timeout)
 
 
 def _backend() -> str:

@@ -1,6 +1,6 @@
 """Run one stage in this process: `python -m vssl.worker JOB.json [MAX_REQUEUES]`.
 
-Several processes run a stage together if each has the variables of `vssl.distributed.VARIABLES`. Exits with
+Several processes run a stage together if each has the variables of `vssl.rendezvous.VARIABLES`. Exits with
 0 if the stage is done (now, or before), with 1 if it failed, and with 128 + the signal if it was asked to
 stop; then only rank 0 does, as srun would end it over another one's code before it has said its word.
 With MAX_REQUEUES it is a Slurm job, which then goes back into the queue (see `requeue`).

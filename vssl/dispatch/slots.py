@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from vssl import distributed, stop
+from vssl import rendezvous, stop
 from vssl.dispatch.records import python_path, worker_command, write_job
 from vssl.errors import VsslError
 from vssl.stage.context import Context, Outcome
@@ -181,8 +181,9 @@ def rank_variables(processes: int) -> list[dict[str, str]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     count = str(processes)
-    values = [(str(rank), count, str(rank), count, "127.0.0.1", str(port)) for rank in range(processes)]
-    return [dict(zip(distributed.VARIABLES, own, strict=True)) for own in values]
+    here = "127.0.0.1"
+    values = [(str(rank), count, str(rank), count, here, str(port), here) for rank in range(processes)]
+    return [dict(zip(rendezvous.VARIABLES, own, strict=True)) for own in values]
 
 
 def cause_of_death(returncode: int) -> str:

@@ -202,11 +202,16 @@ class Submission:
         worker = shlex.join(worker_command("JOB")).removesuffix("JOB")
         return f"""#!/bin/bash
 export PYTHONPATH={shlex.quote(python_path())}
-export MASTER_ADDR=$SLURMD_NODENAME MASTER_PORT=$((10000 + SLURM_JOB_ID % 10000))
+export MASTER_ADDR=$SLURMD_NODENAME MASTER_PORT=$((10000 + SLURM_JOB_ID % 10000)) LOCAL_WORLD_SIZE=1
+export LAST_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | tail -n 1)
+[ "$MASTER_ADDR" != "$LAST_ADDR" ] || export MASTER_ADDR=127.0.0.1 LAST_ADDR=127.0.0.1
 jobs=({table})
 echo "{START} ${{SLURM_RESTART_COUNT:-0}} on $SLURM_JOB_NODELIST"
 exec srun --kill-on-bad-exit=1 ${{SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK}} \\
-    bash -c 'export RANK=$SLURM_PROCID WORLD_SIZE=$SLURM_NTASKS LOCAL_RANK=$SLURM_LOCALID; exec "$@"' rank \\
+    bash -c 'export RANK=$SLURM_PROCID WORLD_SIZE=$SLURM_NTASKS LOCAL_RANK=$SLURM_LOCALID
+        export PEER_ADDR=$MASTER_ADDR
+        [ "$SLURMD_NODENAME" != "$MASTER_ADDR" ] || PEER_ADDR=$LAST_ADDR
+        exec "$@"' rank \\
     {worker}"${{jobs[$SLURM_ARRAY_TASK_ID]}}" {self.dispatcher.max_requeues}
 """
 
