@@ -18,9 +18,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, flag_override
 
-_load, _interpolation_map = ConfigLoaderImpl.load_configuration, defaults_list._create_interpolation_map
-
 from vssl.errors import VsslError
+
+_load, _interpolation_map = ConfigLoaderImpl.load_configuration, defaults_list._create_interpolation_map
 
 
 def product(overrides: list[Override]) -> list[list[str]]:
