@@ -138,6 +138,31 @@ def test_a_run_killed_at_several_moments_ends_in_the_same_weights(launch, data, 
     assert_same_run(killed, whole)
 
 
+@pytest.mark.slow
+def test_a_choice_killed_at_several_moments_and_made_side_by_side_ends_in_the_same_weights(
+    launch, data, tmp_path
+):
+    words = [
+        *LONG[2:],
+        "auxiliary=none",
+        "pretext=none",
+        "protocol.choose={training.optimizer.lr:[0.01,0.2]}",
+    ]
+    words = [*words, "protocol.training.epochs=12"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    done = launch(f"outputs={whole}", *words)
+    assert done.returncode == 0, done.stderr
+    for seconds in (0.2, 1.2, 2.2):
+        kill_after(killed, data, seconds, *words)
+    left = [path for path in killed.glob("stages/*/*") if not (path / "result.json").exists()]
+    assert left, "the kills came too late to test anything"
+    done = launch(f"outputs={killed}", *words, "dispatch.max_parallel_stages=2")
+    assert done.returncode == 0, done.stderr
+    assert_same_run(killed, whole)
+    results = [json.loads(next(one.glob("stages/test/*/result.json")).read_text()) for one in (whole, killed)]
+    assert results[0]["protocol"] == results[1]["protocol"]
+
+
 def test_two_launches_at_once_train_each_stage_once(data, tmp_path):
     commands = [command(tmp_path, data, "auxiliary=none", "runtime.save_every_s=0")] * 2
     processes = [

@@ -234,6 +234,7 @@ BACKBONES = sorted(path.stem for path in (ROOT / "conf" / "backbone").glob("*.ya
 QUICK = ["experiment=quick"]
 REHEARSALS = [
     *([f"+sweeps={name}"] for name in SIZES),
+    ["+sweeps=claim", "seed=0"],
     ["+sweeps=table4", "experiment=as_paper"],
     ["+sweeps=quickstart", "experiment=as_released"],
     ["+sweeps=table3", "protocol=finetune_rspnet"],
@@ -330,6 +331,61 @@ def test_seeds_can_be_added_to_any_sweep():
     points = configs("+sweeps=table4", "experiment=quick", "seed=0,1,2")
     assert [cfg.seed for cfg in points] == [0, 1, 2] * 6
     assert len({cfg.label for cfg in points}) == 6
+
+
+ROWS = ["from scratch", "pretext", "pretext, equal compute", "auxSKD", "auxSKD + pretext"]
+
+
+def test_claim():
+    """Five rows in four columns, each at its own rate; all five see the same labelled videos."""
+    words = ("+sweeps=claim", "seed=3", "pretext=vcop")
+    points, found = configs(*words), chains(*words)
+    assert (len(points), sum(map(len, found)), len(merge(found))) == (20, 185, 169)
+    assert [(cfg.label, cfg.column) for cfg in points[:5]] == [
+        *[(ROWS[0], column) for column in ("linear", "few labels", "fine-tuning", "retrieval")],
+        (ROWS[1], "linear"),
+    ]
+    assert {row.get("baseline") for row in sweep_file("claim")["rows"]} == {None, ROWS[0], ROWS[2]}
+    by_column = {}
+    for cfg, stages in zip(points, found, strict=True):
+        judged = [spec for spec in stages if spec.kind.name in ("classifier", "features", "test")]
+        by_column.setdefault(cfg.column, []).append(
+            [(spec.name, spec.recipe.data, spec.recipe.training) for spec in judged]
+        )
+    for alike in by_column.values():
+        assert all(one == alike[0] for one in alike)
+    [*_, few, _] = found[1]
+    assert few.recipe.choose["options"] == {"training.optimizer.lr": [0.009, 0.03, 0.09, 0.3]}
+    assert (few.recipe.num_videos, few.recipe.data["repeat"]) == (32, 5)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["pretext=vcop"],
+        ["backbone=r2plus1d_10"],
+        ["backbone=r2plus1d_10", "pretext=videopace", "experiment=as_released", "source.repeat=10"],
+        ["backbone=r2plus1d_10", "pretext=rspnet", "experiment=as_paper"],
+    ],
+    ids=" ".join,
+)
+def test_equal_compute_is_as_many_clips(words):
+    """To half an epoch of the pretext; the schedule of the longer one has the same form."""
+    both, longer = (
+        [spec for spec in plan(configs(*words, f"auxiliary={name}")[0]) if not spec.kind.labelled]
+        for name in ("auxskd", "longer_pretext")
+    )
+    [long] = longer
+    long, pretext = Stage(long), Stage(both[-1])
+    per_epoch = pretext.clips / pretext.recipe.epochs
+    assert abs(long.clips - sum(Stage(spec).clips for spec in both)) <= 0.51 * per_epoch
+    for share in (0.1, 0.45, 0.7, 0.95):
+        ours, theirs = (
+            stage.training.schedule.factor_at(int(share * stage.recipe.epochs), stage.recipe.epochs)
+            for stage in (long, pretext)
+        )
+        assert ours == pytest.approx(theirs, rel=0.25), share
 
 
 def test_what_is_swept_besides_is_part_of_the_label():

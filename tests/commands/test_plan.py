@@ -51,6 +51,21 @@ def test_data_sets_that_are_not_there_count_as_published(printed):
     )
 
 
+def test_candidates_and_what_is_chosen_from_them_are_shown(printed):
+    choose = ["protocol.choose={training.optimizer.lr:[0.1,0.2]}", "downstream.train.per_class=4"]
+    *table, total, _ = printed("auxiliary=none", "pretext=none", *choose)
+    assert [(line.split()[1], " ".join(line.split()[4:]).partition(", seed")[0]) for line in table[3:]] == [
+        ("finetune", "synthetic x 24, 18 epochs"),
+        ("test", "synthetic x 8 held out"),
+        ("finetune", "synthetic x 24, 18 epochs"),
+        ("test", "synthetic x 8 held out"),
+        ("finetune", "synthetic x 32, 18 epochs, chosen: training.optimizer.lr"),
+        ("test", "synthetic x 160"),
+    ]
+    assert ["lr=0.1" in line for line in table[3:]] == [True, True, False, False, False, False]
+    assert total == "1 point, 6 stages asked for, 6 distinct, 0 already done"
+
+
 def test_what_is_checked_has_its_key_and_what_starts_from_it_may_not(printed, tmp_path):
     roots = [f"roots.kinetics100={tmp_path}", f"roots.hmdb51={tmp_path / 'hmdb'}"]
     (tmp_path / "hmdb").mkdir()

@@ -79,7 +79,9 @@ def test_of_groups_of_one_video_as_many_of_each_class_are_held_out():
 
 
 def test_one_group_cannot_be_parted():
-    with pytest.raises(OptionError, match="held_out=0.25: 1 group of 4 training videos cannot be cut in two"):
+    with pytest.raises(
+        OptionError, match=r"held_out=0\.25: 1 group of 4 training videos cannot be cut in two"
+    ):
         replace(ALL, held_out=0.25).rows(["a", "b", "c", "d"], [0, 1, 0, 1], ["one"] * 4)
 
 

@@ -13,7 +13,9 @@ from vssl.dispatch.records import JobRecords, read_job
 from vssl.dispatch.slurm import Resources, SlurmDispatcher, Submission
 from vssl.errors import VsslError
 from vssl.stage.build import build
+from vssl.stage.choice import choosing
 from vssl.stage.kind import TEST
+from vssl.stage.store import StageStore
 
 
 class FakeCluster:
@@ -130,6 +132,32 @@ def test_every_stage_is_one_task_that_waits_for_its_own_parent(context, cluster)
     waiting = [options for _, options in cluster.sent if value(options, "dependency")]
     assert all(value(options, "kill-on-invalid-dep") == "yes" for options in waiting)
     assert len(waiting) == 2
+
+
+def test_a_stage_that_chooses_waits_for_the_end_of_all_candidates(context, cluster):
+    """It starts when its parent is done and each candidate has ended, whatever came of it."""
+    pretext = stage("pretext", 0)
+    pairs = [(one, stage("test", n, one)) for n in (1, 2) for one in [stage("finetune", n, pretext)]]
+    finetune = choosing(stage("finetune", 0, pretext), {"training.lr": [1, 2]}, pairs)
+    forest = [pretext, *(one for pair in pairs for one in pair), finetune, stage("test", 0, finetune)]
+    submit(forest, context, cluster)
+    waits_for = {spec: waits for spec, (_, waits) in dependencies(context, cluster, forest).items()}
+    ids = {spec: job_id(context, spec) for spec in forest}
+    for training, test in pairs:
+        assert (waits_for[training], waits_for[test]) == (ids[pretext], ids[training])
+    assert waits_for[finetune] == f"{ids[pretext]},afterany:{ids[pairs[0][1]]}:{ids[pairs[1][1]]}"
+    assert waits_for[forest[-1]] == ids[finetune]
+    # What is done is not waited for, and the job file alone says what is chosen from.
+    context = replace(context, store=StageStore(context.store.root.parent.parent / "other"))
+    for spec in forest[:-2]:
+        finish(context, spec)
+    again = FakeCluster()
+    submit(forest, context, again)
+    [(script, options), _] = again.sent
+    assert value(options, "dependency") is None
+    assert read_job(Path(jobs_of(script)[0]))[0].recipe.choose["tests"] == [
+        f"test/{test.key}" for _, test in pairs
+    ]
 
 
 def test_many_children_of_few_parents(context, cluster):

@@ -94,9 +94,7 @@ def test_what_a_reader_is_told(store):
 def test_no_choice_before_all_candidates_are_done_or_have_diverged(store):
     spec, pairs = stage_that_chooses([0.01, 0.03])
     finish(store, pairs[:1], top1(0.25))
-    with pytest.raises(
-        VsslError, match=rf"^the candidate 0.03 of {LR} is not finished; see why in .*finetune"
-    ):
+    with pytest.raises(VsslError, match=rf"^the candidate 0.03 of {LR} is not finished; see why in "):
         choice_of(spec, store)
     store.fail(pairs[1][0], "out of memory")
     with pytest.raises(VsslError, match="not finished"):
@@ -155,10 +153,10 @@ def test_values_in_a_node():
 
 
 REFUSED = {
-    "protocol.choose={training.optimizer.rate:[1,2]}": r"protocol\.training\.optimizer\.rate=1: no such option",
-    "protocol.choose={training.optimizer:[1,2]}": r"protocol\.training\.optimizer=1: not one option but several",
+    "protocol.choose={training.optimizer.rate:[1,2]}": r"protocol\.training\.optimizer\.rate=1: no such",
+    "protocol.choose={training.optimizer:[1,2]}": r"protocol\.training\.optimizer=1: not one option",
     "protocol.choose={training.optimizer.lr.x:[1,2]}": r"protocol\.training\.optimizer\.lr\.x=1: no such",
-    "protocol.choose={num_classes:[8,9]}": r"protocol\.choose=.*: num_classes cannot be chosen; choose options",
+    "protocol.choose={num_classes:[8,9]}": r"protocol\.choose=.*: num_classes cannot be chosen",
     "protocol.choose={training.optimizer.lr:[1]}": r"protocol\.choose=.*: no choice",
     "protocol.held_out=0": r"protocol\.held_out=0: too small; choose a number above 0",
     "protocol.held_out=1": r"protocol\.held_out=1: not a share below 1",
@@ -197,7 +195,7 @@ def weights(context, spec: StageSpec):
 
 
 def test_trained_with_the_choice_as_if_it_had_been_given(data, tmp_path):
-    """The same bits as the plain training; what was trained already, by hand or by another rule, is not again."""
+    """The same bits as the plain training; what another rule has trained already is not trained again."""
     context = context_in(tmp_path)
     chain = small(data, f"protocol.choose={{{LR}:[0.01,0.2]}}")
     names = ["finetune", "test", "finetune", "test", "finetune", "test"]

@@ -57,6 +57,7 @@ CHANGES = {
     "training": {"_target_": "a.Training", "lr": 0.2, "epochs": 2},
     "batch_size": 4,
     "init": "0123",
+    "choose": {"options": {"training.lr": [0.1, 0.2]}, "trainings": ["a/1", "a/2"], "tests": ["b/1", "b/2"]},
 }
 
 

@@ -61,11 +61,8 @@ def _typed(found: Mapping[str, Any]) -> list[str]:
     """As typed; of an object of another class that class alone."""
     others = [path.removesuffix("._target_") for path in found if path.endswith("._target_")]
     inside = tuple(f"{one}." for one in others)
-    told = {
-        one: class_name({"_target_": found[f"{one}._target_"]})
-        for one in others
-        if not one.startswith(inside)
-    }
+    outer = [one for one in others if not one.startswith(inside)]
+    told = {one: class_name({"_target_": found[f"{one}._target_"]}) for one in outer}
     told |= {path: value for path, value in found.items() if not path.startswith(inside)}
     return [f"{short(path, told)}={as_typed(value)}" for path, value in told.items()]
 
