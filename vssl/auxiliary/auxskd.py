@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from vssl.checks import SHARE, TEMPERATURE, at_least
 from vssl.errors import OptionError
 from vssl.nn.contrast import KeyQueue, MomentumEncoder, QueueInit, check_batches, dot_products
+from vssl.nn.heads import mlp
 from vssl.result import References
 from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, Progress, StepOutput, Task
 
@@ -103,7 +104,8 @@ class AuxSKDObjective(Objective):
         self.task = task
         self.backbone = backbone
         self.projection = nn.Linear(backbone.feature_dim, task.projection_dim)
-        self.predictor = _mlp(task.projection_dim, task.predictor_hidden, task.predictor_layers)
+        hidden = [task.predictor_hidden] * (task.predictor_layers - 1)
+        self.predictor = mlp([task.projection_dim, *hidden, task.projection_dim], batch_norm=True)
         self.teacher = MomentumEncoder(self._student(), task.shuffle_bn)
         self.queue = KeyQueue(task.queue_size, task.projection_dim, task.queue_init)
 
@@ -136,16 +138,6 @@ class AuxSKDObjective(Objective):
     def _student(self) -> nn.Sequential:
         """What the teacher is a running average of."""
         return nn.Sequential(self.backbone, self.projection)
-
-
-def _mlp(dim: int, hidden: int, layers: int) -> nn.Sequential:
-    """Linear layers dim -> hidden -> ... -> dim; batch norm and ReLU after all but the last one."""
-    inner = [
-        part
-        for width in [dim, *[hidden] * (layers - 2)]
-        for part in (nn.Linear(width, hidden), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True))
-    ]
-    return nn.Sequential(*inner, nn.Linear(hidden, dim))
 
 
 def log_similarities(embeddings_BD: Tensor, anchors_HD: Tensor, temperature: float) -> Tensor:

@@ -4,6 +4,8 @@ follows another one as its running average."""
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -17,12 +19,28 @@ from vssl.nn.batch_norm import in_shuffled_order
 
 QueueInit = Literal["rows", "columns"]
 
+KeyInit = Literal["random", "query"]
+"""What a key encoder starts from where an auxiliary stage went before: with `random` from fresh weights, for
+the auxSKD paper (4.3) gives those of the stage to the query encoder alone; with `query` from them too.
+Without an auxiliary stage the two are the same."""
+
 
 def dot_products(one_AD: Tensor, other_BD: Tensor) -> Tensor:
     """Dot products [A,B] of two sets of vectors, never in 16 bits: divided by a temperature of 0.02, what
     bfloat16 rounds off a cosine comes to a fifth of a logit."""
     with torch.autocast(one_AD.device.type, enabled=False):
         return one_AD.to(other_BD.dtype) @ other_BD.T
+
+
+def info_nce(positive_B: Tensor, negatives_BH: Tensor) -> Tensor:
+    """Cross-entropy of telling the positive logit from the negative ones, averaged over the batch."""
+    logits_BN = torch.cat([positive_B[:, None], negatives_BH], dim=1)
+    return -logits_BN.log_softmax(dim=1)[:, 0].mean()
+
+
+def annealed(start: float, end: float, share: float) -> float:
+    """A momentum that goes from `start` to `end` along half a cosine, as `share` of the training is done."""
+    return end - (end - start) * (1 + math.cos(math.pi * share)) / 2
 
 
 class MomentumEncoder(nn.Module):
@@ -51,6 +69,15 @@ class MomentumEncoder(nn.Module):
         """Set every parameter to m times itself + (1 - m) times that of `network`; buffers stay."""
         own, others = list(self.network.parameters()), list(network.parameters())
         get_ema_multi_avg_fn(momentum)(own, others, 0)  # type: ignore[no-untyped-call]
+
+    def start_as(self, key_init: KeyInit, backbone: nn.Module, network: Callable[[], nn.Module]) -> None:
+        """With `query`, copy `network()` anew whenever weights are loaded into its `backbone`."""
+
+        def copy_all(*_: object) -> None:
+            self.network.load_state_dict(network().state_dict())
+
+        if key_init == "query":
+            backbone.register_load_state_dict_post_hook(copy_all)  # type: ignore[no-untyped-call]
 
     def train(self, mode: bool = True) -> MomentumEncoder:
         """Set the mode, but not that of the network."""
@@ -90,14 +117,16 @@ class KeyQueue(nn.Module):
         self._held.clear()
 
     @torch.no_grad()
-    def enqueue(self, keys_BD: Tensor) -> None:
-        """Replace the B oldest keys, in order. Raises `OptionError` if the queue is smaller than that."""
+    def enqueue(self, keys_BD: Tensor) -> Tensor:
+        """Replace the B oldest keys, in order, and return their rows [B]. Raises `OptionError` if the queue
+        is smaller than that."""
         size, batch = len(self.keys), len(keys_BD)
         check_queue_size(size, batch)
         # The pointer stays on the device: reading it here would wait for the device in every step.
         rows_B = (self.pointer + torch.arange(batch, device=keys_BD.device)) % size
         self.keys[rows_B] = keys_BD.to(self.keys.dtype)
         self.pointer.copy_((self.pointer + batch) % size)
+        return rows_B
 
 
 def check_queue_size(size: int, batch: int) -> None:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from vssl.checks import SHARE, TEMPERATURE, at_least
 from vssl.errors import VsslError
-from vssl.nn.contrast import KeyQueue, MomentumEncoder, check_batches, dot_products
+from vssl.nn.contrast import KeyInit, KeyQueue, MomentumEncoder, check_batches, dot_products, info_nce
 from vssl.nn.frames import OutOfBounds, keep_inside
 from vssl.result import References
 from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, Progress, StepOutput, Task
@@ -66,9 +66,7 @@ class RSPNet(Task):
         speed, after the division by the temperature.
     appearance_weight, motion_weight: of the two losses.
     enqueue: whose appearance keys join the queue: `other_speed` (released) or `positive`.
-    key_init: what the key encoder starts from if the stage starts from an auxiliary one: `random` is the
-        auxSKD paper's sentence, that its weights reach the query encoder alone; `query` gives them to the
-        key encoder too. Without an auxiliary stage the two are the same.
+    key_init: what the key encoder starts from if the stage starts from an auxiliary one, see `KeyInit`.
     shuffle_bn: several processes exchange the clips of the key encoder, so that its batch norm sees others
         than the query's (released code). It takes several.
     """
@@ -84,7 +82,7 @@ class RSPNet(Task):
     appearance_weight: float = field(metadata=at_least(0))
     motion_weight: float = field(metadata=at_least(0))
     enqueue: Literal["other_speed", "positive"]
-    key_init: Literal["random", "query"]
+    key_init: KeyInit
     shuffle_bn: bool
 
     def check(self, batch_size: int, drop_last: bool) -> None:
@@ -130,8 +128,7 @@ class RSPNetObjective(Objective):
         self.heads = Heads(backbone.feature_dim, task.embedding_dim)
         self.key_encoder = MomentumEncoder(self._query_encoder(), task.shuffle_bn)
         self.queue = KeyQueue(task.queue_size, task.embedding_dim, "rows")
-        if task.key_init == "query":
-            backbone.register_load_state_dict_post_hook(self._copy_query)  # type: ignore[no-untyped-call]
+        self.key_encoder.start_as(task.key_init, backbone, self._query_encoder)
 
     def forward(self, batch: Batch) -> StepOutput:
         """Compare each query with its two keys and the queue; this batch's keys join it in `after_step`."""
@@ -170,9 +167,6 @@ class RSPNetObjective(Objective):
     def _query_encoder(self) -> nn.Sequential:
         return nn.Sequential(self.backbone, self.heads)
 
-    def _copy_query(self, *_: object) -> None:
-        self.key_encoder.network.load_state_dict(self._query_encoder().state_dict())
-
     def _play(self, window_BCTHW: Tensor, natural_B: Tensor) -> Tensor:
         """Clips from the beginning of the windows, some at natural speed and the others fast."""
         sampler = self.task.sampler
@@ -182,12 +176,6 @@ class RSPNetObjective(Objective):
 
     def _similarity(self, query_BD: Tensor, key_BD: Tensor) -> Tensor:
         return (query_BD * key_BD).sum(dim=1) / self.task.temperature
-
-
-def info_nce(positive_B: Tensor, negatives_BH: Tensor) -> Tensor:
-    """Cross-entropy of telling the positive logit from the negative ones, averaged over the batch."""
-    logits_BN = torch.cat([positive_B[:, None], negatives_BH], dim=1)
-    return -logits_BN.log_softmax(dim=1)[:, 0].mean()
 
 
 def _half(batch: int) -> Tensor:
