@@ -10,11 +10,15 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from conftest import PROGRESS, ROOT, composed
+from conftest import PROGRESS, ROOT, RUNTIME, composed, sgd, training
+from multiprocess import run_together
 from vssl.auxiliary.auxskd import PairSampler
+from vssl.engine.loader import Steps
+from vssl.engine.loop import Loop
 from vssl.errors import OptionError
 from vssl.pipeline import plan
 from vssl.protocol.evaluation import Evaluation
+from vssl.stage.callback import Silent
 from vssl.stage.construct import Machine, Stage
 
 NOT_ARGUMENTS = ("augmentation", "training", "revision", "input", "repeat")
@@ -204,6 +208,42 @@ def test_auxskd_trains_the_whole_backbone_on_the_clips_of_every_pretext(config, 
     assert torch.isfinite(loss)
     loss.backward()
     assert_gradients_reach(backbone)
+
+
+def batches(sampler, cfg, steps):
+    """The micro-batches of this process: noise and targets of each sample."""
+    whole = batch_of(sampler, cfg)
+    for step in range(steps.total):
+        numbers = [torch.tensor([index for _, index in samples]) for samples in steps.mine(step)]
+        yield [{**{name: values[n] for name, values in whole.items()}, "index": n} for n in numbers]
+
+
+def trained_state(name, folder):
+    """The state of an objective after two steps, each of two micro-batches of two samples."""
+    cfg = composed(f"pretext={name}", "auxiliary=none", "backbone=tiny")
+    torch.manual_seed(0)
+    task = built(cfg, "pretext")
+    recipe = training(epochs=1, optimizer=sgd(lr=0.01), drop_last=True)
+    objective = task.objective(built(cfg, "backbone")).double()
+    steps = Steps(BATCH, recipe, seed=3)
+    loop = Loop(objective, steps, 1, lambda batch: batch["clips"].double(), folder, RUNTIME, Silent())
+    loop.run(batches(task.sampler, cfg, steps))
+    return objective.state_dict()
+
+
+@pytest.mark.parametrize("name", choices("pretext"))
+def test_two_processes_train_as_one(name, tmp_path):
+    """To the rounding of sums: weights, queues and what else is remembered. Running statistics are means over
+    processes instead of over micro-batches."""
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+    alone = trained_state(name, folders[0])
+    together = run_together(trained_state, name, folders[1])
+    for key, value in alone.items():
+        if "running_" not in key and "num_batches_tracked" not in key:
+            torch.testing.assert_close(together[0][key], together[1][key], rtol=0, atol=0, msg=key)
+            torch.testing.assert_close(together[0][key], value, rtol=1e-7, atol=1e-9, msg=key)
 
 
 @pytest.mark.parametrize("name", choices("backbone"))
