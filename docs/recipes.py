@@ -75,9 +75,9 @@ class Section:
 
 def sections() -> dict[str, list[Section]]:
     """All tables, by stage."""
-    vspp, vcop, videopace, rspnet = (
+    vspp, vcop, videopace, rspnet, videomoco = (
         Section(name, "pretext", (f"pretext={name.lower()}",))
-        for name in ("VSPP", "VCOP", "VideoPace", "RSPNet")
+        for name in ("VSPP", "VCOP", "VideoPace", "RSPNet", "VideoMoCo")
     )
     auxskd = Section("auxSKD on VSPP's clips", "auxiliary", vspp.choices)
     others = [
@@ -96,6 +96,7 @@ def sections() -> dict[str, list[Section]]:
             *(vspp, on("source=ucf101", vspp), vcop),
             *(videopace, on("source=ucf101", videopace), on("backbone=s3d_g", videopace)),
             *(rspnet, *(on(net, rspnet) for net in nets)),
+            videomoco,
         ],
         "Fine-tuning and test, on UCF101": [paper, of_vcop, of_rspnet, *(on(net, of_rspnet) for net in nets)],
         "Fine-tuning and test, on HMDB51": [
