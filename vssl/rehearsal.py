@@ -82,12 +82,14 @@ def _shorten(node: DictConfig, quick: DictConfig) -> list[tuple[str, int]]:
     Returns the old values that do not follow from the new ones.
     """
     is_test = str(node.get("_target_")).endswith(".UniformClips")
+    clips = OmegaConf.select(node, "sampler.num_clips")
+    keys = quick.batch_size * (clips if isinstance(clips, int) else 1)
     rules: dict[str, Callable[[int], int]] = {
         "epochs": lambda epochs: math.ceil(epochs / quick.epochs_by),
         "batch_size": lambda size: min(size, quick.batch_size),
         "micro_batch": lambda size: size if node.batch_size % size == 0 else node.batch_size,
         "num_clips": lambda clips: min(clips, quick.num_clips) if is_test else clips,
-        "queue_size": lambda size: max(quick.batch_size, size // quick.queue_by),
+        "queue_size": lambda size: max(keys, size // quick.queue_by),
     }
     lost = []
     for name, rule in rules.items():

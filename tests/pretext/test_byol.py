@@ -1,0 +1,95 @@
+"""BYOL between clips: the loss against its formula, and that the target gets no gradient."""
+
+import copy
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from vssl.backbone.tiny import Tiny
+from vssl.errors import OptionError
+from vssl.pretext.byol import BYOL
+from vssl.pretext.windows import Windows
+from vssl.types import Progress
+
+
+def task(clips=2, **changes):
+    settings = {
+        "sampler": Windows(4, clips, 2, "independent", "loop"),
+        "embedding_dim": 5,
+        "head_hidden": 7,
+        "momentum": 0.9,
+        "momentum_end": 1.0,
+        "key_init": "random",
+    }
+    return BYOL(**{**settings, **changes})
+
+
+def objective(seed=0, **changes):
+    torch.manual_seed(seed)
+    return task(**changes).objective(Tiny([4, 6])).double().train()
+
+
+def batch(clips=2, size=4):
+    generator = torch.Generator().manual_seed(0)
+    return {"clips": torch.rand(size, clips, 3, 4, 8, 8, generator=generator, dtype=torch.float64)}
+
+
+@pytest.mark.parametrize("clips", [2, 3])
+def test_loss_and_gradient_are_those_of_the_published_code_but_for_a_constant(clips):
+    """There: the sum over clips of -mean cos / 0.5, where the mean is over the other clips; here 2 more
+    each."""
+    net, data = objective(clips=clips), batch(clips)
+    predicted = [net.predictor(net.head(net.backbone(data["clips"][:, k]))) for k in range(clips)]
+    with torch.no_grad():
+        targets = [net.target.network(data["clips"][:, k]) for k in range(clips)]
+    published = 0
+    for own in range(clips):
+        others = [other for other in range(clips) if other != own]
+        cosines = [F.cosine_similarity(predicted[own], targets[other]).mean() for other in others]
+        published = published - sum(cosines) / len(cosines) / 0.5
+    loss = net(data).loss
+    torch.testing.assert_close(loss, published + 2 * clips)
+    trained = [p for p in net.parameters() if p.requires_grad]
+    ours, theirs = (torch.autograd.grad(one, trained) for one in (loss, published))
+    torch.testing.assert_close(ours, theirs)
+    assert all(not p.requires_grad for p in net.target.parameters())
+
+
+def test_metrics_tell_collapse_from_health():
+    net, data = objective(), batch()
+    healthy = net(data).metrics
+    assert healthy["spread"] > 0
+    with torch.no_grad():
+        net.predictor[-1].weight.zero_()
+        net.target.network[1][-1].weight.zero_()
+        net.target.network[1][-1].bias.copy_(net.predictor[-1].bias)
+    collapsed = net(data).metrics
+    assert collapsed["cosine"] == pytest.approx(1)
+    assert collapsed["spread"] == pytest.approx(0, abs=1e-9)
+    assert collapsed["pair_accuracy"] == 0
+
+
+@pytest.mark.parametrize(("share", "momentum"), [(0.0, 0.9), (0.5, 0.95), (1.0, 1.0)])
+def test_the_momentum_rises_along_a_cosine(share, momentum):
+    net = objective()
+    before = copy.deepcopy(net.target.network.state_dict())
+    with torch.no_grad():
+        for parameter in (*net.backbone.parameters(), *net.head.parameters()):
+            parameter.add_(1)
+    net.after_step(Progress(epochs=1.0, share=share))
+    for name, value in net.target.network.named_parameters():
+        torch.testing.assert_close(value, before[name] + 1 - momentum)
+
+
+def test_heads_have_the_published_size():
+    net = task(head_hidden=4096, embedding_dim=256).objective(Tiny([2048]))
+    assert sum(p.numel() for p in net.head.parameters()) == 2048 * 4096 + 4096 * 3 + 4096 * 256 + 256
+    assert sum(p.numel() for p in net.predictor.parameters()) == 256 * 4096 + 4096 * 3 + 4096 * 256 + 256
+
+
+def test_what_depends_on_the_length_and_what_cannot_be():
+    assert task().depends_on_length
+    assert not task(momentum_end=0.9).depends_on_length
+    with pytest.raises(OptionError, match=r"^sampler\.num_clips=1: there is no other clip"):
+        task(clips=1)
