@@ -18,6 +18,7 @@ from vssl.data.synthetic import (
     POOL,
     Poses,
     SyntheticVideos,
+    UprightVideos,
     draw_background,
     draw_poses,
     draw_sprite,
@@ -325,6 +326,14 @@ def test_decoders_agree_to_the_bit(source):
     for video in source.videos:
         frames_T = np.arange(0, video.num_frames, 3)
         np.testing.assert_array_equal(other.read(video, frames_T), source.read(video, frames_T))
+
+
+def test_upright_videos_are_the_same_below_a_lamp(source):
+    upright = UprightVideos(**vars(source))
+    plain, lit = source.draw(3).astype(float), upright.draw(3)
+    assert (lit[:, 0] == plain[:, 0]).all()
+    np.testing.assert_allclose(lit[:, -1], 0.3 * plain[:, -1], atol=1)
+    assert upright.folder.name == source.folder.name.replace("synthetic", "upright")
 
 
 def test_the_yaml_lists_every_field():

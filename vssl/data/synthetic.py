@@ -154,6 +154,23 @@ class SyntheticVideos(Checked):
         return canvas_THWC.clip(0, 255, out=canvas_THWC).astype(np.uint8)
 
 
+@dataclass(frozen=True)
+class UprightVideos(SyntheticVideos):
+    """The same videos below a lamp: brightness falls to 30 % from the upper border to the lower one.
+
+    In the others all directions are alike, so that nobody can tell which way up they are.
+    """
+
+    @property
+    def folder(self) -> Path:
+        others = super().folder
+        return others.with_name(others.name.replace("synthetic", "upright"))
+
+    def draw(self, index: int) -> NDArray[np.uint8]:
+        light_H11 = np.linspace(1, 0.3, self.height, dtype=np.float32)[:, None, None]
+        return (super().draw(index) * light_H11).astype(np.uint8)
+
+
 class Poses(NamedTuple):
     """Where and how the sprite stands in every frame.
 

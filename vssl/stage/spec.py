@@ -69,7 +69,7 @@ class Recipe:
     @property
     def is_synthetic(self) -> bool:
         """Whether the videos were made up."""
-        return class_name(self.data) == "SyntheticVideos"
+        return class_name(self.data) in ("SyntheticVideos", "UprightVideos")
 
     @property
     def is_provisional(self) -> bool:
