@@ -179,7 +179,7 @@ def _weights(motion_BCTHW: Tensor, pieces: int, frames: int) -> Tensor:
     of a sixteenth; of each channel brought to LEAST..MOST, and resized. A piece without any change weighs 1.
     """
     side = motion_BCTHW.shape[-1]
-    pieces_BPCTHW = torch.stack(motion_BCTHW[:, :, : pieces * SHOWN].split(SHOWN, dim=2), dim=1)
+    pieces_BPCTHW = torch.stack(motion_BCTHW[:, :, : pieces * SHOWN].chunk(pieces, dim=2), dim=1)
     changes_NCTHW = pieces_BPCTHW.flatten(0, 1).diff(dim=2).square()
     window, step = max(1, side // 4), max(1, side // 16)
     coarse = F.avg_pool3d(changes_NCTHW, (SHOWN - 1, window, window), (SHOWN - 1, step, step))
