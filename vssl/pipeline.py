@@ -150,16 +150,18 @@ class _Chain:
         """Add a stage whose node stands at `path` and whose videos at `data`."""
         node, source = self._at(path), self._known(data)
         weights = None if self.last else self.config["init"]["weights"]
+        task = {key: value for key, value in node.items() if key not in NOT_THE_TASK}
+        teacher = self._teacher(task, path)
         inside = {part: node[part] for part in ("augmentation", "training", "batch_size") if part in node}
         backbone = {key: value for key, value in self.config["backbone"].items() if key != "input"}
         videos = {key: value for key, value in source.items() if key not in (*PLACES, *OF_A_PART)}
         recipe = Recipe(
-            task={key: value for key, value in node.items() if key not in NOT_THE_TASK},
+            task=task,
             backbone=backbone,
             data=videos if repeat is None else {**videos, "repeat": repeat},
             seed=self.config["seed"],
             revision=node["revision"],
-            init=_digest_of_file(weights) if weights else None,
+            init=_digest_of_file(weights, "init.weights") if weights else None,
             **inside,
         )
         paths = {key: source[key] for key in PLACES if key in source}
@@ -171,8 +173,18 @@ class _Chain:
             "repeat": f"{repeat_path or data}.repeat",
         }
         paths |= {"init": weights} if weights else {}
+        paths |= {"teacher": teacher} if teacher else {}
         self.last = StageSpec(name, kind, recipe, self.last, paths, options)
         self.stages.append(self.last)
+
+    def _teacher(self, task: Node, path: str) -> str | None:
+        """The file of a teacher's weights; in the task, its content takes the place of its name."""
+        if task.get("teacher"):
+            task["teacher"] = {key: value for key, value in task["teacher"].items() if key != "input"}
+        file: str | None = task.get("teacher_weights")
+        if file:
+            task["teacher_weights"] = _digest_of_file(file, f"{path}.teacher_weights")
+        return file
 
     def _at(self, path: str) -> Node:
         node: Node = self.config
@@ -284,14 +296,12 @@ def _target(written: str, above: list[str]) -> str | None:
     return ".".join([*base, path])
 
 
-def _digest_of_file(path: str) -> str:
+def _digest_of_file(path: str, option: str) -> str:
     """A file of weights counts by its content, not by its name."""
     try:
         return digest(Path(path))
     except OSError as error:
-        raise OptionError(
-            "init.weights", path, str(error.strerror), "give the file of a plain state dict"
-        ) from error
+        raise OptionError(option, path, str(error.strerror), "give the file of a plain state dict") from error
 
 
 def monitored(cfg: DictConfig, provisional: bool = False) -> Node:

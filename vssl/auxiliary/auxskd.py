@@ -5,14 +5,23 @@ Source: the auxSKD paper, section 3.1 and Algorithm 1, and the authors' released
 
 import math
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vssl.checks import SHARE, TEMPERATURE, at_least
 from vssl.errors import OptionError
-from vssl.nn.contrast import KeyQueue, MomentumEncoder, QueueInit, check_batches, dot_products
+from vssl.nn.contrast import (
+    FrozenEncoder,
+    KeyQueue,
+    MomentumEncoder,
+    QueueInit,
+    check_batches,
+    dot_products,
+)
 from vssl.nn.heads import mlp
 from vssl.result import References
 from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, Progress, StepOutput, Task
@@ -57,6 +66,22 @@ class PairSampler(ClipSampler):
 
 
 @dataclass(frozen=True)
+class Form:
+    """What student and teacher are, and how they are compared; without more words as in auxSKD.
+
+    See `vssl.auxiliary.distillation.Distillation`, which has these as options.
+    """
+
+    projection_layers: int = 1
+    projection_hidden: int = 1
+    projection_norm: bool = False
+    loss: Literal["anchors", "cosine"] = "anchors"
+    own_anchor: bool = False
+    student_queue: bool = False
+    teacher: Backbone | None = None
+
+
+@dataclass(frozen=True)
 class AuxSKD(Task):
     """Teach a student the similarities that its own running average, the teacher, sees (paper 3.1).
 
@@ -74,7 +99,7 @@ class AuxSKD(Task):
 
     min_batch = 2  # the predictor's batch norm
 
-    sampler: PairSampler
+    sampler: ClipSampler
     projection_dim: int = field(metadata=at_least(1))
     predictor_layers: int = field(metadata=at_least(2))
     predictor_hidden: int = field(metadata=at_least(1))
@@ -85,6 +110,11 @@ class AuxSKD(Task):
     student_temperature: float = field(metadata=TEMPERATURE)
     shuffle_bn: bool
 
+    @property
+    def form(self) -> Form:
+        """What student and teacher are, and how they are compared."""
+        return Form()
+
     def check(self, batch_size: int, drop_last: bool) -> None:
         check_batches(self.queue_size, self.shuffle_bn, batch_size, drop_last)
 
@@ -92,37 +122,72 @@ class AuxSKD(Task):
         return AuxSKDObjective(backbone, self)
 
     def references(self) -> References:
-        """The entropies, as shares of ln H, are 1 when a clip is as similar to one anchor as to any other."""
+        """The entropies, as shares of ln H, are 1 when a clip is as similar to one anchor as to any other.
+        Without anchors, all clips have become one when they do not spread."""
+        if self.form.loss == "cosine":
+            return {"spread": {"collapsed": 0.0}}
         return {name: {"collapsed": 1.0} for name in ("student_entropy", "teacher_entropy")}
 
 
 class AuxSKDObjective(Objective):
-    """Student (backbone, projection, predictor), teacher (backbone, projection) and a queue of anchors."""
+    """Student (backbone, projection, predictor), teacher and a queue of anchors.
+
+    The teacher is a running average of backbone and projection, or a network that is given. Where the student
+    has anchors of its own, they are a running average's too.
+    """
 
     def __init__(self, backbone: Backbone, task: AuxSKD) -> None:
         super().__init__()
-        self.task = task
-        self.backbone = backbone
-        self.projection = nn.Linear(backbone.feature_dim, task.projection_dim)
+        self.task, self.form = task, task.form
+        self.backbone, form = backbone, task.form
+        self.projection, dim = _projection(backbone.feature_dim, task.projection_dim, form)
         hidden = [task.predictor_hidden] * (task.predictor_layers - 1)
-        self.predictor = mlp([task.projection_dim, *hidden, task.projection_dim], batch_norm=True)
-        self.teacher = MomentumEncoder(self._student(), task.shuffle_bn)
-        self.queue = KeyQueue(task.queue_size, task.projection_dim, task.queue_init)
+        self.predictor = mlp([dim, *hidden, dim], batch_norm=True) if hidden else nn.Identity()
+        self.teacher: MomentumEncoder | FrozenEncoder
+        if form.teacher:
+            self.teacher = FrozenEncoder(form.teacher)
+        else:
+            self.teacher = MomentumEncoder(self._student(), task.shuffle_bn)
+        if form.loss == "anchors":
+            teacher_dim = form.teacher.feature_dim if form.teacher else dim
+            self.queue = KeyQueue(task.queue_size, teacher_dim, task.queue_init)
+        if form.student_queue:
+            self.average = MomentumEncoder(self._student(), task.shuffle_bn)
+            self.own_queue = KeyQueue(task.queue_size, dim, task.queue_init)
 
     def forward(self, batch: Batch) -> StepOutput:
-        """Compare each pair with the anchors; the teacher's embeddings join them in `after_step`."""
-        clips_BKCTHW = batch["clips"]
-        student_BD = F.normalize(self.predictor(self._student()(clips_BKCTHW[:, 0])))
-        teacher_BD = F.normalize(self.teacher(clips_BKCTHW[:, 1]))
+        """Compare each pair with the anchors, or with each other; new anchors join in `after_step`."""
+        # One clip of a video is for both.
+        student_clips, teacher_clips = batch["clips"][:, 0], batch["clips"][:, -1]
+        student_BD = F.normalize(self.predictor(self._student()(student_clips)))
+        teacher_BD = F.normalize(self.teacher(teacher_clips))
+        if self.form.loss == "cosine":
+            cosine = (student_BD * teacher_BD).sum(dim=1).mean()
+            metrics = {"cosine": cosine.detach(), "spread": student_BD.detach().std(dim=0).mean()}
+            return StepOutput(2 - 2 * cosine, metrics)
         self.queue.hold(teacher_BD)
-        student_BH = log_similarities(student_BD, self.queue.keys, self.task.student_temperature)
-        teacher_BH = log_similarities(teacher_BD, self.queue.keys, self.task.teacher_temperature)
+        if self.form.student_queue:
+            self.own_queue.hold(F.normalize(self.average(student_clips)))
+        student_BH = self._similarities(student_BD, teacher_BD, self.task.student_temperature, True)
+        teacher_BH = self._similarities(teacher_BD, teacher_BD, self.task.teacher_temperature, False)
         metrics = {
             "student_entropy": _relative_entropy(student_BH.detach()),
             "teacher_entropy": _relative_entropy(teacher_BH),
-            "cosine": (student_BD.detach() * teacher_BD).sum(dim=1).mean(),
         }
+        if student_BD.shape == teacher_BD.shape:
+            metrics["cosine"] = (student_BD.detach() * teacher_BD).sum(dim=1).mean()
         return StepOutput(kl_divergence(teacher_BH, student_BH), metrics)
+
+    def _similarities(
+        self, embeddings_BD: Tensor, teacher_BD: Tensor, temperature: float, of_student: bool
+    ) -> Tensor:
+        """Log-probabilities of the anchors, behind that of the sample's own teacher embedding if it is
+        one."""
+        queue = self.own_queue if of_student and self.form.student_queue else self.queue
+        if not self.form.own_anchor:
+            return log_similarities(embeddings_BD, queue.keys, temperature)
+        own_B1 = (embeddings_BD * teacher_BD).sum(dim=1, keepdim=True)
+        return F.log_softmax(torch.cat([own_B1, dot_products(embeddings_BD, queue.keys)], 1) / temperature, 1)
 
     def after_step(self, progress: Progress) -> None:
         """Move the teacher, then enqueue the keys of this step's forwards, those of all ranks in order.
@@ -130,14 +195,30 @@ class AuxSKDObjective(Objective):
         The paper moves the teacher within the next step, before that step's optimiser update: the same.
         """
         self.teacher.follow(self._student(), self.task.momentum)
-        self.queue.enqueue_held()
+        if self.form.loss == "anchors":
+            self.queue.enqueue_held()
+        if self.form.student_queue:
+            self.average.follow(self._student(), self.task.momentum)
+            self.own_queue.enqueue_held()
 
-    def keys(self) -> Tensor:
-        return self.queue.keys
+    def keys(self) -> Tensor | None:
+        return self.queue.keys if self.form.loss == "anchors" else None
 
     def _student(self) -> nn.Sequential:
         """What the teacher is a running average of."""
         return nn.Sequential(self.backbone, self.projection)
+
+
+def _projection(features: int, dim: int, form: Form) -> tuple[nn.Module, int]:
+    """From features to embeddings, and their width: the teacher's where the two share their anchors."""
+    if form.teacher and not form.student_queue:
+        dim = form.teacher.feature_dim
+    if not form.projection_layers:
+        return nn.Identity(), features
+    if form.projection_layers == 1:
+        return nn.Linear(features, dim), dim
+    hidden = [form.projection_hidden] * (form.projection_layers - 1)
+    return mlp([features, *hidden, dim], form.projection_norm), dim
 
 
 def log_similarities(embeddings_BD: Tensor, anchors_HD: Tensor, temperature: float) -> Tensor:

@@ -86,6 +86,33 @@ class MomentumEncoder(nn.Module):
         return self
 
 
+class FrozenEncoder(nn.Module):
+    """A network of its own, with the weights that it has: nothing moves it, and it is always in evaluation
+    mode.
+
+    In the place of a `MomentumEncoder`.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network).requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def forward(self, clips_BCTHW: Tensor) -> Tensor:
+        """Encode clips, without a gradient."""
+        embeddings_BD: Tensor = self.network(clips_BCTHW)
+        return embeddings_BD
+
+    def follow(self, network: nn.Module, momentum: float) -> None:
+        """Stay."""
+
+    def train(self, mode: bool = True) -> FrozenEncoder:
+        """Set the mode, but not that of the network."""
+        super().train(mode)
+        self.network.eval()
+        return self
+
+
 class KeyQueue(nn.Module):
     """The last `size` keys, as rows of the buffer `keys` [size, dim]; `pointer` is the oldest one's row.
 

@@ -73,7 +73,9 @@ def _block(preview: Preview, sample: Sample) -> Block:
     levels_KCTHW = preview.augmentation.to_grey_levels(preview.augmentation.apply(batch)[0])
     augmented_KTHWC = levels_KCTHW.permute(0, 2, 3, 4, 1).numpy()
     num_clips = len(augmented_KTHWC)
-    names = preview.clip_names or [f"clip {k + 1} of {num_clips}" for k in range(num_clips)]
+    names = preview.clip_names
+    if len(names) != num_clips:  # student and teacher may see one clip
+        names = [f"clip {k + 1} of {num_clips}" for k in range(num_clips)]
     parts = zip(names, sample.plan.frames_KT, sample.frames_KTHWC, augmented_KTHWC, strict=True)
     video, targets = sample.video, " ".join(f"{name}={value}" for name, value in sample.plan.targets.items())
     words = [video.name, f"{video.num_frames} frames"]

@@ -23,7 +23,7 @@ from vssl.stage.build import build, naming
 from vssl.stage.choice import first
 from vssl.stage.kind import COMPARISON, TEST
 from vssl.stage.spec import Recipe, StageSpec, content_hash
-from vssl.stage.weights import load_backbone
+from vssl.stage.weights import load_given, unchanged
 from vssl.types import Backbone, VideoSource
 
 NOMINAL_FRAMES = 300
@@ -62,8 +62,15 @@ class Stage:
 
     @cached_property
     def task(self) -> Any:
-        """What is done: a `Task`, `VideoFeatures`, or an `Evaluation`."""
-        return self._built("task")
+        """What is done: a `Task`, `VideoFeatures`, or an `Evaluation`; a teacher in it has its weights."""
+        if self.recipe.task.get("teacher"):  # which may be one of random weights
+            torch.manual_seed(self.recipe.seed)
+        task = self._built("task")
+        if file := self.spec.paths.get("teacher"):
+            option = f"{self.spec.option('task')}.teacher_weights"
+            known = self.recipe.task["teacher_weights"]
+            load_given(task.teacher, unchanged(Path(file), known, option), option)
+        return task
 
     @cached_property
     def training(self) -> Training | None:
@@ -75,7 +82,7 @@ class Stage:
     def source(self) -> VideoSource:
         """The videos; they are not prepared."""
         data = {name: value for name, value in self.recipe.data.items() if name not in ("repeat", "part")}
-        places = {name: path for name, path in self.spec.paths.items() if name != "init"}
+        places = {name: path for name, path in self.spec.paths.items() if name not in ("init", "teacher")}
         made: VideoSource = self._once("data", {**data, **places}, build)
         if part := self.recipe.data.get("part"):
             how = Part(part["per_class"], part["held_out"], part["side"], self.recipe.seed)
@@ -198,10 +205,7 @@ class Stage:
         file = self.spec.paths.get("init")
         key = content_hash(["init", file, dict(self.recipe.backbone)])
         if file and key not in self._shared:
-            try:
-                load_backbone(self.backbone(), Path(file))
-            except VsslError as error:
-                raise VsslError(f"init.weights={error}") from error
+            load_given(self.backbone(), Path(file), "init.weights")
             self._shared[key] = True
 
     def _check_labels(self) -> None:

@@ -30,6 +30,14 @@ def load_backbone(backbone: Backbone, path: Path) -> None:
         raise VsslError(f"{path}: not weights of {type(backbone).__name__}: {reason}") from error
 
 
+def load_given(backbone: Backbone, path: Path, option: str) -> None:
+    """The same, of a file that an option names."""
+    try:
+        load_backbone(backbone, path)
+    except VsslError as error:
+        raise VsslError(f"{option}={error}") from error
+
+
 def _state(path: Path) -> dict[str, torch.Tensor]:
     if path.suffix != ".safetensors":
         return load(path, remedy=_remedy(path))
@@ -62,9 +70,14 @@ def starting_weights(spec: StageSpec, store: StageStore) -> Path | None:
     first = spec.chain[0]
     if not (file := first.paths.get("init")):
         return None
-    if digest(Path(file)) != first.recipe.init:
-        raise OptionError("init.weights", file, "has changed since the launch", "start again")
-    return Path(file)
+    return unchanged(Path(file), first.recipe.init, "init.weights")
+
+
+def unchanged(file: Path, known: object, option: str) -> Path:
+    """The file. Raises `OptionError` if it is no longer what it was when the stage got its key."""
+    if digest(file) != known:
+        raise OptionError(option, file, "has changed since the launch", "start again")
+    return file
 
 
 def start_in_words(spec: StageSpec) -> str:
