@@ -151,9 +151,11 @@ def test_the_target_follows_ever_more_slowly(share, momentum):
         torch.testing.assert_close(value, before[name] + 1 - momentum)
 
 
-def test_only_a_momentum_that_changes_depends_on_the_length():
-    assert task().depends_on_length
-    assert not task(momentum_end=0.9).depends_on_length
+@pytest.mark.parametrize(("end", "depends"), [(1.0, True), (0.9, False)])
+def test_only_a_momentum_that_changes_depends_on_the_length(end, depends):
+    progress = Progress(epochs=1.0, share=0.5)
+    objective(momentum_end=end).after_step(progress)
+    assert progress.share_was_read == depends
 
 
 def test_a_memory_that_is_too_small():

@@ -88,8 +88,10 @@ def test_heads_have_the_published_size():
     assert sum(p.numel() for p in net.predictor.parameters()) == 256 * 4096 + 4096 * 3 + 4096 * 256 + 256
 
 
-def test_what_depends_on_the_length_and_what_cannot_be():
-    assert task().depends_on_length
-    assert not task(momentum_end=0.9).depends_on_length
+@pytest.mark.parametrize(("end", "depends"), [(1.0, True), (0.9, False)])
+def test_what_depends_on_the_length_and_what_cannot_be(end, depends):
+    progress = Progress(epochs=1.0, share=0.5)
+    objective(momentum_end=end).after_step(progress)
+    assert progress.share_was_read == depends
     with pytest.raises(OptionError, match=r"^sampler\.num_clips=1: there is no other clip"):
         task(clips=1)

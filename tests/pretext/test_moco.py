@@ -102,9 +102,11 @@ def test_one_layer_is_linear():
     ]
 
 
-def test_only_a_momentum_that_changes_depends_on_the_length():
-    assert task().depends_on_length
-    assert not task(momentum_end=0.9).depends_on_length
+@pytest.mark.parametrize(("end", "depends"), [(1.0, True), (0.9, False)])
+def test_only_a_momentum_that_changes_depends_on_the_length(end, depends):
+    progress = Progress(epochs=1.0, share=0.5)
+    objective(momentum_end=end).after_step(progress)
+    assert progress.share_was_read == depends
 
 
 def test_what_cannot_be():

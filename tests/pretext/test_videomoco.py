@@ -7,10 +7,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from conftest import composed
 from vssl.backbone.tiny import Tiny
 from vssl.errors import OptionError
-from vssl.pipeline import plan
 from vssl.pretext.videomoco import (
     AgeingQueue,
     Generator,
@@ -21,7 +19,6 @@ from vssl.pretext.videomoco import (
     through_scores,
 )
 from vssl.pretext.windows import Windows
-from vssl.stage.construct import Stage, link
 from vssl.types import Progress
 
 BEFORE, AFTER = Progress(epochs=1.0, share=0.25), Progress(epochs=3.0, share=0.5)
@@ -225,23 +222,11 @@ def test_when_the_generator_drops_frames(start, share, drops):
     assert bool(net(batch()).metrics["drop_distance"] > 0) == drops
 
 
-def test_a_training_of_two_phases_depends_on_its_length():
-    assert task().depends_on_length
-    assert not task(adversarial_from=1.0).depends_on_length
-    assert not task(adversarial_from=0.0).depends_on_length
-
-
-def test_a_longer_training_does_not_go_on_from_a_shorter_one(data):
-    def pretext(epochs, share):
-        overrides = [f"pretext.training.epochs={epochs}", f"pretext.adversarial_from={share}"]
-        return Stage(plan(composed(*data, "auxiliary=none", "pretext=videomoco", *overrides))[0])
-
-    for share, continues in ((0.5, False), (1.0, True)):
-        shorter, longer = pretext(1, share), pretext(2, share)
-        assert [spec.continues for spec in link([shorter, longer])] == [
-            None,
-            shorter.spec if continues else None,
-        ]
+@pytest.mark.parametrize(("start", "depends"), [(0.5, True), (1.0, False), (0.0, False)])
+def test_a_training_of_two_phases_depends_on_its_length(start, depends):
+    progress = Progress(epochs=1.0, share=0.5)
+    objective(adversarial_from=start).after_step(progress)
+    assert progress.share_was_read == depends
 
 
 def test_it_takes_two_clips():

@@ -16,6 +16,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from vssl import distributed
 from vssl.errors import OptionError
 from vssl.nn.batch_norm import in_shuffled_order
+from vssl.types import Progress
 
 QueueInit = Literal["rows", "columns"]
 
@@ -38,9 +39,9 @@ def info_nce(positive_B: Tensor, negatives_BH: Tensor) -> Tensor:
     return -logits_BN.log_softmax(dim=1)[:, 0].mean()
 
 
-def annealed(start: float, end: float, share: float) -> float:
-    """A momentum that goes from `start` to `end` along half a cosine, as `share` of the training is done."""
-    return end - (end - start) * (1 + math.cos(math.pi * share)) / 2
+def annealed(start: float, end: float, progress: Progress) -> float:
+    """A momentum that goes from `start` to `end` along half a cosine over the training."""
+    return start if start == end else end - (end - start) * (1 + math.cos(math.pi * progress.share)) / 2
 
 
 class MomentumEncoder(nn.Module):

@@ -49,10 +49,6 @@ class ASCNetStyle(Task):
     speed_weight: float = field(metadata=at_least(0))
     key_init: KeyInit
 
-    @property
-    def depends_on_length(self) -> bool:
-        return self.momentum != self.momentum_end
-
     def check(self, batch_size: int, drop_last: bool) -> None:
         check_queue_size(self.queue_size, batch_size)
 
@@ -129,7 +125,7 @@ class ASCNetStyleObjective(Objective):
     def after_step(self, progress: Progress) -> None:
         """Move the target network, then enqueue the keys of this step's forwards, those of all ranks in
         order."""
-        momentum = annealed(self.task.momentum, self.task.momentum_end, progress.share)
+        momentum = annealed(self.task.momentum, self.task.momentum_end, progress)
         self.target.follow(self._online(), momentum)
         self.natural.enqueue_held()
         self.fast.enqueue_held()

@@ -44,10 +44,6 @@ class BYOL(Task):
         super().__post_init__()
         check_clips(self.sampler)
 
-    @property
-    def depends_on_length(self) -> bool:
-        return self.momentum != self.momentum_end
-
     def objective(self, backbone: Backbone) -> Objective:
         return BYOLObjective(backbone, self)
 
@@ -96,7 +92,7 @@ class BYOLObjective(Objective):
 
     def after_step(self, progress: Progress) -> None:
         """Move the target network."""
-        momentum = annealed(self.task.momentum, self.task.momentum_end, progress.share)
+        momentum = annealed(self.task.momentum, self.task.momentum_end, progress)
         self.target.follow(self._online(), momentum)
 
     def _online(self) -> nn.Sequential:

@@ -59,10 +59,6 @@ class MoCo(Task):
         super().__post_init__()
         check_clips(self.sampler)
 
-    @property
-    def depends_on_length(self) -> bool:
-        return self.momentum != self.momentum_end
-
     def check(self, batch_size: int, drop_last: bool) -> None:
         check_batches(self.queue_size, self.shuffle_bn, batch_size * self.sampler.num_clips, drop_last)
 
@@ -114,7 +110,7 @@ class MoCoObjective(Objective):
     def after_step(self, progress: Progress) -> None:
         """Move the key encoder, then enqueue the keys of this step's forwards, those of all ranks in
         order."""
-        momentum = annealed(self.task.momentum, self.task.momentum_end, progress.share)
+        momentum = annealed(self.task.momentum, self.task.momentum_end, progress)
         self.key_encoder.follow(self._query_encoder(), momentum)
         self.queue.enqueue_held()
 

@@ -70,10 +70,6 @@ class VideoMoCo(Task):
             problem = "a query and its key are two clips"
             raise OptionError("sampler.num_clips", self.sampler.num_clips, problem, "say 2")
 
-    @property
-    def depends_on_length(self) -> bool:
-        return 0 < self.adversarial_from < 1
-
     def check(self, batch_size: int, drop_last: bool) -> None:
         check_batches(self.queue_size, self.shuffle_bn, batch_size, drop_last)
 
@@ -134,7 +130,8 @@ class VideoMoCoObjective(Objective):
 
     def after_step(self, progress: Progress) -> None:
         """Move the key encoder, then let the keys age by a step and enqueue those of this step's forwards."""
-        self.share = progress.share
+        if 0 < self.task.adversarial_from < 1:  # else the training's length decides nothing
+            self.share = progress.share
         self.key_encoder.follow(self._query_encoder(), self.task.momentum)
         self.queue.enqueue_held()
 
