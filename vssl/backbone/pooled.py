@@ -4,7 +4,7 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from vssl.checks import check_share
+from vssl.checks import check_above_0, check_share
 from vssl.types import Backbone
 
 Triple = tuple[int, int, int]
@@ -35,3 +35,11 @@ def set_bn_momentum(net: nn.Module, momentum: float) -> None:
     for module in net.modules():
         if isinstance(module, nn.BatchNorm3d):
             module.momentum = momentum
+
+
+def set_bn_eps(net: nn.Module, eps: float) -> None:
+    """Set what every batch norm of a net adds to the variance."""
+    check_above_0("bn_eps", eps)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            module.eps = eps

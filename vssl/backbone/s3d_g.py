@@ -1,5 +1,6 @@
 """S3D-G as in RSPNet."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -60,7 +61,7 @@ class Gate(nn.Module):
         return x * torch.sigmoid(self.linear(means))
 
 
-def separable(channels_in: int, channels_out: int, size: int, stride: int) -> nn.Sequential:
+def separable(channels_in: int, channels_out: int, size: int = 3, stride: int = 1) -> nn.Sequential:
     """A spatial unit, a temporal unit and a gate. The spatial one has the whole stride, time included."""
     return named(
         spatial=conv_unit(channels_in, channels_out, (1, size, size), stride),
@@ -70,19 +71,22 @@ def separable(channels_in: int, channels_out: int, size: int, stride: int) -> nn
 
 
 class Inception(nn.Module):
-    """Four branches side by side, concatenated along the channels."""
+    """Four branches side by side, concatenated along the channels.
 
-    def __init__(self, channels: int, widths: Widths) -> None:
+    make_conv: from input and output channels to what stands for a 3x3x3 convolution.
+    """
+
+    def __init__(self, channels: int, widths: Widths, make_conv: Callable[[int, int], nn.Module]) -> None:
         super().__init__()
         point = (1, 1, 1)
         self.branch0 = conv_unit(channels, widths.single, point, stride=1)
         self.branch1 = nn.Sequential(
             conv_unit(channels, widths.reduce1, point, stride=1),
-            separable(widths.reduce1, widths.conv1, size=3, stride=1),
+            make_conv(widths.reduce1, widths.conv1),
         )
         self.branch2 = nn.Sequential(
             conv_unit(channels, widths.reduce2, point, stride=1),
-            separable(widths.reduce2, widths.conv2, size=3, stride=1),
+            make_conv(widths.reduce2, widths.conv2),
         )
         self.branch3 = nn.Sequential(
             nn.MaxPool3d(kernel_size=3, stride=1, padding=1),
@@ -112,7 +116,7 @@ class S3DG(PooledBackbone):
             stem=separable(3, 64, size=7, stride=2),
             pool1=nn.MaxPool3d(kernel_size=(1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),
             conv2b=conv_unit(64, 64, (1, 1, 1), stride=1),
-            conv2c=separable(64, 192, size=3, stride=1),
+            conv2c=separable(64, 192),
             pool2=nn.MaxPool3d(kernel_size=(1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),
         )
         channels = 192
@@ -121,6 +125,6 @@ class S3DG(PooledBackbone):
                 self.layers.add_module("pool_mixed_4b", nn.MaxPool3d(kernel_size=3, stride=2, padding=1))
             if name == "mixed_5b":
                 self.layers.add_module("pool_mixed_5b", nn.MaxPool3d(kernel_size=2, stride=2))
-            self.layers.add_module(name, Inception(channels, widths))
+            self.layers.add_module(name, Inception(channels, widths, separable))
             channels = widths.out
         set_bn_momentum(self, bn_momentum)
