@@ -34,7 +34,8 @@ def shrink(cfg: DictConfig) -> None:
 
 def _widths(backbone: DictConfig, quick: DictConfig) -> list[int]:
     """Widths of the small backbone that only this backbone has."""
-    return [*quick.backbone.widths[:-1], 16 + _number(backbone) % 48]
+    others, number = quick.backbone.widths[:-2], _number(backbone)
+    return [*others, 16 + number // 48 % 17, 16 + number % 48]
 
 
 def _as_in(quick: DictConfig, node: str) -> dict[str, Any]:
