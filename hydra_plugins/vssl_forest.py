@@ -8,7 +8,8 @@ by name.
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -32,7 +33,7 @@ from vssl.compat.hydra_private import (
     put,
     read_files_once,
 )
-from vssl.errors import VsslError
+from vssl.errors import OptionError, VsslError
 from vssl.overrides import quoted
 
 
@@ -57,7 +58,7 @@ class ForestSweeper(Sweeper):
         swept = [f"{name}={value}" for name, value in self.params.items()]
         overrides = self.parser.parse_overrides([*swept, *arguments])
         points = product(overrides)
-        table = places(self.config)
+        table = places(self.config, {override.key_or_group for override in overrides})
         _refuse_both(overrides, table)
         batch = [
             [*point, *place, *_label(row, varied)]
@@ -108,18 +109,39 @@ class ForestLauncher(Launcher):
         return config
 
 
-def places(config: DictConfig) -> list[tuple[str, list[str]]]:
+def places(config: DictConfig, given: Collection[str] = ()) -> list[tuple[str, list[str]]]:
     """All places of a sweep file's table, row by row: the label of the row, and the overrides.
 
     A row is a label and overrides, {label: VSPP, overrides: [auxiliary=none]}, and so is a column;
-    `sweep.overrides` are those of the whole table.
+    `sweep.overrides` are those of the whole table. `defaults` of a row are overrides as well, but for options
+    that are `given`. A folder, `sweep.rows_in`, has rows that mode=convert wrote.
     """
     nothing = {"label": "", "overrides": []}
     rows, columns = (OmegaConf.select(config, f"sweep.{name}") or [nothing] for name in ("rows", "columns"))
+    if folder := OmegaConf.select(config, "sweep.rows_in"):
+        rows = _converted(Path(folder))
     shared = OmegaConf.select(config, "sweep.overrides") or []
     return [
-        (row["label"], [*shared, *row["overrides"], *_column(column)]) for row in rows for column in columns
+        (row["label"], [*shared, *row["overrides"], *_defaults(row, given), *_column(column)])
+        for row in rows
+        for column in columns
     ]
+
+
+def _defaults(row: DictConfig | dict[str, Any], given: Collection[str]) -> list[str]:
+    return [line for line in row.get("defaults") or [] if line.partition("=")[0] not in given]
+
+
+def _converted(folder: Path) -> list[dict[str, Any]]:
+    """A row for each file of converted weights; raises `VsslError` if there is none."""
+    rows = []
+    for path in sorted(folder.glob("*.yaml")):
+        row: Any = OmegaConf.to_container(OmegaConf.load(path))
+        weights = f"init.weights={quoted(str(path.with_suffix('.pt').absolute()))}"
+        rows.append({**row, "overrides": [*row["overrides"], weights]})
+    if not rows:
+        raise OptionError("convert.folder", folder, "no converted weights", "make some with mode=convert")
+    return rows
 
 
 def _column(column: DictConfig | dict[str, Any]) -> list[str]:

@@ -5,7 +5,9 @@ import signal
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
+from unittest.mock import patch
 
 # Tests are of the CPU wherever they run: their numbers are its, and processes that fork do not survive a GPU.
 # Those in tests/gpu are of the device that this names: cuda, or cpu to see that they run.
@@ -15,6 +17,9 @@ if "VSSL_TEST_DEVICE" not in os.environ:
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.types import HydraContext, RunMode
 
 from vssl.data.augmentation import Augmentation
 from vssl.data.index import Index, pack_names
@@ -131,6 +136,21 @@ def composed(*overrides):
     """The config of `python launch.py *overrides`."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return compose("config", overrides=fitting(overrides))
+
+
+@cache
+def configs(*words):
+    """The configs of all points of `python launch.py -m *words`, through the sweeper and the launcher."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        hydra = GlobalHydra.instance().hydra
+        config = hydra.config_loader.load_configuration("config", list(words), RunMode.MULTIRUN)
+        context = HydraContext(config_loader=hydra.config_loader, callbacks=None)
+        sweeper = Plugins.instance().instantiate_sweeper(
+            hydra_context=context, task_function=lambda _: None, config=config
+        )
+        with patch("vssl.commands.execute") as execute:
+            sweeper.sweep(list(config.hydra.overrides.task))
+    return [cfg for cfg, _ in execute.call_args[0][0]]
 
 
 def fitting(overrides):

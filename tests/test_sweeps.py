@@ -2,16 +2,11 @@
 
 from functools import cache
 from itertools import chain
-from unittest.mock import patch
 
 import pytest
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.plugins import Plugins
-from hydra.types import HydraContext, RunMode
 from omegaconf import OmegaConf
 
-from conftest import ROOT
+from conftest import ROOT, configs
 from vssl.commands.plan import plan
 from vssl.errors import VsslError
 from vssl.pipeline import merge
@@ -114,21 +109,6 @@ SIZES = {
 }
 PUBLISHED = [name for name in SIZES if name != "quickstart"]
 """Sweeps of the paper; together they have 198 distinct stages (see the test)."""
-
-
-@cache
-def configs(*words):
-    """The configs of all points of `python launch.py -m *words`, through the sweeper and the launcher."""
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        hydra = GlobalHydra.instance().hydra
-        config = hydra.config_loader.load_configuration("config", list(words), RunMode.MULTIRUN)
-        context = HydraContext(config_loader=hydra.config_loader, callbacks=None)
-        sweeper = Plugins.instance().instantiate_sweeper(
-            hydra_context=context, task_function=lambda _: None, config=config
-        )
-        with patch("vssl.commands.execute") as execute:
-            sweeper.sweep(list(config.hydra.overrides.task))
-    return [cfg for cfg, _ in execute.call_args[0][0]]
 
 
 @cache

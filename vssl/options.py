@@ -76,8 +76,9 @@ class Prepare(Checked):
 class Convert:
     """Options of mode=convert."""
 
-    family: Literal["vcop", "videopace", "rspnet"]
+    family: Literal["pyslowfast", "i3d", "torchvision", "rspnet", "vcop", "videopace"]
     weights: str | None
+    folder: str
 
 
 @dataclass(frozen=True)

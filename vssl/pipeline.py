@@ -45,13 +45,14 @@ NOT_THE_TASK = (
 @dataclass(frozen=True)
 class Point:
     """One point of a sweep: what it is called, the chain of stages that leads to its result, its column in
-    the sweep's table, if that has any, and the config that it comes from."""
+    the sweep's table, if that has any, and the config that it comes from, with the overrides that made it."""
 
     label: str
     seed: int
     chain: list[StageSpec]
     column: str = ""
     cfg: DictConfig = field(default_factory=OmegaConf.create, compare=False, repr=False)
+    overrides: Sequence[str] = ()
 
 
 def plan(cfg: DictConfig, provisional: bool = False) -> list[StageSpec]:

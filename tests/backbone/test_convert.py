@@ -6,9 +6,12 @@ import torch
 from vssl.backbone.c3d import C3D
 from vssl.backbone.convert import convert
 from vssl.backbone.hara import ResNet3D
+from vssl.backbone.i3d import I3D
 from vssl.backbone.r2plus1d import R2Plus1D
 from vssl.backbone.resnet3d import R3D
 from vssl.backbone.s3d_g import S3DG
+from vssl.backbone.slow_r50 import SlowR50
+from vssl.backbone.torchvision_nets import VideoResNet18
 from vssl.errors import OptionError, VsslError
 
 BN = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
@@ -262,9 +265,9 @@ OTHERS = [  # what tells a checkpoint's family, one that it is not, and whose ke
     ),
     ("r3d", "", {"linear.weight": HEAD}, "vcop", "VideoPace, VSPP or auxSKD", "videopace"),
     ("r2plus1d", "encoder_q.module.", {}, "vcop", "VideoPace, VSPP or auxSKD", "videopace"),
-    ("r2plus1d", "base_network.", {}, "videopace", "vcop", "vcop"),
-    ("r2plus1d", "encoder_q.encoder.", {}, "videopace", "rspnet", "rspnet"),
-    ("c3d", "base_network.", {}, "rspnet", "vcop", "vcop"),
+    ("r2plus1d", "base_network.", {}, "videopace", "VCOP or PRP", "vcop"),
+    ("r2plus1d", "encoder_q.encoder.", {}, "videopace", "RSPNet", "rspnet"),
+    ("c3d", "base_network.", {}, "rspnet", "VCOP or PRP", "vcop"),
 ]
 
 
@@ -285,3 +288,154 @@ def test_two_sets_of_weights_in_one_file():
     state = checkpoint("c3d", "module.") | checkpoint("c3d", "base_network.")
     with pytest.raises(VsslError, match=r"module\.conv1\.weight and base_network\.conv1\.weight"):
         convert("vcop", state, NETS["c3d"])
+
+
+def torchvision(name, prefix, numbered=False):
+    """A checkpoint of one of torchvision's nets; `numbered`: its stages are called 0 to 4."""
+    own = OF_NET[name]
+    stages = {"stem": "0", **{f"layer{n}": str(n) for n in range(1, 5)}} if numbered else {}
+    parts = ((key.partition("."), tensor) for key, tensor in own.items())
+    return {f"{prefix}{stages.get(stage, stage)}.{rest}": tensor for (stage, _, rest), tensor in parts}
+
+
+with torch.device("meta"):
+    TORCHVISION = {
+        "r3d_18": VideoResNet18("r3d_18", 2, 2, 1e-5),
+        "r2plus1d_18": VideoResNet18("r2plus1d_18", 2, 2, 1e-5),
+        "r3d_18 of TCLR": VideoResNet18("r3d_18", 2, 1, 1e-5),
+    }
+OF_NET = {name: net.state_dict() for name, net in TORCHVISION.items()}
+IMAGENET = (1.0, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+KINETICS = (1.0, [0.43216, 0.394666, 0.37645], [0.22803, 0.22145, 0.216989])
+OTHER_PARTS = [  # heads, key encoders, queues and audio networks, which belong to no backbone
+    "fc.weight",
+    "module.encoder_q.fc.weight",
+    "module.encoder_k.stem.0.weight",
+    "module.queue",
+    "module.audio_network.base.conv1.weight",
+    "audio_network.base.layer1.0.conv1.weight",
+    "mlp_a.block_forward.0.weight",
+    "module.audio_model.conv1.0.weight",
+    "module.1.0.weight",
+]
+# whose, net, prefix, whether stages are numbers, pixels, frames, BGR
+OF_TORCHVISION = [
+    ("VideoMoCo or MoCo", "r2plus1d_18", "module.encoder_q.", False, IMAGENET, 32, False),
+    ("VideoMoCo or MoCo", "r3d_18", "module.encoder_q.", False, IMAGENET, 32, False),
+    ("SeLaVi", "r2plus1d_18", "module.video_network.base.", False, IMAGENET, 32, False),
+    ("GDT", "r2plus1d_18", "video_network.base.", False, IMAGENET, 32, False),
+    ("AVID-CMA", "r2plus1d_18", "module.video_model.", False, IMAGENET, 32, False),
+    ("RSPNet as SEVERE", "r2plus1d_18", "encoder_q.encoder.base_network.", True, IMAGENET, 32, False),
+    ("Pretext-Contrast", "r2plus1d_18", "module.base_network.", True, IMAGENET, 32, False),
+    ("TCLR", "r3d_18 of TCLR", "module.0.", False, (1.0, None, None), 16, True),
+    ("torchvision", "r2plus1d_18", "", False, KINETICS, 16, False),
+    ("torchvision", "r3d_18", "", False, KINETICS, 16, False),
+]
+
+
+@pytest.mark.parametrize("case", OF_TORCHVISION, ids=lambda case: f"{case[0]}, {case[1]}")
+def test_nets_of_torchvision_from_wherever(case):
+    whose, name, prefix, numbered, pixels, frames, bgr = case
+    state = torchvision(name, prefix, numbered)
+    of_keys = [key.replace("encoder_q", "encoder_k") for key in state if "encoder_q" in key]
+    unused = [*OTHER_PARTS, *of_keys]
+    state |= {key: torch.zeros(1) for key in unused}
+    converted = convert("torchvision", state, TORCHVISION[name])
+    own = OF_NET[name]
+    assert converted.unused == list(dict.fromkeys(unused))
+    assert converted.state.keys() == own.keys()
+    assert [key for key in own if converted.state[key] is not own[key]] == (["stem.0.weight"] if bgr else [])
+    origin = converted.origin
+    assert origin.names.startswith(whose)
+    assert (tuple(origin.pixels), origin.frames, origin.bgr) == (pixels, frames, bgr)
+
+
+def test_what_is_said_of_weights():
+    tclr = convert("torchvision", torchvision("r3d_18 of TCLR", "module.0."), TORCHVISION["r3d_18 of TCLR"])
+    assert str(tclr.origin) == "TCLR: trained on 16 frames, pixels 0..1, BGR, turned to RGB here"
+    gdt = convert("torchvision", torchvision("r3d_18", "video_network.base."), TORCHVISION["r3d_18"])
+    assert str(gdt.origin) == (
+        "GDT: trained on 32 frames, pixels 0..1, less [0.485, 0.456, 0.406] by [0.229, 0.224, 0.225] "
+        "as SEVERE shows them, RGB"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "option"), [("r3d_18", "last_temporal_stride"), ("r2plus1d_18", "architecture")]
+)
+def test_tclr_has_a_net_of_its_own(name, option):
+    with pytest.raises(OptionError, match=rf"^backbone\.{option}=.*: TCLR's weights are of another net; say"):
+        convert("torchvision", torchvision(name, "module.0."), TORCHVISION[name])
+
+
+def slow_r50():
+    """Keys of PySlowFast, whose blocks are branches: 1 the shortcut, 2 the convolutions a, b and c."""
+    pairs = keys(["weight"], ("s1.pathway0_stem.conv", "stem.conv"))
+    pairs |= keys(BN, ("s1.pathway0_stem.bn", "stem.bn"))
+    for stage, blocks in enumerate((3, 4, 6, 3)):
+        for block in range(blocks):
+            theirs, ours = f"s{stage + 2}.pathway0_res{block}", f"stages.{stage}.{block}"
+            for number, letter in enumerate("abc", start=1):
+                pairs |= keys(["weight"], (f"{theirs}.branch2.{letter}", f"{ours}.conv{number}"))
+                pairs |= keys(BN, (f"{theirs}.branch2.{letter}_bn", f"{ours}.bn{number}"))
+            if block == 0:
+                pairs |= keys(["weight"], (f"{theirs}.branch1", f"{ours}.shortcut.conv"))
+                pairs |= keys(BN, (f"{theirs}.branch1_bn", f"{ours}.shortcut.bn"))
+    return pairs
+
+
+def i3d():
+    """Keys of the PyTorch version of I3D: b0, b1a, b1b, b2a, b2b and b3b are the units of a block."""
+    units = [("Conv3d_1a_7x7", "stem"), ("Conv3d_2b_1x1", "conv2b"), ("Conv3d_2c_3x3", "conv2c")]
+    branches = {"b0": "branch0", "b1a": "branch1.0", "b1b": "branch1.1"}
+    branches |= {"b2a": "branch2.0", "b2b": "branch2.1", "b3b": "branch3.1"}
+    for block in ("3b", "3c", "4b", "4c", "4d", "4e", "4f", "5b", "5c"):
+        units += [(f"Mixed_{block}.{one}", f"mixed_{block}.{other}") for one, other in branches.items()]
+    pairs = {}
+    for theirs, ours in units:
+        pairs |= keys(["weight"], (f"{theirs}.conv3d", f"layers.{ours}.conv"))
+        pairs |= keys(BN, (f"{theirs}.bn", f"layers.{ours}.bn"))
+    return pairs
+
+
+def prp_c3d():
+    """Keys of PRP's C3D: convolution and batch norm are the parts of one module."""
+    pairs = {}
+    for layer in ("1", "2", "3a", "3b", "4a", "4b", "5a", "5b"):
+        pairs |= keys(["weight", "bias"], (f"conv{layer}.conv3d.0", f"layers.conv{layer}"))
+        pairs |= keys(BN, (f"conv{layer}.conv3d.1", f"layers.bn{layer}"))
+    return pairs
+
+
+MORE = [
+    ("pyslowfast", SlowR50, slow_r50(), "backbone.", "backbone_hist.s1.pathway0_stem.conv.weight", "rhoMoCo"),
+    ("pyslowfast", SlowR50, slow_r50(), "", "head.projection.weight", "rhoMoCo"),
+    ("i3d", lambda: I3D(0.1), i3d(), "", "logits.conv3d.weight", "I3D"),
+    ("vcop", C3D, prp_c3d(), "module.base_network.", "module.reconstruction.0.weight", "VCOP or PRP"),
+]
+
+
+@pytest.mark.parametrize("case", MORE, ids=lambda case: f"{case[0]} {case[3]}")
+def test_every_tensor_of_other_nets_finds_its_place(case):
+    family, net, layout, prefix, other, whose = case
+    with torch.device("meta"):
+        backbone = net()
+    own = backbone.state_dict()
+    assert sorted(layout.values()) == sorted(own)
+    state = {prefix + theirs: own[ours] for theirs, ours in layout.items()}
+    converted = convert(family, {**state, other: torch.zeros(1)}, backbone)
+    assert converted.unused == [other]
+    assert all(converted.state[key] is own[key] for key in own)
+    assert converted.origin.names.startswith(whose)
+
+
+def test_i3d_of_others_has_as_many_entries_as_were_published():
+    assert len(i3d()) + 2 == 344  # with the weight and the bias of its classes
+
+
+def test_weights_of_torchvision_are_not_taken_for_others():
+    message = (
+        r"^convert\.family=vcop: the keys are those of VideoMoCo or MoCo; say convert\.family=torchvision$"
+    )
+    with pytest.raises(OptionError, match=message):
+        convert("vcop", torchvision("r3d_18", "module.encoder_q."), TORCHVISION["r3d_18"])

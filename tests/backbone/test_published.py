@@ -251,8 +251,8 @@ def test_stages_of_i3d():
 
 
 def test_same_padding_puts_the_odd_zero_behind():
-    """A kernel of 3 and stride 2 sees 4 windows of 7: 3 x 2 + 3 - 7 = 2 zeros, one on each side; of 8 also 4, with
-    1 zero, behind."""
+    """A kernel of 3 and stride 2 sees 4 windows of 7: 3 x 2 + 3 - 7 = 2 zeros, one on each side; of 8 also 4,
+    with 1 zero, behind."""
     x = torch.ones(1, 1, 7, 8, 4)
     padded = pad_same(x, (3, 3, 3), (2, 2, 1))
     assert padded.shape[2:] == (9, 9, 6)

@@ -1,19 +1,12 @@
-"""Weights published by others as state dicts of our backbones.
-
-Converted weights expect RGB in the range that they were trained with: VCOP's 0..1, those of VideoPace, VSPP
-and auxSKD 0..255, RSPNet's normalised by ImageNet's mean and standard deviation.
-"""
+"""Weights published by others as state dicts of our backbones."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from torch import Tensor
 
-from vssl.backbone.c3d import C3D
-from vssl.backbone.hara import ResNet3D
-from vssl.backbone.r2plus1d import R2Plus1D
-from vssl.backbone.resnet3d import R3D
+from vssl.backbone.published import ORIGINS, PREFIX, RENAMES, Origin, first_of, origin_of
 from vssl.backbone.s3d_g import S3DG
 from vssl.errors import OptionError, VsslError
 from vssl.types import Backbone
@@ -21,84 +14,30 @@ from vssl.types import Backbone
 CONVOLUTION, COLOURS = 5, 3
 """Dimensions of the weight of a 3D convolution, and the size of its second one in the first layer."""
 
-Renames = list[tuple[str, str | Callable[[re.Match[str]], str]]]
-"""Pattern and replacement; all are applied, in order, to a key without its prefix."""
-
-RESIDUAL: Renames = [
-    (r"^conv1\.", "stem.conv."),
-    (r"^bn1\.", "stem.bn."),
-    (r"^conv(\d)\.block1\.", lambda m: f"stages.{int(m[1]) - 2}.0."),
-    (r"^conv(\d)\.blocks\.(\d+)\.", lambda m: f"stages.{int(m[1]) - 2}.{int(m[2]) + 1}."),
-    (r"\.downsampleconv\.", ".shortcut.conv."),
-    (r"\.downsamplebn\.", ".shortcut.bn."),
-    (r"\.temporal_spatial_conv\.", "."),
-    (r"\.spatial_conv\.", ".spatial."),
-    (r"\.temporal_conv\.", ".temporal."),
-    (r"^layer(\d)\.", lambda m: f"stages.{int(m[1]) - 1}."),
-    (r"\.downsample\.0\.", ".shortcut.conv."),
-    (r"\.downsample\.1\.", ".shortcut.bn."),
-]
-GATED: Renames = [
-    (r"^feature\.", "layers."),
-    (r"\.sepConv1\.", ".stem."),
-    (r"\.basicConv3d\.", ".conv2b."),
-    (r"\.sep_conv2\.", ".conv2c."),
-    (r"\.sepInc_", ".mixed_"),
-    (r"\.sep_conv\.0\.", ".spatial."),
-    (r"\.sep_conv\.1\.", ".temporal."),
-    (r"\.excitation\.", ".gate.linear."),
-    (r"\.conv3d\.", ".conv."),
-]
-
-RENAMES: dict[type[Backbone], Renames] = {
-    R3D: RESIDUAL,
-    R2Plus1D: RESIDUAL,
-    ResNet3D: RESIDUAL,
-    C3D: [(r"^(conv|bn)(?=\d)", r"layers.\1")],
-    S3DG: GATED,
-}
-PREFIX = r"^(module\.|base_network\.|encoder_q\.|encoder\.)+"
-
-PUBLISHED: dict[str, list[type[Backbone]]] = {
-    "vcop": [R3D, R2Plus1D, C3D],
-    "videopace": [R3D, R2Plus1D, C3D],
-    "rspnet": [ResNet3D, R2Plus1D, C3D, S3DG],
-}
-"""Nets by family: the pretext whose range of pixels the weights expect."""
-
-
-SIGNS = [
-    ("rspnet", r"(^|\.)encoder\."),
-    ("vcop", r"(^|\.)base_network\."),
-    ("videopace", r"(^|\.)encoder_q\.|(^|\.)linear_segment\.|^module\."),
-]
-"""Keys that one family has and those below it do not. The last are auxSKD's student, VSPP's second head, and
-a net on several GPUs, where VCOP has one."""
-
-PACES = 4
-"""Rows of VideoPace's head; VCOP's nets of the same keys have 101 or 51 classes."""
-
 
 class Converted(NamedTuple):
-    """A state dict that the backbone loads strictly, and the keys of the checkpoint that it did not need."""
+    """A state dict that the backbone loads strictly, the keys of the checkpoint that it did not need, and
+    whose weights they are."""
 
     state: dict[str, Tensor]
     unused: list[str]
+    origin: Origin
 
 
 def convert(family: str, state: Mapping[str, Tensor], backbone: Backbone) -> Converted:
     """Convert a checkpoint, given as the mapping from keys to tensors.
 
-    family: `vcop`; `videopace`, also for VSPP and auxSKD, which were trained on BGR like it: the first
-        convolution is turned to RGB; or `rspnet`, pretrained or fine-tuned. Of auxSKD the student is taken,
-        as its primary stage does, of RSPNet the query encoder; other nets, queues and heads are unused.
-        VideoPace's S3D-G is another net than ours and is not converted.
+    family: one of `vssl.backbone.published.FAMILIES`. Weights trained on BGR are turned to RGB in their first
+        convolution. Of auxSKD the student is taken, as its primary stage does, of MoCo and RSPNet the query
+        encoder, of audio-visual methods the video network; other nets, queues and heads are unused.
 
     Raises `VsslError` if a weight of the backbone is missing or of another shape, or the keys are those of
     another family, whose colours and range of pixels would be wrong.
     """
     net, wanted = type(backbone), backbone.state_dict()
-    _refuse_others(family, _family(state), net)
+    head = state.get("linear.weight")
+    origin = origin_of(state, None if head is None else len(head))
+    _refuse_others(family, origin, backbone)
     key_of: dict[str, str] = {}
     unused = []
     for key in state:
@@ -111,34 +50,35 @@ def convert(family: str, state: Mapping[str, Tensor], backbone: Backbone) -> Con
             raise VsslError(f"two sets of weights in one file, {key_of[name]} and {key}: remove one")
         else:
             key_of[name] = key
-    converted = Converted({name: state[key] for name, key in key_of.items()}, unused)
+    converted = Converted(
+        {name: state[key] for name, key in key_of.items()}, unused, origin or first_of(family)
+    )
     _check(converted, wanted, net.__name__)
-    if family == "videopace":
+    if converted.origin.bgr:
         for name, tensor in converted.state.items():
             if tensor.ndim == CONVOLUTION and tensor.shape[1] == COLOURS:
                 converted.state[name] = tensor.flip(1)
     return converted
 
 
-def _refuse_others(family: str, found: str | None, net: type[Backbone]) -> None:
-    """Raise `VsslError` for keys of another family, and for a net that the family published no weights of."""
-    if found not in (family, None):
-        problem = f"the keys are those of {'VideoPace, VSPP or auxSKD' if found == 'videopace' else found}"
-        raise OptionError("convert.family", family, problem, f"say convert.family={found}")
+def _refuse_others(family: str, found: Origin | None, backbone: Backbone) -> None:
+    """Raise `VsslError` for keys of another family, and for a net that there are no such weights of."""
+    net, known = type(backbone), found or first_of(family)
+    if known.family != family:
+        problem = f"the keys are those of {known.names}"
+        raise OptionError("convert.family", family, problem, f"say convert.family={known.family}")
     if family == "videopace" and net is S3DG:
         raise VsslError(
             "VideoPace's S3D-G is another net than this one of RSPNet: no backbone takes its weights"
         )
-    if net not in PUBLISHED[family]:
-        choices = ", ".join(choice.__name__ for choice in PUBLISHED[family])
+    nets = dict.fromkeys(one for origin in ORIGINS if origin.family == family for one in origin.nets)
+    if net not in nets:
+        choices = ", ".join(choice.__name__ for choice in nets)
         raise VsslError(f"no such weights of {net.__name__} were published: choose one of {choices}")
-
-
-def _family(state: Mapping[str, Tensor]) -> str | None:
-    """The family that a checkpoint is of, None if nothing tells it."""
-    found = next((name for name, sign in SIGNS if any(re.search(sign, key) for key in state)), None)
-    head = state.get("linear.weight")
-    return "videopace" if not found and head is not None and len(head) == PACES else found
+    for name, value in known.options.items():
+        if (given := getattr(backbone, name)) != value:
+            problem = f"{known.names}'s weights are of another net"
+            raise OptionError(f"backbone.{name}", given, problem, f"say {value}; no other net takes them")
 
 
 def _check(converted: Converted, wanted: Mapping[str, Tensor], net: str) -> None:

@@ -36,6 +36,7 @@ class VideoResNet18(PooledBackbone):
         bn_eps: float,
     ) -> None:
         super().__init__()
+        self.architecture, self.last_temporal_stride = architecture, last_temporal_stride
         net = getattr(video, architecture)(weights=None)
         self.stem, self.layer1, self.layer2 = net.stem, net.layer1, net.layer2
         self.layer3, self.layer4 = net.layer3, net.layer4

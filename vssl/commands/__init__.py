@@ -41,8 +41,8 @@ def execute(composed: Sequence[tuple[DictConfig, list[str]]]) -> None:
     _check_same(configs, ONE_FOR_ALL)
     plan = getattr(module, "plan", pipeline.plan)
     points = [
-        Point(label, cfg.seed, plan(cfg), str(cfg.column or ""), cfg)
-        for (cfg, _), label in zip(composed, _labels(composed), strict=True)
+        Point(label, cfg.seed, plan(cfg), str(cfg.column or ""), cfg, overrides)
+        for (cfg, overrides), label in zip(composed, _labels(composed), strict=True)
     ]
     module.execute(points, composed[0][0])
 

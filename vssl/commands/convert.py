@@ -1,4 +1,4 @@
-"""mode=convert: weights published by others become a plain state dict for `init.weights`.
+"""mode=convert: published weights become a plain state dict for `init.weights`, and a row for a sweep.
 
 `python launch.py mode=convert backbone=r2plus1d_10 convert.family=vcop convert.weights=FILE`
 """
@@ -7,35 +7,63 @@ import argparse
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
 from vssl.backbone.convert import convert
+from vssl.backbone.published import Origin
 from vssl.engine.checkpoint import save
-from vssl.errors import OptionError
-from vssl.files import digest
+from vssl.errors import OptionError, as_typed
+from vssl.files import digest, write_atomically
 from vssl.pipeline import Point, plain
 from vssl.stage.build import build
+from vssl.stage.store import to_yaml
 
-NESTED = ("state_dict", "model")
-"""Where VideoPace and auxSKD, and RSPNet, keep their weights; VCOP and VSPP have nothing else."""
+NESTED = ("state_dict", "model", "model_state")
+"""Where others keep their weights; VCOP, VSPP and torchvision have nothing else."""
 
 
 def execute(points: Sequence[Point], cfg: DictConfig) -> None:
-    """Convert one file, and say what it held that the backbone has no use for."""
-    family, path = cfg.convert.family, cfg.convert.weights
+    """Convert the file of each point, and say what it held that the backbone has no use for."""
+    for point in points:
+        _convert(point)
+
+
+def _convert(point: Point) -> None:
+    family, path = point.cfg.convert.family, point.cfg.convert.weights
     if not path:
         raise OptionError("convert.weights", None, "no file", "give the published checkpoint")
-    backbone = build({key: value for key, value in plain(cfg.backbone).items() if key != "input"}, "backbone")
-    converted = convert(family, _read(Path(path)), backbone)
-    target = Path(cfg.outputs) / "converted" / f"{Path(path).stem}-{family}-{digest(Path(path))[:8]}.pt"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    save(target, converted.state)
-    print(f"{len(converted.state)} tensors of the backbone: {target}")
+    node = {key: value for key, value in plain(point.cfg.backbone).items() if key != "input"}
+    converted = convert(family, _read(Path(path)), build(node, "backbone"))
+    folder, name = Path(point.cfg.convert.folder), f"{Path(path).stem}-{family}-{digest(Path(path))[:8]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    chosen = [line for line in point.overrides if line.startswith("backbone") and ".input." not in line]
+    row = _row(name, chosen, converted.origin)
+    save(folder / f"{name}.pt", converted.state)
+    write_atomically(folder / f"{name}.yaml", to_yaml(row))
+    print(f"{len(converted.state)} tensors of the backbone: {folder / name}.pt")
     print(f"{len(converted.unused)} others not used: {', '.join(converted.unused) or 'none'}")
-    print(f"use them with init.weights={target} pretext={family} (for the range of pixels that they expect)")
+    print(row["about"])
+    words = " ".join([*row["overrides"], *row["defaults"]])
+    print(f"use them with: {words} init.weights={folder / name}.pt")
+    print(f"or test all in {folder} with: +sweeps=published protocol=linear downstream=ucf101")
+
+
+def _row(name: str, chosen: list[str], origin: Origin) -> dict[str, Any]:
+    """A row of a sweep: the backbone as it was chosen, and the clips that the weights expect."""
+    pixels = {f"pretext.augmentation.{part}": value for part, value in origin.pixels._asdict().items()}
+    return {
+        "label": f"{name} ({origin.names})",
+        "about": str(origin),
+        "overrides": [
+            *(*chosen, "auxiliary=none", "pretext=none"),
+            *(f"{option}={as_typed(value)}" for option, value in pixels.items()),
+        ],
+        "defaults": [f"backbone.input.num_frames={origin.frames}"],
+    }
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:
