@@ -124,7 +124,7 @@ def test_figures_are_written_and_those_of_an_earlier_report_are_gone(made):
 def test_made_up_videos_have_no_difference_and_the_report_says_so(tmp_path, capsys):
     points, config = fake_store.segments_sweep(tmp_path, "synthetic", "synthetic")
     report.execute(points, config)
-    words = "Not the published data: synthetic videos."
+    words = "Not as published: synthetic videos."
     assert words in capsys.readouterr().out
     for name in ("table.md", "table.tex", "index.html"):
         assert words in (written(config) / name).read_text()

@@ -82,6 +82,24 @@ def test_which_videos_are_not_those_of_the_published_number(source, target, expe
     assert Run(Column("", VIDEO_TOP1), stages, expected).other_data == words
 
 
+def test_a_published_number_is_held_against_fine_tuned_networks_alone(tmp_path):
+    store, rows = fake_store.store_in(tmp_path), {}
+    for name, task in (("finetune", "Classification"), ("gallery", "NearestNeighbours")):
+        pretext, _, test = fake_store.chain(4, 0)
+        before = fake_store.stage(name, task, test.recipe.data, 0, pretext)
+        chain = [pretext, before, fake_store.stage("test", task, test.recipe.data, 0, before)]
+        for spec in chain:
+            fake_store.finish(store, spec, {"video_top1": 0.5} if spec.name == "test" else None)
+        sweep = {"rows": [{"label": "a", "published": {"UCF": 40.0}}]}
+        report = of_points([fake_store.point("a", 0, chain, "UCF")], sweep, states(chain, store, None))
+        cell = report.rows[0].cell(report.columns[0])
+        rows[name] = (cell.published, cell.difference, report.rehearsal)
+    assert rows == {
+        "finetune": (40.0, 10.0, ""),
+        "gallery": (40.0, None, "NearestNeighbours instead of finetune"),
+    }
+
+
 def test_all_finished_groups_seeds_and_tells_rows_apart(tmp_path):
     store = fake_store.store_in(tmp_path)
     for segments, seed in ((4, 1), (4, 0), (3, 0)):

@@ -107,8 +107,8 @@ def test_a_rehearsal_is_marked_in_every_row(tmp_path):
     points, config = fake_store.segments_sweep(tmp_path, "synthetic", "synthetic")
     report = collected(points, config)
     html = to_html(report, [])
-    assert "<strong>Rehearsal.</strong> Not the published data" in html
+    assert "<strong>Not comparable.</strong> Not as published" in html
     results = html.split('id="results"')[1].split("</table>")[0]
-    assert results.count("<small>other data</small>") == 3
+    assert results.count("<small>not as published</small>") == 3
     assert results.count("<small>synthetic test, ") == 2  # the third row has no number
     assert "not comparable: synthetic videos" in html

@@ -30,7 +30,7 @@ def of_points(points: Sequence[Point], sweep: Mapping[str, Any], found: Iterable
     column_entries = {entry["label"]: entry for entry in sweep.get("columns") or []}
     runs: dict[str, dict[object, Run]] = {}
     for point, chain, column in zip(points, chains, columns, strict=True):
-        expected = _data_sets(sweep, entries.get(point.label, {}), column_entries.get(point.column, {}))
+        expected = _published_with(sweep, entries.get(point.label, {}), column_entries.get(point.column, {}))
         runs.setdefault(point.label, {})[point.column, chain[-1].spec] = Run(column, chain, expected)
     rows = [_row(label, list(one.values()), entries.get(label, {}), sweep) for label, one in runs.items()]
     name = sweep.get("name", "sweep")
@@ -123,8 +123,10 @@ def _columns(labels: Sequence[str], tests: Sequence[State], wanted: str | None =
     ]
 
 
-def _data_sets(*entries: Mapping[str, Any]) -> dict[str, str]:
-    """Which `source` and `downstream` the overrides of a sweep, a row and a column choose."""
+def _published_with(*entries: Mapping[str, Any]) -> dict[str, str]:
+    """Which `source` and `downstream` the overrides of a sweep, a row and a column choose. Numbers that were
+    published are of fine-tuned networks."""
     overrides = [str(line) for entry in entries for line in entry.get("overrides") or []]
     chosen = dict(line.partition("=")[::2] for line in overrides)
-    return {group: chosen[group] for group in ("source", "downstream") if group in chosen}
+    found: dict[str, str] = {group: chosen[group] for group in ("source", "downstream") if group in chosen}
+    return found | ({"protocol": "finetune"} if any(entry.get("published") for entry in entries) else {})

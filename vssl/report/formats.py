@@ -186,7 +186,7 @@ def rehearsal_words(report: Report) -> str:
     if not report.rehearsal:
         return ""
     return (
-        f"Not the published data: {report.rehearsal}. "
+        f"Not as published: {report.rehearsal}. "
         "These numbers cannot be held against the published ones, so no difference is given."
     )
 

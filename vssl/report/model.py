@@ -46,7 +46,8 @@ class Column:
 class Run:
     """One chain of stages with one seed, the first stage first.
 
-    expected: names of the data sets of the published number, by `source` and `downstream`.
+    expected: what the published number was measured with: names of the data sets, by `source` and
+    `downstream`, and how it was tested (`protocol`), by the name of the stage before the test.
     """
 
     column: Column
@@ -98,8 +99,11 @@ class Run:
 
     @cached_property
     def other_data(self) -> str:
-        """How the videos differ from those of the published number, or ""; made up ones always do."""
-        found = []
+        """How the videos, or the way of testing, differ from those of the published number, or ""; made up
+        videos always do."""
+        tested = self.tested_by
+        wanted = self.expected.get("protocol", tested)
+        found = [f"{tested} instead of {wanted}"] if tested != wanted else []
         for spec in (stage.spec for stage in self.stages):
             name, pretrains = spec.recipe.data_name, spec.kind.trains and not spec.kind.labelled
             wanted = self.expected.get("source" if pretrains else "downstream", name)
@@ -108,6 +112,12 @@ class Run:
             elif wanted != name:
                 found.append(f"{name} instead of {wanted}")
         return "; ".join(dict.fromkeys(found))
+
+    @property
+    def tested_by(self) -> str:
+        """The stage that made the classifier that was tested; without one, the protocol."""
+        before = self.test.spec.parent
+        return before.name if before and before.kind.trains else class_name(self.test.spec.recipe.task)
 
     @property
     def waits_for(self) -> State | None:
