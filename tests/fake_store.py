@@ -24,6 +24,7 @@ KINDS = {
     "pretext": PRETEXT,
     "finetune": CLASSIFIER,
     "gallery": FEATURES,
+    "queries": FEATURES,
     "test": TEST,
 }
 COST = Cost(seconds=HOUR, gpus=2, clips=1000, peak_memory_bytes=2**30, energy_joules=3.6e6)

@@ -12,7 +12,7 @@ from vssl.dispatch.states import states
 from vssl.errors import VsslError
 from vssl.files import write_atomically
 from vssl.pipeline import Point, merge
-from vssl.report import formats
+from vssl.report import cka, formats
 from vssl.report.collect import all_finished, of_points
 from vssl.report.model import Report
 from vssl.report.page import to_html
@@ -49,7 +49,8 @@ def sweep_of(cfg: DictConfig) -> dict[str, Any]:
 
 def write(report: Report, folder: Path) -> None:
     """Write every file of the report; figures of an earlier one do not stay."""
-    pictures = draw(report)
+    alike = cka.similarities(report)
+    pictures = draw(report, alike)
     shutil.rmtree(folder / "figures", ignore_errors=True)
     (folder / "figures").mkdir(parents=True)
     for picture in pictures:
@@ -60,6 +61,7 @@ def write(report: Report, folder: Path) -> None:
     write_atomically(folder / "table.csv", formats.to_csv(report))
     write_atomically(folder / "comparisons.csv", formats.comparisons_to_csv(report))
     write_atomically(folder / "table.tex", formats.to_tex(report))
+    write_atomically(folder / "cka.csv", cka.to_csv(alike))
     write_atomically(folder / "index.html", to_html(report, pictures))
 
 

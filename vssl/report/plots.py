@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vssl.dispatch.states import State
+from vssl.report import cka
 from vssl.report.comparison import Comparison
 from vssl.report.model import Column, Curves, Report, Row, Run, distinct
 from vssl.report.predictions import arrays
@@ -86,16 +87,19 @@ class Plot:
     wide: bool
 
 
-def draw(report: Report) -> list[Plot]:
-    """Every figure that the report has numbers for: those of the whole report first."""
+def draw(report: Report, alike: cka.Similarities | None = None) -> list[Plot]:
+    """Every figure that the report has numbers for: those of the whole report first.
+
+    alike: how alike the features of its rows are.
+    """
     import matplotlib as mpl  # late: a second, and nobody else needs it
 
     with mpl.rc_context(_STYLE):
         of_rows = (plot for i, row in enumerate(report.rows) for plot in _of_row(report, i, row))
-        return [*_of_report(report), *of_rows]
+        return [*_of_report(report, alike), *of_rows]
 
 
-def _of_report(report: Report) -> Iterator[Plot]:
+def _of_report(report: Report, alike: cka.Similarities | None) -> Iterator[Plot]:
     placed = [row.cell(column) for row in report.rows if row.x is not None for column in report.columns]
     if any(one.values or one.comparable is not None for one in placed):
         others = "Published points are left out: these are other videos."
@@ -115,6 +119,8 @@ def _of_report(report: Report) -> Iterator[Plot]:
     if any(points.values()):
         caption = "Results against the cost of one run, from its first stage to its last."
         yield _picture(_accuracy_against_cost(report, points), "cost", caption)
+    if alike:
+        yield _picture(cka.draw(alike), "cka", cka.CAPTION)
 
 
 def _of_row(report: Report, index: int, row: Row) -> Iterator[Plot]:
