@@ -84,7 +84,7 @@ def test_rows_are_compared_seed_by_seed_and_a_row_with_itself_over_seeds(tmp_pat
     rows = list(csv.reader(io.StringIO(cka.to_csv({column: found}))))
     assert [line[1:3] for line in rows] == [["row", "other row"], ["a", "a"], ["b", "a"], ["b", "b"]]
     assert float(rows[2][3]) == pytest.approx(both, rel=1e-5)
-    written = [text.get_text() for axes in cka.draw({column: found}).axes for text in axes.texts]
+    written = [text.get_text() for axes in cka.draw({column: found}, "Blues").axes for text in axes.texts]
     assert written.count(f"{both:.2f}") == 2
     assert "cka" in [one.name for one in draw(report, {column: found})]
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from vssl.report.model import Column, Report, Row, Run
 
 if TYPE_CHECKING:
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 FILE, STAGE = "features.npz", "queries"
@@ -78,7 +79,7 @@ def to_csv(found: Similarities) -> str:
     return file.getvalue()
 
 
-def draw(found: Similarities) -> Figure:
+def draw(found: Similarities, shade: Colormap) -> Figure:
     """A square for each column, with the number in each of its cells."""
     from matplotlib.figure import Figure
 
@@ -87,7 +88,7 @@ def draw(found: Similarities) -> Figure:
     figure = Figure(figsize=(size * len(found) + 1, size), layout="constrained")
     for place, (column, (labels, matrix_RR)) in enumerate(found.items(), start=1):
         axes = figure.add_subplot(1, len(found), place)
-        axes.imshow(matrix_RR, cmap="Blues", vmin=0, vmax=1.3, interpolation="nearest")
+        axes.imshow(matrix_RR, cmap=shade, vmin=0, vmax=1, interpolation="nearest")
         axes.grid(visible=False)
         names = [label if len(label) <= NAMED else f"{label[:NAMED]}..." for label in labels]
         axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=7)
@@ -95,7 +96,8 @@ def draw(found: Similarities) -> Figure:
         axes.set_title(column.label or "linear CKA")
         for (i, j), value in np.ndenumerate(matrix_RR):
             if np.isfinite(value):
-                axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=7, color="#1c1c1f")
+                ink = "white" if value > 0.6 else None
+                axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=7, color=ink)
     return figure
 
 

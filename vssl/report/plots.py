@@ -25,6 +25,7 @@ from vssl.result import Metric, References
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 T = TypeVar("T")
@@ -120,7 +121,7 @@ def _of_report(report: Report, alike: cka.Similarities | None) -> Iterator[Plot]
         caption = "Results against the cost of one run, from its first stage to its last."
         yield _picture(_accuracy_against_cost(report, points), "cost", caption)
     if alike:
-        yield _picture(cka.draw(alike), "cka", cka.CAPTION)
+        yield _picture(cka.draw(alike, _shade()), "cka", cka.CAPTION)
 
 
 def _of_row(report: Report, index: int, row: Row) -> Iterator[Plot]:
@@ -331,12 +332,16 @@ def _predicted(folder: Path) -> tuple[NDArray[np.float64], list[str]] | None:
     return counts_NN / np.maximum(1, counts_NN.sum(axis=1, keepdims=True)), names.tolist()
 
 
-def _confusions(row: Row, confusions: Mapping[Column, tuple[NDArray[np.float64], list[str]]]) -> Figure:
+def _shade() -> Colormap:
+    """Colours of shares. Nothing is transparent: it is the ground of the page, be it light or dark."""
     from matplotlib.colors import LinearSegmentedColormap, to_rgb
 
-    # Nothing is transparent, so that it is the ground of the page, be it light or dark.
     ends = [(*to_rgb(COLOURS[0]), opacity) for opacity in (0.0, 1.0)]
-    shade = LinearSegmentedColormap.from_list("shade", ends)
+    return LinearSegmentedColormap.from_list("shade", ends)
+
+
+def _confusions(row: Row, confusions: Mapping[Column, tuple[NDArray[np.float64], list[str]]]) -> Figure:
+    shade = _shade()
     figure, panels = _panels(confusions.items(), len(confusions), WIDTH, 4.2)
     for axes, (column, (matrix_NN, names)) in panels:
         axes.imshow(matrix_NN, cmap=shade, vmin=0, vmax=1, interpolation="nearest")
