@@ -8,7 +8,7 @@ by name.
 from __future__ import annotations
 
 import gc
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from hydra_plugins.vssl_rules import chosen_by_hand
 from vssl.compat.hydra_private import (
@@ -33,7 +33,7 @@ from vssl.compat.hydra_private import (
     put,
     read_files_once,
 )
-from vssl.errors import OptionError, VsslError
+from vssl.errors import OptionError, VsslError, nearest
 from vssl.overrides import quoted
 
 
@@ -90,6 +90,10 @@ class ForestLauncher(Launcher):
         if "sweep" in self.config:
             with open_dict(configs[0]):
                 configs[0].sweep = self.config.sweep
+                if words := words_of(self.config):
+                    left_out = self.config.sweep.get("not_run") or []
+                    asked = [row for row in left_out if any(word in row.label for word in words)]
+                    configs[0].sweep.not_run = asked
         execute(list(zip(configs, map(list, job_overrides), strict=True)))
         return [JobReturn(overrides=list(o), status=JobStatus.COMPLETED) for o in job_overrides]
 
@@ -113,33 +117,58 @@ def places(config: DictConfig, given: Collection[str] = ()) -> list[tuple[str, l
     """All places of a sweep file's table, row by row: the label of the row, and the overrides.
 
     A row is a label and overrides, {label: VSPP, overrides: [auxiliary=none]}, and so is a column;
-    `sweep.overrides` are those of the whole table. `defaults` of a row are overrides as well, but for options
-    that are `given`. A folder, `sweep.rows_in`, has rows that mode=convert wrote.
+    `sweep.overrides` are those of the whole table. `defaults`, of a row or of the table, are overrides too,
+    but for options that are `given` or that the row has. A folder, `sweep.rows_in`, has further rows, which
+    mode=convert wrote. `only` has words of the labels that are asked for.
     """
     nothing = {"label": "", "overrides": []}
-    rows, columns = (OmegaConf.select(config, f"sweep.{name}") or [nothing] for name in ("rows", "columns"))
-    if folder := OmegaConf.select(config, "sweep.rows_in"):
-        rows = _converted(Path(folder))
-    shared = OmegaConf.select(config, "sweep.overrides") or []
+    sweep: Any = OmegaConf.to_container(config.sweep, resolve=True) if "sweep" in config else {}
+    rows = sweep.get("rows") or []
+    if "rows_in" in sweep:
+        rows = [*rows, *_converted(Path(sweep["rows_in"]), is_needed=not rows)]
+    rows, columns = _chosen(config, rows or [nothing], sweep.get("columns") or [nothing])
     return [
-        (row["label"], [*shared, *row["overrides"], *_defaults(row, given), *_column(column)])
+        (row["label"], [*_overrides(row, sweep, given), *_column(column)])
         for row in rows
         for column in columns
     ]
 
 
-def _defaults(row: DictConfig | dict[str, Any], given: Collection[str]) -> list[str]:
-    return [line for line in row.get("defaults") or [] if line.partition("=")[0] not in given]
+def _chosen(config: DictConfig, *tables: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Of each list the entries that `only` names; all, where it names none of them."""
+    words = words_of(config)
+    for word in words:
+        labels = [entry["label"] for entries in tables for entry in entries]
+        if not any(word in label for label in labels):
+            raise OptionError("only", word, "no row or column is called so", nearest(word, labels))
+    for entries in tables:
+        yield [entry for entry in entries if any(word in entry["label"] for word in words)] or entries
 
 
-def _converted(folder: Path) -> list[dict[str, Any]]:
-    """A row for each file of converted weights; raises `VsslError` if there is none."""
+def words_of(config: DictConfig) -> list[str]:
+    """The words of `only`, which may be one."""
+    only = OmegaConf.select(config, "only")
+    return [] if only is None else [str(word) for word in (only if isinstance(only, ListConfig) else [only])]
+
+
+def _overrides(row: dict[str, Any], sweep: dict[str, Any], given: Collection[str]) -> list[str]:
+    """Those of the table and of the row, and the defaults that nothing takes the place of."""
+    fixed = [*(sweep.get("overrides") or []), *row["overrides"]]
+    taken = {line.partition("=")[0] for line in fixed} | set(given)
+    found: dict[str, str] = {}
+    for line in [*(row.get("defaults") or []), *(sweep.get("defaults") or [])]:
+        found.setdefault(line.partition("=")[0], line)
+    return [*fixed, *(line for option, line in found.items() if option not in taken)]
+
+
+def _converted(folder: Path, is_needed: bool) -> list[dict[str, Any]]:
+    """A row for each file of converted weights. Raises `VsslError` if there is none and one is needed."""
     rows = []
     for path in sorted(folder.glob("*.yaml")):
         row: Any = OmegaConf.to_container(OmegaConf.load(path))
         weights = f"init.weights={quoted(str(path.with_suffix('.pt').absolute()))}"
         rows.append({**row, "overrides": [*row["overrides"], weights]})
-    if not rows:
+    if is_needed and not rows:
         raise OptionError("convert.folder", folder, "no converted weights", "make some with mode=convert")
     return rows
 
@@ -163,6 +192,8 @@ def _refuse_both(given: list[Override], table: list[tuple[str, list[str]]]) -> N
     """Raise `VsslError` for a value of the command line that the table would silently replace."""
     in_table = {line.partition("=")[0] for _, place in table for line in place}
     for override in given:
+        if override.key_or_group == "only" and override.is_sweep_override():
+            raise VsslError(f"{override.input_line}: is no sweep over values; only='[WORD,WORD]' has several")
         if override.key_or_group in in_table:
             raise VsslError(
                 f"{override.input_line}: the sweep file says this itself, for its rows or columns; "

@@ -395,6 +395,52 @@ def test_what_is_swept_besides_is_part_of_the_label():
     ]
 
 
+def test_rows_and_columns_of_some_words_alone():
+    labels = [(cfg.label, cfg.column) for cfg in configs("+sweeps=table1", "only='29 Ours'")]
+    assert labels == [("29 Ours, R3D-18, K-100, 20 epochs", column) for column in ("UCF101", "HMDB51")]
+    points = configs("+sweeps=table1", "only=[HMDB51,28,29]")
+    assert [(cfg.label.split()[0], cfg.column) for cfg in points] == [("28", "HMDB51"), ("29", "HMDB51")]
+    points = configs("+sweeps=table2", "only=UCF101")  # rows of that source, in the column of that name
+    assert [(cfg.label, cfg.column) for cfg in points] == [
+        ("Ours - auxSKD, R(2+1)D, UCF101", "UCF101"),
+        ("Ours, R(2+1)D, UCF101", "UCF101"),
+    ]
+
+
+def test_words_that_name_nothing_and_words_without_a_sweep_file_are_refused(launch):
+    with pytest.raises(VsslError, match=r"^only=nonsense: no row or column is called so; "):
+        configs("+sweeps=table1", "only=[29,nonsense]")
+    with pytest.raises(VsslError, match=r"^only=28,29: is no sweep over values; only='\[WORD,WORD\]'"):
+        configs("+sweeps=table1", "only=28,29")
+    done = launch("only=nothing", "mode=plan")
+    assert done.returncode == 1
+    assert "only=nothing: there is no sweep file; say +sweeps=NAME" in done.stderr
+
+
+SEVERE = {"ucf101": 101, "ssv2": 174, "gym99": 99, "ntu60": 60, "diving48": 48}
+SEVERE |= {"gym99_fx_s1": 11, "gym99_ub_s1": 15}
+"""Classes of each data set, in the order of the columns."""
+
+
+def test_severe():
+    severe = ["+sweeps=severe", "convert.folder=nowhere"]
+    points = configs(*severe, *QUICK)
+    assert [cfg.downstream.train.name for cfg in points[:7]] == list(SEVERE)
+    assert {cfg.label for cfg in points} == {"from scratch", "VSPP", "auxSKD + VSPP"}
+    for cfg in points:
+        name = cfg.downstream.train.name
+        assert (cfg.backbone.architecture, cfg.backbone.input.num_frames) == ("r2plus1d_18", 32)
+        assert cfg.protocol.training.optimizer.lr == 1e-4
+        assert cfg.downstream.num_classes == SEVERE[name]
+        classes = cfg.downstream.train.classes
+        assert (classes is None) == ("_s1" not in name)
+        assert cfg.downstream.test.classes == classes
+        assert classes is None or len(classes) == cfg.downstream.num_classes
+    assert len(merge(chains(*severe, *QUICK))) == 3 * 7 * 2 + 3
+    [other] = {cfg.backbone._target_ for cfg in configs(*severe, "backbone=tiny", "only=SS-v2")}
+    assert other.endswith(".Tiny")
+
+
 def test_a_value_that_the_file_sets_itself_is_refused():
     with pytest.raises(VsslError, match=r"^pretext\.training\.epochs=5: the sweep file says this itself"):
         configs("+sweeps=figure4", "pretext.training.epochs=5")

@@ -10,6 +10,7 @@ from vssl.pipeline import merge
 from vssl.report.collect import UNKNOWN, all_finished, labels, of_points
 from vssl.report.model import Column, Run, data_words
 from vssl.result import Metric
+from vssl.words import NONE
 
 
 def collected(store, chain):
@@ -61,6 +62,24 @@ def test_each_metric_has_a_column_and_a_test_that_is_not_done_goes_where_its_tas
     assert [row.cell(column).seeds for column in report.columns] == ["1 of 2", "1"]
     [only] = of_points(points, {"metric": "clip_top1"}, found).columns
     assert (only.head, only.name) == ("UCF clip top-1", "UCF")
+
+
+def test_a_column_may_show_a_metric_of_its_own(tmp_path):
+    store, chain = fake_store.store_in(tmp_path), fake_store.chain(4, seed=0)
+    fake_store.finish_chain(store, chain, 0.75)
+    points = [fake_store.point("a", 0, chain, column) for column in ("domain", "actions", "open")]
+    columns = [
+        {"label": "domain"},
+        {"label": "actions", "metric": "clip_top1"},
+        {"label": "open", "metric": "new_one"},
+    ]
+    report = of_points(points, {"metric": "video_top1", "columns": columns}, states(chain, store, None))
+    assert [one.head for one in report.columns] == [
+        "domain video top-1",
+        "actions clip top-1",
+        "open new one",
+    ]
+    assert [report.rows[0].cell(one).mean_sd for one in report.columns] == ["75.0", "62.5", NONE]
 
 
 PUBLISHED = {"source": "kinetics100", "downstream": "ucf101"}

@@ -28,6 +28,10 @@ def execute(composed: Sequence[tuple[DictConfig, list[str]]]) -> None:
     if mode not in modes:
         raise OptionError("mode", mode, "no such mode", nearest(str(mode), modes))
     configs = [cfg for cfg, _ in composed]
+    if configs[0].get("only") is not None and "sweep" not in configs[0]:
+        raise OptionError(
+            "only", configs[0].only, "there is no sweep file", "say +sweeps=NAME, or leave it out"
+        )
     _check_same(configs, ["mode"])
     for cfg in configs:
         check_options(cfg)

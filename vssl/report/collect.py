@@ -23,11 +23,10 @@ def of_points(points: Sequence[Point], sweep: Mapping[str, Any], found: Iterable
     """The report of a sweep file's points, or of points that have no file; `found`: their stages."""
     of_spec = {state.spec: state for state in found}
     chains = [[of_spec[spec] for spec in point.chain] for point in points]
-    columns = _columns(
-        [point.column for point in points], [chain[-1] for chain in chains], sweep.get("metric")
-    )
     entries = {entry["label"]: entry for entry in sweep.get("rows") or []}
     column_entries = {entry["label"]: entry for entry in sweep.get("columns") or []}
+    wanted = [column_entries.get(point.column, {}).get("metric", sweep.get("metric")) for point in points]
+    columns = _columns([point.column for point in points], [chain[-1] for chain in chains], wanted)
     runs: dict[str, dict[object, Run]] = {}
     for point, chain, column in zip(points, chains, columns, strict=True):
         expected = _published_with(sweep, entries.get(point.label, {}), column_entries.get(point.column, {}))
@@ -102,19 +101,21 @@ def _told_apart(words: Sequence[str], found: Sequence[Mapping[str, Any]]) -> lis
     return [", ".join([word, *differs]) for word, differs in zip(words, differing(found, words), strict=True)]
 
 
-def _columns(labels: Sequence[str], tests: Sequence[State], wanted: str | None = None) -> list[Column]:
+def _columns(labels: Sequence[str], tests: Sequence[State], wanted: Sequence[str | None]) -> list[Column]:
     """The column of each test: that of its headline, or of the metric that is wanted.
 
     A test without a result goes where others of its task are.
     """
+    known = {metric.name: metric for test in tests if test.result for metric in test.result.declared}
     tasks = [class_name(test.spec.recipe.task) for test in tests]
-    if wanted:
-        known = {metric.name: metric for test in tests if test.result for metric in test.result.declared}
-        metrics = [known.get(wanted, Metric(wanted, wanted.replace("_", " ")))] * len(tests)
-    else:
-        own = [test.result.headline if test.result else None for test in tests]
-        of_task = {task: metric for task, metric in zip(tasks, own, strict=True) if metric}
-        metrics = [metric or of_task.get(task, UNKNOWN) for task, metric in zip(tasks, own, strict=True)]
+    own = [test.result.headline if test.result else None for test in tests]
+    of_task = {task: metric for task, metric in zip(tasks, own, strict=True) if metric}
+    metrics = [
+        known.get(name, Metric(name, name.replace("_", " ")))
+        if name
+        else metric or of_task.get(task, UNKNOWN)
+        for name, task, metric in zip(wanted, tasks, own, strict=True)
+    ]
     pairs = set(zip(labels, metrics, strict=True))
     shared = {label for label in labels if sum(label == other for other, _ in pairs) > 1}
     return [
