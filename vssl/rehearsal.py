@@ -24,7 +24,8 @@ def shrink(cfg: DictConfig) -> None:
         return
     with open_dict(cfg):
         if not str(cfg.backbone._target_).endswith(".Tiny"):
-            cfg.backbone = {**_as_in(quick, "backbone"), "widths": _widths(cfg.backbone, quick)}
+            cfg.backbone = {**_as_in(quick, "backbone"), "widths": _widths(cfg, quick)}
+            _without_weights(cfg)
         for parent, name in ((cfg, "source"), (cfg.downstream, "train"), (cfg.downstream, "test")):
             parent[name] = _videos(parent[name], quick, is_test=name == "test")
         cfg.downstream.num_classes = "${quick.num_classes}"
@@ -32,10 +33,18 @@ def shrink(cfg: DictConfig) -> None:
         cfg.quick.is_done = True
 
 
-def _widths(backbone: DictConfig, quick: DictConfig) -> list[int]:
-    """Widths of the small backbone that only this backbone has."""
-    others, number = quick.backbone.widths[:-2], _number(backbone)
+def _widths(cfg: DictConfig, quick: DictConfig) -> list[int]:
+    """Widths of the small backbone that only this backbone has, with the weights that it is given."""
+    weights = cfg.init.weights
+    number = _number({"backbone": cfg.backbone, "weights": weights} if weights else cfg.backbone)
+    others = quick.backbone.widths[:-2]
     return [*others, 16 + number // 48 % 17, 16 + number % 48]
+
+
+def _without_weights(cfg: DictConfig) -> None:
+    """Weights that are given fit no other backbone: it starts from random ones, and pretrains nothing."""
+    if cfg.init.weights:
+        cfg.init.weights = cfg.auxiliary._target_ = cfg.pretext._target_ = None
 
 
 def _as_in(quick: DictConfig, node: str) -> dict[str, Any]:

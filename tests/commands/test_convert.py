@@ -14,6 +14,7 @@ from vssl.backbone.torchvision_nets import VideoResNet18
 from vssl.commands.plan import plan
 from vssl.errors import OptionError
 from vssl.options import Convert
+from vssl.pipeline import merge
 from vssl.stage.build import build
 from vssl.stage.weights import load_backbone
 
@@ -79,6 +80,8 @@ def test_all_converted_weights_are_rows_of_one_sweep(launch, tmp_path):
         load_backbone(
             build({k: v for k, v in cfg.backbone.items() if k != "input"}, "backbone"), Path(cfg.init.weights)
         )
+    rehearsed = [plan(cfg) for cfg in configs(*words, "experiment=quick")]
+    assert [spec.name for spec in merge(rehearsed)] == ["linear", "test"] * 2
     given = configs(*words, "backbone.input.num_frames=8")
     assert [cfg.backbone.input.num_frames for cfg in given] == [8, 8]
 
