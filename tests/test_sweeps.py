@@ -109,13 +109,14 @@ FIGURE_4 = [
 # points, stages asked for, distinct ones
 SIZES = {
     "quickstart": (9, 27, 27),
+    "controls": (33, 117, 114),
     "table1": (44, 152, 120),
     "table2": (16, 56, 44),
     "table3": (7, 28, 28),
     "table4": (6, 18, 18),
     "figure4": (8, 28, 25),
 }
-PUBLISHED = [name for name in SIZES if name != "quickstart"]
+PUBLISHED = ["table1", "table2", "table3", "table4", "figure4"]
 """Sweeps of the paper; together they have 203 distinct stages (see the test)."""
 
 
@@ -420,12 +421,55 @@ def test_words_that_name_nothing_and_words_without_a_sweep_file_are_refused(laun
 SEVERE = {"ucf101": 101, "ssv2": 174, "gym99": 99, "ntu60": 60, "diving48": 48}
 SEVERE |= {"gym99_fx_s1": 11, "gym99_ub_s1": 15}
 """Classes of each data set, in the order of the columns."""
+FEW = [("ucf101", 10), ("gym99", 11)]
+"""Videos of a class: SEVERE's 1000 examples, over 101 and 99 classes, rounded up."""
+
+
+CONTROLS = {
+    "from scratch": "",
+    "pretext": "pretext",
+    "pretext, equal compute": "pretext",
+    "auxSKD alone": "auxiliary",
+    "auxSKD + pretext": "auxiliary pretext",
+    "random frozen teacher": "auxiliary pretext",
+    "same clip twice": "auxiliary pretext",
+    "no predictor": "auxiliary pretext",
+    "queue of 1,024": "auxiliary pretext",
+    "queue of 4,096": "auxiliary pretext",
+    "queue of 65,536": "auxiliary pretext",
+}
+"""The stages before fine-tuning of each control."""
+
+
+def test_controls():
+    entries = sweep_file("controls")["rows"]
+    assert {entry["label"] for entry in entries} == set(CONTROLS)
+    assert {entry["baseline"] for entry in entries if "baseline" in entry} <= set(CONTROLS)
+    words = ["+sweeps=controls", "pretext=vcop", "auxiliary.shuffle_bn=false"]
+    points, plans = configs(*words), chains(*words)
+    found = {}
+    for cfg, specs in zip(points, plans, strict=True):
+        *before, trained, test = [spec.name for spec in specs]
+        assert (trained, test) == ("finetune", "test")
+        assert found.setdefault(cfg.label, " ".join(before)) == " ".join(before)
+    assert found == CONTROLS
+    auxiliary = {cfg.label: cfg.auxiliary for cfg in points}
+    assert auxiliary["random frozen teacher"].momentum == 1
+    assert auxiliary["no predictor"].predictor_layers == 0
+    assert auxiliary["same clip twice"].sampler._target_.endswith(".SameClip")
+    queues = {label: node.queue_size for label, node in auxiliary.items() if label.startswith("queue")}
+    assert list(queues.values()) == [1024, 4096, 65536]
 
 
 def test_severe():
     severe = ["+sweeps=severe", "convert.folder=nowhere"]
     points = configs(*severe, *QUICK)
-    assert [cfg.downstream.train.name for cfg in points[:7]] == list(SEVERE)
+    names = [(cfg.downstream.train.name, cfg.downstream.train.per_class) for cfg in points[:9]]
+    assert names == [
+        *((name, None) for name in list(SEVERE)[:5]),
+        *FEW,
+        *((n, None) for n in list(SEVERE)[5:]),
+    ]
     assert {cfg.label for cfg in points} == {"from scratch", "VSPP", "auxSKD + VSPP"}
     for cfg in points:
         name = cfg.downstream.train.name
@@ -436,7 +480,7 @@ def test_severe():
         assert (classes is None) == ("_s1" not in name)
         assert cfg.downstream.test.classes == classes
         assert classes is None or len(classes) == cfg.downstream.num_classes
-    assert len(merge(chains(*severe, *QUICK))) == 3 * 7 * 2 + 3
+    assert len(merge(chains(*severe, *QUICK))) == 3 * 9 * 2 + 3
     [other] = {cfg.backbone._target_ for cfg in configs(*severe, "backbone=tiny", "only=SS-v2")}
     assert other.endswith(".Tiny")
 

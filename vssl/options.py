@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 
-from vssl.checks import ABOVE_0, SHARE, Checked, at_least, between
+from vssl.checks import ABOVE_0, SHARE, Checked, at_least, between, check_text
 from vssl.errors import OptionError, VsslError, nearest
 from vssl.stage.build import build_as
 from vssl.stage.spec import leaves
@@ -24,6 +25,7 @@ class Launch(Checked):
     stage: str | int | None
     label: str | int | float | None
     column: str | int | float | None
+    only: str | int | float | list[str | int | float] | None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -89,16 +91,6 @@ class Export:
 
 
 @dataclass(frozen=True)
-class Roots:
-    """Folders of the data sets."""
-
-    ucf101: str | None
-    hmdb51: str | None
-    kinetics400: str | None
-    kinetics100: str | None
-
-
-@dataclass(frozen=True)
 class Quick(Checked):
     """Options of experiment=quick, but for its videos and its backbone."""
 
@@ -116,7 +108,6 @@ GROUPS = {
     "prepare": Prepare,
     "convert": Convert,
     "export": Export,
-    "roots": Roots,
 }
 
 
@@ -124,7 +115,7 @@ CHOSEN = ("source", "auxiliary", "pretext", "downstream", "protocol", "backbone"
 SHARED = ("dispatch", "tracking", "runtime", "monitor", "quick")
 FRAMES = ("num_frames", "resize", "crop")
 KNOWN = {
-    "": (*Launch.__dataclass_fields__, *GROUPS, *CHOSEN, *SHARED, "sweep"),
+    "": (*Launch.__dataclass_fields__, *GROUPS, *CHOSEN, *SHARED, "roots", "sweep"),
     "downstream": ("num_classes", "root", "lists", "split", "validation", "train", "test"),
     "backbone.input": FRAMES,
     "quick": (*Quick.__dataclass_fields__, "videos", "backbone", "is_done"),
@@ -151,22 +142,27 @@ def read(cfg: DictConfig, group: str) -> Any:
     return build_as(GROUPS[group], _values(cfg, group), group)
 
 
-def check_options(cfg: DictConfig) -> None:
-    """Raise `OptionError` for an option at the top, or of one of these groups, that cannot be."""
-    _check_names(cfg, "")
+def check_options(cfg: DictConfig, sweep: str | None = None) -> None:
+    """Raise `OptionError` for an option at the top, or of one of these groups, that cannot be.
+
+    sweep: name of a sweep file, which may bring options of its own, below its name.
+    """
     for path in NODES:
         _check_node(cfg, path)
     for path in KNOWN:
-        _check_names(cfg, path)
+        _check_names(cfg, path, [sweep] if sweep and not path else [])
     build_as(Launch, {name: cfg[name] for name in Launch.__dataclass_fields__}, "")
     for group in GROUPS:
         read(cfg, group)
+    for name, root in _values(cfg, "roots").items():
+        if root is not None:
+            check_text(f"roots.{name}", root)
     if cfg.quick is not None:
         own = {name: one for name, one in _values(cfg, "quick").items() if name in Quick.__dataclass_fields__}
         build_as(Quick, own, "quick")
 
 
-def _check_names(cfg: DictConfig, path: str) -> None:
+def _check_names(cfg: DictConfig, path: str, own: Sequence[str]) -> None:
     """Raise `VsslError` for an option that there is not, at the top or in a node that nothing is built from,
     and for one of the top that was taken out."""
     node = OmegaConf.select(cfg, path) if path else cfg
@@ -174,7 +170,7 @@ def _check_names(cfg: DictConfig, path: str) -> None:
         return
     names = KNOWN[path]
     for name in map(str, node):
-        if name not in names:
+        if name not in (*names, *own):
             written: Any = OmegaConf.to_container(OmegaConf.masked_copy(node, [name]))
             option, value = next(leaves(written))
             option = f"{path}.{option}" if path else option

@@ -12,6 +12,7 @@ from conftest import PROGRESS
 from vssl.auxiliary.auxskd import AuxSKD, PairSampler, kl_divergence, log_similarities
 from vssl.backbone.tiny import Tiny
 from vssl.errors import OptionError, VsslError
+from vssl.pretext.vcop import VCOPSampler
 from vssl.pretext.vspp import VSPPSampler
 from vssl.types import ClipPlan, ClipSampler
 
@@ -216,6 +217,29 @@ def test_metrics_tell_collapse_from_health():
     assert collapsed["student_entropy"] == pytest.approx(1)
 
 
+def test_without_a_predictor_the_student_is_its_projection():
+    net, data = objective(predictor_layers=0), batch()
+    assert not list(net.predictor.parameters())
+    expected = textbook_kl(net, data, net.queue.keys)
+    assert net(data).loss.item() == pytest.approx(expected.item())
+
+
+def test_one_layer_is_no_predictor():
+    with pytest.raises(OptionError, match=r"^predictor_layers=1: has no hidden layer; say 2 or more, or 0"):
+        task(predictor_layers=1)
+
+
+def test_with_a_momentum_of_1_the_teacher_stays_as_it_was_drawn():
+    net = objective(momentum=1.0)
+    drawn = [p.clone() for p in net.teacher.parameters()]
+    with torch.no_grad():
+        for parameter in net.backbone.parameters():
+            parameter.add_(1)
+    net(batch())
+    net.after_step(PROGRESS)
+    assert all(torch.equal(now, before) for now, before in zip(net.teacher.parameters(), drawn, strict=True))
+
+
 def test_pairs_are_drawn_by_the_pretext_sampler():
     for distinct in (True, False):
         pairs = PairSampler(PAIRS.sampler, distinct)
@@ -228,6 +252,7 @@ def test_pairs_are_drawn_by_the_pretext_sampler():
         assert pairs.plan(60, np.random.default_rng(3)).targets == pairs.classes == {}
 
 
+@pytest.mark.parametrize("pretext", [PAIRS.sampler, VCOPSampler(num_clips=3, num_frames=4, gap=2)])
 @dataclass(frozen=True)
 class PerVideo(ClipSampler):
     """A target that is the same for all clips of a video."""

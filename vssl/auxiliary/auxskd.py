@@ -88,7 +88,7 @@ class AuxSKD(Task):
     sampler: gives the pairs; the first clip goes to the student, the second one to the teacher.
     projection_dim: width D of the embeddings.
     predictor_layers, predictor_hidden: linear layers of the student's predictor, an MLP D -> hidden -> D, and
-        its hidden width (released code: 2 layers; the paper: "3-layer MLP").
+        its hidden width (released code: 2 layers; the paper: "3-layer MLP"). 0 layers: no predictor.
     queue_size: H, the number of anchors: the teacher's latest embeddings.
     queue_init: what the queue starts with, see `KeyQueue`.
     momentum: m of the teacher's update.
@@ -101,7 +101,7 @@ class AuxSKD(Task):
 
     sampler: ClipSampler
     projection_dim: int = field(metadata=at_least(1))
-    predictor_layers: int = field(metadata=at_least(2))
+    predictor_layers: int = field(metadata=at_least(0))
     predictor_hidden: int = field(metadata=at_least(1))
     queue_size: int = field(metadata=at_least(2))
     queue_init: QueueInit
@@ -109,6 +109,12 @@ class AuxSKD(Task):
     teacher_temperature: float = field(metadata=TEMPERATURE)
     student_temperature: float = field(metadata=TEMPERATURE)
     shuffle_bn: bool
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.predictor_layers == 1:
+            remedy = "say 2 or more, or 0 for no predictor"
+            raise OptionError("predictor_layers", 1, "has no hidden layer", remedy)
 
     @property
     def form(self) -> Form:

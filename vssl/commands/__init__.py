@@ -33,8 +33,9 @@ def execute(composed: Sequence[tuple[DictConfig, list[str]]]) -> None:
             "only", configs[0].only, "there is no sweep file", "say +sweeps=NAME, or leave it out"
         )
     _check_same(configs, ["mode"])
+    own = str(configs[0].sweep.name) if "sweep" in configs[0] else None
     for cfg in configs:
-        check_options(cfg)
+        check_options(cfg, own)
         absolute_outputs(cfg)
     module = importlib.import_module(f"{__name__}.{mode}")
     if not getattr(module, "PLANNED", True):
