@@ -444,7 +444,9 @@ CONTROLS = {
 def test_controls():
     entries = sweep_file("controls")["rows"]
     assert {entry["label"] for entry in entries} == set(CONTROLS)
-    assert {entry["baseline"] for entry in entries if "baseline" in entry} <= set(CONTROLS)
+    stated = [sweep_file("controls")["baseline"], *(entry.get("baseline") for entry in entries)]
+    assert stated[0] == "auxSKD + pretext"
+    assert set(stated) - {None} <= set(CONTROLS)
     words = ["+sweeps=controls", "pretext=vcop", "auxiliary.shuffle_bn=false"]
     points, plans = configs(*words), chains(*words)
     found = {}
