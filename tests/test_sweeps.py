@@ -496,3 +496,11 @@ def test_a_sweep_by_hand_has_no_columns():
     words = ["auxiliary.teacher_temperature=0.01,0.02", "pretext.sampler.num_segments=1,2,3,4"]
     assert [(cfg.label, cfg.column) for cfg in configs(*words)] == [(None, None)] * 8
     assert len(merge(chains(*words))) == 8 * 4
+
+
+def test_values_of_a_part_that_is_chosen_by_hand_are_kept_and_swept():
+    """The toy has steps for RSPNet, to which these values do not belong."""
+    part = "pretext.training.schedule"
+    words = [f"schedule@{part}=cosine", f"{part}.per=step", f"{part}.final_factor=0.5,0.25", "pretext=rspnet"]
+    found = [cfg.pretext.training.schedule for cfg in configs(*words)]
+    assert [(one.per, one.final_factor) for one in found] == [("step", 0.5), ("step", 0.25)]

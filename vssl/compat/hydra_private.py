@@ -1,7 +1,5 @@
 """Private parts of Hydra and OmegaConf, each with what it is needed for. Needs no torch."""
 
-from __future__ import annotations
-
 import pickle
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -30,7 +28,7 @@ def product(overrides: list[Override]) -> list[list[str]]:
 
 
 class _ReadOnce(CachingConfigRepository):
-    def __deepcopy__(self, memo: dict[int, Any]) -> _ReadOnce:
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_ReadOnce":
         return self
 
 
@@ -94,14 +92,16 @@ def compose_with(replaced: Any) -> None:
     """Let each composition put the nodes of `replaced(loader, name, overrides)`, by path, where they belong:
     after the files, before the values of the command line. Hydra has no hook there."""
 
-    def load(self: Any, config_name: str, overrides: list[str], **others: Any) -> DictConfig:
+    def load(self: Any, config_name: str, overrides: list[str], *how: Any, **more: Any) -> DictConfig:
         parsed = OverridesParser.create().parse_overrides(overrides)
         nodes = replaced(self, config_name, parsed)
-        late = [one for one in parsed if one.key_or_group.startswith(tuple(f"{path}." for path in nodes))]
-        early = [one.input_line for one in parsed if one not in late]
-        config = _load(self, config_name, early, **others)  # type: ignore[arg-type]
+        inside = tuple(f"{path}." for path in nodes)
+        late = [one for one in parsed if one.key_or_group.startswith(inside) and not one.is_sweep_override()]
+        early = [str(one.input_line) for one in parsed if one not in late]
+        config = _load(self, config_name, early, *how, **more)
         put(nodes, config)
         apply_values(late, config)
+        config.hydra.overrides.task = [one.input_line for one in parsed if not one.is_hydra_override()]
         return config
 
     ConfigLoaderImpl.load_configuration = load  # type: ignore[method-assign, assignment]
