@@ -64,7 +64,7 @@ def plan(cfg: DictConfig, provisional: bool = False) -> list[StageSpec]:
     """
     shrink(cfg)
     with naming_options(cfg):
-        return _Chain({name: plain(cfg[name]) for name in PARTS}, provisional).build()
+        return Chain({name: plain(cfg[name]) for name in PARTS}, provisional).build()
 
 
 def merge(chains: Iterable[list[StageSpec]]) -> list[StageSpec]:
@@ -72,7 +72,7 @@ def merge(chains: Iterable[list[StageSpec]]) -> list[StageSpec]:
     return list(dict.fromkeys(spec for chain in chains for spec in chain))
 
 
-class _Chain:
+class Chain:
     """The stages of one config, added one after the other: each starts from the one before it, and candidates
     from the last of `stages`."""
 
@@ -81,6 +81,7 @@ class _Chain:
         self.stages, self.last = list(stages), stages[-1] if stages else None
 
     def build(self) -> list[StageSpec]:
+        """All stages that the config asks for."""
         self._check_sources()
         if self.config["auxiliary"].get("longer_pretext"):
             self.config["pretext"] = longer(
@@ -89,13 +90,13 @@ class _Chain:
         if not self.config["init"]["weights"]:
             for kind in (AUXILIARY, PRETEXT):
                 if self.config[kind.name]["_target_"]:
-                    self._train(kind.name, kind, kind.name, "source", "source")
+                    self.add(kind.name, kind, kind.name, "source")
         if "training" in self.config["protocol"]:
             self._classify()
         else:
-            self._add("gallery", FEATURES, "features", "downstream.train", repeat=1)
-            self._add("queries", FEATURES, "features", "downstream.test", repeat=1)
-            self._add("test", COMPARISON, "protocol", "downstream.test", repeat=1)
+            self.add("gallery", FEATURES, "features", "downstream.train")
+            self.add("queries", FEATURES, "features", "downstream.test")
+            self.add("test", COMPARISON, "protocol", "downstream.test")
         return self.stages
 
     def _classify(self) -> None:
@@ -109,10 +110,10 @@ class _Chain:
         if (options := protocol.get("choose")) is not None:
             pairs = self._candidates(protocol)
             self.config["protocol"] = with_values(protocol, dict.fromkeys(options))
-        self._train(protocol["stage"], CLASSIFIER, "protocol", "downstream.train", "downstream.train")
+        self.add(protocol["stage"], CLASSIFIER, "protocol", "downstream.train")
         if pairs:
             self.last = self.stages[-1] = choosing(self.stages[-1], options, pairs)
-        self._add("test", TEST, "protocol.test", "downstream.test")
+        self.add("test", TEST, "protocol.test", "downstream.test")
 
     def _candidates(self, protocol: Node) -> list[tuple[StageSpec, StageSpec]]:
         """Add the stages of all candidates: a training without, and a test on, what is held out."""
@@ -129,27 +130,18 @@ class _Chain:
         pairs = []
         for candidate in changed:
             config = {**self.config, "protocol": {**candidate, "choose": None}, "downstream": downstream}
-            chain = _Chain(config, self.provisional, [self.last] if self.last else [])
+            chain = Chain(config, self.provisional, [self.last] if self.last else [])
             chain._classify()
             pairs.append((chain.stages[-2], chain.stages[-1]))
         self.stages += [spec for pair in pairs for spec in pair]
         return pairs
 
-    def _train(self, name: str, kind: StageKind, path: str, data: str, repeat_path: str) -> None:
-        own = self._at(path).get("repeat")
-        self._add(name, kind, path, data, repeat=own, repeat_path=path if own is not None else data)
-
-    def _add(
-        self,
-        name: str,
-        kind: StageKind,
-        path: str,
-        data: str,
-        repeat: int | None = None,
-        repeat_path: str | None = None,
-    ) -> None:
-        """Add a stage whose node stands at `path` and whose videos at `data`."""
+    def add(self, name: str, kind: StageKind, path: str, data: str) -> None:
+        """Add a stage whose node stands at `path` and whose videos at `data`. A training may say itself how
+        often they count; features take each once."""
         node, source = self._at(path), self._known(data)
+        own = node.get("repeat") if kind.trains else None
+        repeat = own if kind.trains or kind is TEST else 1
         weights = None if self.last else self.config["init"]["weights"]
         task = {key: value for key, value in node.items() if key not in NOT_THE_TASK}
         teacher = self._teacher(task, path)
@@ -171,7 +163,7 @@ class _Chain:
             "task": path,
             "backbone": "backbone",
             "data": data,
-            "repeat": f"{repeat_path or data}.repeat",
+            "repeat": f"{data if own is None else path}.repeat",
         }
         paths |= {"init": weights} if weights else {}
         paths |= {"teacher": teacher} if teacher else {}

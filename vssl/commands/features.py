@@ -8,18 +8,17 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from vssl.data.index import checked
 from vssl.engine.cost import CostMeter
 from vssl.engine.runtime import Runtime
-from vssl.pipeline import NOT_THE_TASK, PLACES, plain
+from vssl.pipeline import Chain, plain
 from vssl.report.progress import Progress
-from vssl.stage.build import build, naming
+from vssl.stage.build import build
 from vssl.stage.construct import Machine, Stage
 from vssl.stage.features import describe_stage, protocol, to_arrays
 from vssl.stage.kind import FEATURES
 from vssl.stage.saved import expected_input, for_input, load_saved, with_weights
-from vssl.stage.spec import Recipe, StageSpec
-from vssl.stage.store import StageStore, StoredStage
+from vssl.stage.spec import StageSpec
+from vssl.stage.store import StageStore
 from vssl.stage.weights import write_arrays
 
 PLANNED = False
@@ -29,7 +28,7 @@ def execute(cfg: DictConfig) -> None:
     """Write features_VD, labels_V, names, class_names and protocol (JSON) as one npz file; print where."""
     outputs = Path(cfg.outputs)
     trained = with_weights(StageStore(outputs).open(cfg.stage))
-    stage = Stage(_spec(cfg, trained))
+    stage = Stage(_spec(cfg, trained.spec))
     runtime: Runtime = build(plain(cfg.runtime), "runtime")
     stage.check(Machine())
     stage.source.prepare()
@@ -45,22 +44,12 @@ def execute(cfg: DictConfig) -> None:
     print(f"{len(stage.dataset)} videos x {features.features_VD.shape[1]} features: {path}")
 
 
-def _spec(cfg: DictConfig, trained: StoredStage) -> StageSpec:
+def _spec(cfg: DictConfig, trained: StageSpec) -> StageSpec:
     """The work as a stage. Clips are of the size and in the range that the weights were trained on."""
-    node, source = plain(cfg.features), plain(cfg.source)
-    with naming("source"):
-        source = checked(source) if "index" in source else source
-    given = expected_input(trained.spec.recipe)
-    sampler = {**node["sampler"], "num_frames": given["num_frames"]}
-    recipe = Recipe(
-        task={key: value for key, value in node.items() if key not in NOT_THE_TASK} | {"sampler": sampler},
-        augmentation=for_input(node["augmentation"], given),
-        batch_size=node["batch_size"],
-        backbone=trained.spec.recipe.backbone,
-        data={key: value for key, value in source.items() if key not in PLACES} | {"repeat": 1},
-        seed=trained.spec.recipe.seed,
-        revision=node["revision"],
-    )
-    places = {key: source[key] for key in PLACES if key in source}
-    options = {"task": "features", "augmentation": "features.augmentation", "data": "source"}
-    return StageSpec("features", FEATURES, recipe, trained.spec, places, options)
+    features, given = plain(cfg.features), expected_input(trained.recipe)
+    features["sampler"]["num_frames"] = given["num_frames"]
+    features["augmentation"] = for_input(features["augmentation"], given)
+    inherited = {"backbone": trained.recipe.backbone, "seed": trained.recipe.seed}
+    chain = Chain({"features": features, "source": plain(cfg.source), **inherited}, False, [trained])
+    chain.add("features", FEATURES, "features", "source")
+    return chain.stages[-1]
