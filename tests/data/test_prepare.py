@@ -19,7 +19,7 @@ from vssl.data.decode import read_frames
 from vssl.data.exactness import exact
 from vssl.data.lists import video_files
 from vssl.data.operations.crop import resize
-from vssl.data.pool import Outcome
+from vssl.data.pool import Lost, Outcome
 from vssl.data.prepare import JOURNAL, PreparedFormat, claimed, copy_lists, transcode
 from vssl.data.probe import BadVideo, probe
 from vssl.errors import VsslError
@@ -227,6 +227,21 @@ def test_a_second_preparation_reads_only_what_changed(tmp_path, prepare):
     (source / "0.mp4").write_text("words")
     assert prepare()[0] == ["0.mp4", "bad.mp4"]
     assert sorted(video_files(out)) == ["1.mp4", "bad.mp4"]  # no copy of what 0.mp4 was before
+
+
+@pytest.mark.parametrize("cause", ["hangs", "crashes", "no memory"])
+def test_a_file_that_is_lost_costs_itself_alone_and_is_tried_again(tmp_path, prepare, monkeypatch, cause):
+    for n in (0, 1):
+        write(tmp_path / "in" / f"{n}.mp4", 20)
+    prepare()
+    write(tmp_path / "in" / "0.mp4", 21)
+    with monkeypatch.context() as patch:
+        lost = [Outcome(("0.mp4",), Lost(cause, "not enough memory"), 0.0)]
+        patch.setattr("vssl.commands.prepare.each", lambda *arguments: iter(lost))
+        said = prepare()[1]
+    assert f"failed: {tmp_path / 'in' / '0.mp4'}: not enough memory" in said
+    assert video_files(tmp_path / "out") == ["1.mp4"]
+    assert prepare()[0] == ["0.mp4"]
 
 
 def test_a_file_that_was_replaced_by_an_older_one_has_changed(tmp_path, prepare):
