@@ -120,7 +120,8 @@ def predict(store, spec, confusion_NN, class_names, videos=10):
 
 def config(outputs, sweep=None):
     """What a mode is given beside the points."""
-    return OmegaConf.create({"outputs": str(outputs), **({"sweep": sweep} if sweep else {})})
+    given = {"outputs": str(outputs), "export": {"out": None}}
+    return OmegaConf.create({**given, **({"sweep": sweep} if sweep else {})})
 
 
 def store_in(folder):

@@ -84,6 +84,13 @@ def test_a_folder_that_may_not_be_written_is_one_line(code, capsys):
     assert said == "vssl: /there: Not allowed; change that, or say outputs=DIR to write elsewhere\n"
 
 
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENOLCK, errno.ENOSYS, errno.EIO])
+def test_what_a_machine_lacks_is_one_line(code, capsys):
+    with pytest.raises(SystemExit, match="1"), one_line_errors():
+        raise OSError(code, "Lacking")
+    assert capsys.readouterr().err == "vssl: outputs: Lacking; mend that, the same command continues\n"
+
+
 def test_the_short_way_to_help_says_what_hydra_says():
     said = [
         subprocess.run(

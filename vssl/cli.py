@@ -24,6 +24,9 @@ from vssl.terminal import steady_output
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
+MACHINES = (errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ESTALE)
+"""What the machine and its file systems lack or break, and no defect of the program."""
+
 
 def run(main: Callable[[], object], conf: Path) -> None:
     """Run the Hydra app `main`, whose config lies in `conf`."""
@@ -81,6 +84,8 @@ def one_line_errors() -> Iterator[None]:
             _stop(f"no space left for {error.filename or 'outputs'}; free some, the same command continues")
         if error.errno in NOT_ALLOWED:
             _stop(f"{error.filename}: {error.strerror}; change that, or say outputs=DIR to write elsewhere")
+        if error.errno in MACHINES:
+            _stop(f"{error.filename or 'outputs'}: {error.strerror}; mend that, the same command continues")
         raise
     except Stopped as stopped:
         _stop(f"{stopped}; the same command continues from the last checkpoint", code=stopped.exit_code)

@@ -29,10 +29,10 @@ def is_locked(path: Path) -> bool:
     try:
         with open(path) as file:
             fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
     except (BlockingIOError, PermissionError):
         return True
+    except OSError:  # no such file, or no locks on its file system
+        return False
     return False
 
 

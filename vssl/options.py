@@ -85,7 +85,7 @@ class Convert:
 
 @dataclass(frozen=True)
 class Export:
-    """Options of mode=export."""
+    """Options of mode=export, and where features and report write."""
 
     out: str | None
 

@@ -13,7 +13,7 @@ from PIL import Image
 import fake_store
 from vssl.commands import report
 from vssl.dispatch.states import states
-from vssl.errors import VsslError
+from vssl.errors import OptionError, VsslError
 from vssl.pipeline import merge
 from vssl.report.collect import of_points
 from vssl.report.table import result_table, status_table
@@ -150,6 +150,19 @@ def test_points_without_a_file_are_their_own_report(tmp_path):
     report.execute(points, fake_store.config(tmp_path))
     text = (tmp_path / "report" / "sweep" / "table.md").read_text()
     assert r"| 1 segment | 52.0 ± 2.8 | \[26.6, 77.4] |" in text
+
+
+def test_where_the_folder_of_the_stages_takes_no_report_it_is_told_where_it_can_go(tmp_path):
+    """As in the outputs of a colleague, which may only be read: outputs=DIR would lose the stages."""
+    points, _ = fake_store.segments_sweep(tmp_path / "theirs")
+    config = fake_store.config(tmp_path / "theirs")
+    (tmp_path / "theirs" / "report").touch()
+    message = rf"^export\.out={tmp_path}/theirs/report/sweep: Not a directory; give another place$"
+    with pytest.raises(OptionError, match=message):
+        report.execute(points, config)
+    config.export.out = str(tmp_path / "mine")
+    report.execute(points, config)
+    assert (tmp_path / "mine" / "sweep" / "index.html").exists()
 
 
 def test_two_points_in_one_place_are_an_error(tmp_path):

@@ -14,6 +14,7 @@ from vssl import stop
 from vssl.engine.cost import CostMeter
 from vssl.engine.loader import Loading, Steps, evaluation_batches
 from vssl.errors import VsslError
+from vssl.stage.run import one_line
 
 
 def steps(num_samples=10, batch_size=4, micro_batch=2, drop_last=False, seed=0):
@@ -87,8 +88,62 @@ def test_the_death_of_a_loader_process_is_told_to_who_waits_for_a_batch_and_nowh
     os.kill(loader.pid, signal.SIGKILL)
     for _ in range(20):
         time.sleep(0.02)  # the signal of its death comes here
-    with pytest.raises(VsslError, match=r"the loader worker .* is killed by signal"):
+    with pytest.raises(
+        VsslError, match=r"the loader worker .* is killed by signal: Killed .* want of memory"
+    ):
         list(batches)
+
+
+class Failing(Numbers):
+    """Its samples are an error, raised in the loader process."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __getitem__(self, at):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (RuntimeError("unable to write to file </torch_7_1>: No space left on device (28)"), r"--shm-size"),
+        (
+            RuntimeError("unable to open shared memory object </t>: Too many open files (24)"),
+            r"ulimit -n is \d",
+        ),
+        (OSError(24, "Too many open files"), r"ulimit -n is \d+\); raise that, or lower runtime\.workers$"),
+    ],
+)
+def test_what_runs_out_in_a_loader_process_is_one_line_with_what_to_do(error, message):
+    with pytest.raises(VsslError, match=message) as caught:
+        list(evaluation_batches(Failing(error), 2, Loading(1, False, timeout_s=60), cost()))
+    assert "\n" not in str(caught.value)
+    assert "take the video out" not in str(caught.value)
+
+
+@pytest.mark.parametrize("error", [EOFError(), ConnectionResetError(104, "Connection reset by peer")])
+def test_a_batch_that_does_not_come_through_is_one_line(error, monkeypatch):
+    monkeypatch.setattr("vssl.engine.loader.DYING_S", 0)
+    monkeypatch.setattr(
+        "torch.utils.data.dataloader._MultiProcessingDataLoaderIter._next_data", fail_with(error)
+    )
+    with pytest.raises(VsslError, match=r"too few open files \(ulimit -n is \d+\)"):
+        list(evaluation_batches(Numbers(), 2, Loading(1, False, timeout_s=60), cost()))
+
+
+def fail_with(error):
+    def fail(*_):
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_of_another_kind_is_told_by_its_last_line(workers):
+    with pytest.raises(ValueError, match="no such frame") as caught:
+        list(evaluation_batches(Failing(ValueError("no such frame")), 2, Loading(workers, False, 60), cost()))
+    assert one_line(caught.value) == "ValueError: no such frame"
 
 
 @pytest.mark.parametrize("signum", stop.SIGNALS)

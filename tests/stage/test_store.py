@@ -1,5 +1,6 @@
 """The store: claims, results, what a kill leaves behind, and what its folders alone tell."""
 
+import errno
 import json
 import os
 import signal
@@ -272,3 +273,16 @@ def test_outputs_of_another_format_are_refused_as_soon_as_they_are_opened(found,
         VsslError, match=rf"recipe\.yaml: written by {AGES[found]}; choose another outputs=DIR"
     ):
         StageStore(store.root.parent)
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_one_line(tmp_path, spec, monkeypatch, code):
+    def fail(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("fcntl.lockf", fail)
+    store = StageStore(tmp_path)
+    message = r"has no POSIX locks \(.+\), .*; say outputs=DIR on one that has"
+    with pytest.raises(VsslError, match=message), store.claim(spec):
+        pass
+    assert not store.is_claimed(spec)

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 from safetensors.torch import save
 
 import vssl
-from vssl.checks import check_folder
+from vssl.checks import check_folder, make_folder
 from vssl.errors import VsslError
 from vssl.files import write_atomically
 from vssl.report.formats import render
@@ -30,7 +30,7 @@ def execute(cfg: DictConfig) -> None:
     spec, backbone = stage.spec, load_saved(stage.folder, outputs)
     target = Path(cfg.export.out or outputs / "export" / f"{spec.name}-{spec.key}")
     check_folder("export.out", target.absolute())
-    target.mkdir(parents=True, exist_ok=True)
+    make_folder("export.out", target)
     write_atomically(target / EXPORTED, save({k: v.contiguous() for k, v in backbone.state_dict().items()}))
     names = {"format": FORMAT, "stage": spec.name, "key": spec.key, "vssl": vssl.__version__}
     needed = {**names, "backbone": spec.recipe.backbone, "input": expected_input(spec.recipe)}

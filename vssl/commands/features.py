@@ -8,6 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from vssl.checks import make_folder
 from vssl.engine.cost import CostMeter
 from vssl.engine.runtime import Runtime
 from vssl.pipeline import Chain, plain
@@ -38,8 +39,8 @@ def execute(cfg: DictConfig) -> None:
         features = describe_stage(stage, backbone, runtime, cost, progress.advance)
     about = {**protocol(stage, features, backbone), "weights": f"{trained.spec.name}/{trained.spec.key}"}
     name = f"{stage.recipe.data_name}-{stage.spec.key[:8]}.npz"
-    path = outputs / "features" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(cfg.export.out or outputs / "features") / name
+    make_folder("export.out", path.parent)
     write_arrays(path, {**to_arrays(features, stage.dataset), "protocol": json.dumps(about)})
     print(f"{len(stage.dataset)} videos x {features.features_VD.shape[1]} features: {path}")
 

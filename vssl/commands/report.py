@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from vssl.checks import naming_place
 from vssl.dispatch.cluster import Slurm
 from vssl.dispatch.states import states
 from vssl.errors import VsslError
@@ -29,8 +30,9 @@ def execute(points: Sequence[Point], cfg: DictConfig) -> None:
     else:
         _check_places(points)
         report = of_points(points, sweep, states(merge(point.chain for point in points), store, Slurm()))
-    folder = Path(cfg.outputs) / "report" / report.name
-    write(report, folder)
+    folder = Path(cfg.export.out or Path(cfg.outputs) / "report") / report.name
+    with naming_place("export.out", folder):  # the store may be somebody else's
+        write(report, folder)
     print(*formats.says(report), sep="\n")
     if warning := formats.rehearsal_words(report):
         print(warning)

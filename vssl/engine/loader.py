@@ -1,5 +1,6 @@
 """Which samples make up which step, and a loader that delivers them from any step on."""
 
+import resource
 import signal
 import time
 from collections.abc import Iterable, Iterator
@@ -176,10 +177,11 @@ def _load(
         # torch wraps what a worker raised into its whole traceback; the last line is what was said.
         said = str(error).strip().splitlines()[-1]
         raise VsslError(said.removeprefix(f"{VsslError.__module__}.{VsslError.__name__}: ")) from error
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader "):
+    except (RuntimeError, OSError, EOFError) as error:
+        lost = _lost(error, dataset.reading()) if loading.workers else None
+        if lost is None:
             raise
-        raise VsslError(_lost(str(error), dataset.reading())) from error
+        raise VsslError(lost) from error
 
 
 def _batches(loader: DataLoader[Batch]) -> Iterator[Batch]:
@@ -216,11 +218,34 @@ def _outlive_signals(worker: int) -> None:
         signal.signal(signum, signal.SIG_IGN)
 
 
-def _lost(error: str, reading: list[str]) -> str:
-    """The error message for a loader process that hangs or has died."""
-    what = " ".join(error.removeprefix("DataLoader ").split()).partition(". ")[0]
+NO_ROOM = ("unable to write to file </torch", "unable to allocate shared memory", "Bus error")
+NO_FILES = ("Too many open files", "ancillary data", "unable to open shared memory object")
+"""How torch says that something has run out; it has no classes for it."""
+
+
+def _lost(error: Exception, reading: list[str]) -> str | None:
+    """What to tell of loader processes that hang, have died or cannot hand over a batch; None if it is not
+    that."""
+    text = str(error)
+    if any(words in text for words in NO_ROOM):
+        return (
+            "shared memory (/dev/shm) has no room for a batch; give it more (docker run --shm-size=8g), or "
+            "load in the training process (runtime.workers=0)"
+        )
+    cut_off = isinstance(error, (EOFError, ConnectionError)) and not text.startswith("Caught ")
+    if cut_off or any(words in text for words in NO_FILES):
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return (
+            "a batch could not be handed over from a loader process: too few open files "
+            f"(ulimit -n is {limit}); raise that, or lower runtime.workers"
+        )
+    if not text.startswith("DataLoader "):
+        return None
+    what = " ".join(text.removeprefix("DataLoader ").split()).partition(". ")[0].removesuffix(".")
     names = " or ".join(reading) or "no video: it waited for the disk or the processor"
-    return (
-        f"the loader {what} while reading {names}; take the video out of the list, re-encode it with "
-        "mode=prepare, or, if it is only slow, raise runtime.timeout_s"
-    )
+    remedy = "take the video out of the list, or re-encode it with mode=prepare"
+    if "signal: Killed" in what:
+        remedy = "the system kills for want of memory: give the job more, or lower runtime.workers"
+    elif "timed out" in what:
+        remedy += "; if it is only slow, raise runtime.timeout_s"
+    return f"the loader {what} while reading {names}; {remedy}"

@@ -69,6 +69,8 @@ def one_line(error: BaseException) -> str:
     """What to tell the user: the message of an error that is meant for them, else its kind as well."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"no space left on the device of {error.filename or 'outputs'}; free some and run again"
+    if "Original Traceback" in str(error):  # that of a loader process, whose last line is the error
+        return str(error).strip().splitlines()[-1]
     text = " ".join(str(error).split())
     return text if isinstance(error, VsslError) else f"{type(error).__name__}: {text}"
 

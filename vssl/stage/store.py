@@ -134,6 +134,11 @@ class StageStore:
             except (BlockingIOError, PermissionError):
                 yield False
                 return
+            except OSError as error:
+                raise VsslError(
+                    f"{folder}: its file system has no POSIX locks ({os.strerror(error.errno or 0)}), which "
+                    "keep two launches from working on one stage; say outputs=DIR on one that has"
+                ) from error
             remove_leftovers(folder)
             owner = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
             write_atomically(folder / "owner.json", json.dumps(owner))
