@@ -56,6 +56,29 @@ def test_only_what_there_are_numbers_for_is_drawn():
     assert "training" not in drawn(row("a", 0.5), curves=Curves("finetune", ["loss"]))
 
 
+def test_candidates_are_drawn_for_rows_that_have_a_choice(monkeypatch):
+    """Means over the seeds, and rings as large as one was chosen often; no point of what diverged."""
+
+    def chose(seed, value, *reached):
+        made = row("a", 0.5, seed=seed)
+        candidates = [
+            {"lr": lr, "video_top1": top1} for lr, top1 in zip((0.1, 0.2, 0.3), reached, strict=True)
+        ]
+        made.runs[0].test.result.protocol.update(chosen={"lr": value}, candidates=candidates)
+        return made.runs[0]
+
+    figures = []
+    monkeypatch.setattr(plots, "_picture", lambda figure, name, *_: figures.append((name, figure)) or [name])
+    rows = [Row("a", [chose(0, 0.1, 0.5, 0.25, 0.25), chose(1, 0.2, 0.25, 0.75, None)]), row("b", 0.5)]
+    assert "choices" in [name for [name] in plots.draw(Report("n", "t", "", [UCF], rows))]
+    [axes] = dict(figures)["choices"].axes
+    [line] = axes.lines
+    assert (line.get_label(), list(line.get_xdata())) == ("a", ["0.1", "0.2", "0.3"])
+    assert line.get_ydata()[:2].tolist() == [37.5, 50.0]
+    assert math.isnan(line.get_ydata()[2])
+    assert axes.collections[0].get_sizes().tolist() == [80.0, 80.0, 0.0]
+
+
 def test_pictures_are_png_and_svg_and_words_stay_words(tmp_path):
     store = fake_store.store_in(tmp_path)
     one = row("$x_1$ & <b>", 0.5, x="a\\b", series="$y^2$", store=store)

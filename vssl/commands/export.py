@@ -57,7 +57,7 @@ def model_card(stage: StoredStage, store: StageStore, backbone: Backbone) -> str
         results=[
             _row(test)
             for test in store.finished("test")
-            if spec in test.spec.chain and not test.spec.recipe.is_held_out
+            if spec in test.spec.chain and not test.spec.recipe.is_candidate
         ],
         recipes=[to_yaml(one.to_plain()) for one in spec.chain],
     )

@@ -66,7 +66,7 @@ def all_finished(store: StageStore) -> Report:
 
     Tests of candidates stand in what was chosen from them.
     """
-    chains = [stage.spec.chain for stage in store.finished("test") if not stage.spec.recipe.is_held_out]
+    chains = [stage.spec.chain for stage in store.finished("test") if not stage.spec.recipe.is_candidate]
     if not chains:
         raise VsslError(
             f"{store.root}: no stage 'test' is done here; run something first, or give outputs=DIR"

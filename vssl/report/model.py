@@ -43,6 +43,15 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """Candidates in words; what each reached on held-out videos, as shown (None: it diverged); which won."""
+
+    candidates: tuple[str, ...]
+    reached: Sequence[float | None]
+    chosen: Sequence[bool]
+
+
+@dataclass(frozen=True)
 class Run:
     """One chain of stages with one seed, the first stage first.
 
@@ -118,6 +127,21 @@ class Run:
         """The stage that made the classifier that was tested; without one, the protocol."""
         before = self.test.spec.parent
         return before.name if before and before.kind.trains else class_name(self.test.spec.recipe.task)
+
+    @property
+    def choice(self) -> Chosen | None:
+        """What was chosen on the way to the test, as its result notes it; None if nothing was."""
+        result = self.test.result
+        if result is None or not (chosen := result.protocol.get("chosen")):
+            return None
+        candidates = [{name: one[name] for name in chosen} for one in result.protocol["candidates"]]
+        metric = next(one for one in result.declared if one.name in result.protocol["candidates"][0])
+        reached = [one[metric.name] for one in result.protocol["candidates"]]
+        return Chosen(
+            candidates=tuple(", ".join(map(str, values.values())) for values in candidates),
+            reached=[None if value is None else metric.scaled(value) for value in reached],
+            chosen=[values == chosen for values in candidates],
+        )
 
     @property
     def waits_for(self) -> State | None:

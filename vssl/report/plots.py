@@ -113,6 +113,10 @@ def _of_report(report: Report, alike: cka.Similarities | None) -> Iterator[Plot]
             "where distinguishable, hollow where not."
         )
         yield _picture(_differences(drawn), "differences", caption)
+    reached = {column: _candidates(report.rows, column) for column in report.columns}
+    if chosen := {column: of_rows for column, of_rows in reached.items() if of_rows}:
+        caption = "Candidates on held-out training videos, mean over the seeds; rings where chosen."
+        yield _picture(_choices(chosen), "choices", caption)
     if report.curves and _named(report.runs, report.curves):
         caption = f"Training curves of the {report.curves.stage} stage; a line for each run."
         yield _picture(_sweep_curves(report, report.curves), "training", caption)
@@ -191,6 +195,34 @@ def _one_curve(axes: Axes, rows: Sequence[Row], column: Column, name: str, colou
         axes.plot(x, value, color=colour, label=f"{name}, published", linewidth=1, **style)
 
 
+def _candidates(rows: Sequence[Row], column: Column) -> dict[str, tuple[Sequence[str], Any, Any]]:
+    """By row: the candidates, and by seed what they reached (NaN: diverged) and which was chosen."""
+    found: dict[str, tuple[Sequence[str], Any, Any]] = {}
+    for row in rows:
+        choices = [run.choice for run in row.runs_of(column) if run.choice]
+        if choices and len({choice.candidates for choice in choices}) == 1:
+            reached_SC = np.array([choice.reached for choice in choices], float)
+            chosen_SC = np.array([choice.chosen for choice in choices])
+            found[row.label] = choices[0].candidates, reached_SC, chosen_SC
+    return found
+
+
+def _choices(chosen: Mapping[Column, Mapping[str, tuple[Sequence[str], Any, Any]]]) -> Figure:
+    """A panel for each column, a line for each row."""
+    figure, panels = _panels(chosen.items(), len(chosen), 3.3, 2.8)
+    for axes, (column, of_rows) in panels:
+        for (label, (words, reached_SC, chosen_SC)), colour in zip(
+            of_rows.items(), cycle(COLOURS), strict=False
+        ):
+            mean_C = reached_SC.mean(axis=0)  # no point where a candidate diverged with any seed
+            axes.plot(words, mean_C, color=colour, marker=".", linewidth=1.2, label=label)
+            often_C = 160 * chosen_SC.mean(axis=0)
+            axes.scatter(words, mean_C, s=often_C, facecolors="none", edgecolors=colour)
+        axes.set(title=column.name, ylabel="held-out videos (%)")
+    panels[0][0].legend(fontsize=7)
+    return figure
+
+
 def _differences(comparisons: Sequence[Comparison]) -> Figure:
     """A panel for each column; a line for each comparison, its intervals around the mean difference."""
     columns = dict.fromkeys(one.column for one in comparisons)
@@ -223,7 +255,8 @@ def _named(runs: Sequence[Run], curves: Curves) -> list[State]:
 
 
 def _trained(stages: Sequence[State]) -> list[State]:
-    return [stage for stage in stages if stage.spec.kind.trains and stage.stage.lines]
+    trained = [stage for stage in stages if stage.spec.kind.trains and stage.stage.lines]
+    return [stage for stage in trained if not stage.spec.recipe.is_candidate]
 
 
 def _sweep_curves(report: Report, curves: Curves) -> Figure:

@@ -57,9 +57,9 @@ class Recipe:
         return int(self.data.get("part", self.data)["num_videos"])
 
     @property
-    def is_held_out(self) -> bool:
-        """Whether the videos were held out of those for training, to choose by."""
-        return bool(self.data.get("part", {}).get("side") == "val")
+    def is_candidate(self) -> bool:
+        """Whether others choose by it: training videos are held out of its own, or are its own."""
+        return bool(self.data.get("part", {}).get("held_out"))
 
     @property
     def data_name(self) -> str:
@@ -79,7 +79,8 @@ class Recipe:
     @property
     def words(self) -> str:
         """What the stage is, in a few words."""
-        videos = f"{self.data_name} x {self.num_videos}{' held out' if self.is_held_out else ''}"
+        held_out = " held out" if self.is_candidate and self.data["part"]["side"] == "val" else ""
+        videos = f"{self.data_name} x {self.num_videos}{held_out}"
         epochs = f", {self.epochs} epochs" if self.training else ""
         chosen = f", chosen: {', '.join(self.choose['options'])}" if self.choose else ""
         what = f"{class_name(self.task)}, {class_name(self.backbone)}"
