@@ -1,7 +1,5 @@
 """Compose a config, plan its stages, run them: `python launch.py [mode=plan] [group=choice] [key=value]`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -5,8 +5,6 @@ launcher hands all points to vssl as one forest, in which no stage stands twice.
 by name.
 """
 
-from __future__ import annotations
-
 import gc
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path

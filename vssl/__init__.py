@@ -1,7 +1,5 @@
 """vssl: experiments in self-supervised video representation learning."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +11,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load_backbone(where: str | Path, outputs: str | Path = "outputs") -> Backbone:
+def load_backbone(where: str | Path, outputs: str | Path = "outputs") -> "Backbone":
     """A trained backbone as a torch module, in evaluation mode, on the CPU.
 
     where: the beginning of the key of any stage in `outputs` (one that trains nothing gives the backbone

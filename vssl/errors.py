@@ -1,7 +1,5 @@
 """The exceptions that users are meant to meet."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -30,11 +28,11 @@ class OptionError(VsslError):
         super().__init__(f"{option}={as_typed(value)}: {problem}; {remedy}")
         self.option, self.value, self.problem, self.remedy = option, value, problem, remedy
 
-    def below(self, node: str) -> OptionError:
+    def below(self, node: str) -> "OptionError":
         """The same error with the option's path from further up."""
         return self.renamed(lambda option: f"{node}.{option}")
 
-    def renamed(self, name: Callable[[str], str]) -> OptionError:
+    def renamed(self, name: Callable[[str], str]) -> "OptionError":
         """The same error with another name of the option."""
         return OptionError(name(self.option), self.value, self.problem, self.remedy)
 

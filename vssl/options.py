@@ -1,7 +1,5 @@
 """The options that no group's class takes, with their types and ranges. Needs no torch."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """Everything that a launch will use, made before anything runs: run and plan refuse the same."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

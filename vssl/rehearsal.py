@@ -4,8 +4,6 @@ It works on the config of a point after everything else has been chosen, the row
 that nothing escapes it. What differs stays different: stages that are distinct in a sweep are distinct here.
 """
 
-from __future__ import annotations
-
 import math
 import zlib
 from collections.abc import Callable, Iterator

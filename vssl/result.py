@@ -1,7 +1,5 @@
 """What a finished stage says: its metrics and how to show them, its protocol, its cost. Needs no torch."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -77,7 +75,7 @@ class Cost:
     steps: int = 0
 
     @property
-    def own(self) -> Cost:
+    def own(self) -> "Cost":
         """The same without the time of the training that was continued."""
         return replace(self, seconds=self.seconds - self.inherited_seconds, inherited_seconds=0.0)
 
@@ -126,7 +124,7 @@ class StageResult:
         return asdict(self)
 
     @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> StageResult:
+    def from_plain(cls, plain: Mapping[str, Any]) -> "StageResult":
         """The result that `to_plain` wrote."""
         declared = [Metric(**metric) for metric in plain["declared"]]
         return cls(**{**plain, "cost": Cost(**plain["cost"]), "declared": declared})

@@ -6,8 +6,6 @@ stop; then only rank 0 does, as srun would end it over another one's code before
 With MAX_REQUEUES it is a Slurm job, which then goes back into the queue (see `requeue`).
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys
@@ -69,7 +67,7 @@ def _run_job(path: Path) -> None:
             tracker.leave()
 
 
-def _done(spec: StageSpec, context: Context) -> bool:
+def _done(spec: "StageSpec", context: "Context") -> bool:
     """Run the stage unless it is done; False if another launch owns it. Rank 0 claims it for all."""
     from vssl import distributed
 
@@ -82,7 +80,7 @@ def _done(spec: StageSpec, context: Context) -> bool:
         return _run(spec, context) if to_do else mine
 
 
-def _run(spec: StageSpec, context: Context) -> bool:
+def _run(spec: "StageSpec", context: "Context") -> bool:
     from vssl import distributed
     from vssl.stage.run import one_line, run_stage
 

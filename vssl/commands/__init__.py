@@ -5,14 +5,13 @@ the same for all of them: outputs, dispatch, tracking, runtime. A mode that make
 be a plan, says `PLANNED = False` and has `execute(cfg)`. A mode may bring a `plan(cfg)` of its own.
 """
 
-import importlib
-import pkgutil
 from collections.abc import Sequence
 
 from omegaconf import DictConfig
 
 from vssl import pipeline
-from vssl.errors import OptionError, VsslError, nearest
+from vssl.errors import OptionError, VsslError
+from vssl.modules import check_module, load_module
 from vssl.options import check_options
 from vssl.pipeline import Point, absolute_outputs, naming_options, plain
 from vssl.stage.spec import leaves
@@ -23,10 +22,7 @@ ONE_FOR_ALL = ["outputs", "runtime", "dispatch", "tracking"]
 
 def execute(composed: Sequence[tuple[DictConfig, list[str]]]) -> None:
     """Run the mode on the plans of all (config, overrides)."""
-    modes = [module.name for module in pkgutil.iter_modules(__path__)]
-    mode = composed[0][0].mode
-    if mode not in modes:
-        raise OptionError("mode", mode, "no such mode", nearest(str(mode), modes))
+    check_module(__name__, "mode", mode := composed[0][0].mode)
     configs = [cfg for cfg, _ in composed]
     if configs[0].get("only") is not None and "sweep" not in configs[0]:
         raise OptionError(
@@ -37,7 +33,7 @@ def execute(composed: Sequence[tuple[DictConfig, list[str]]]) -> None:
     for cfg in configs:
         check_options(cfg, own)
         absolute_outputs(cfg)
-    module = importlib.import_module(f"{__name__}.{mode}")
+    module = load_module(__name__, "mode", mode)
     if not getattr(module, "PLANNED", True):
         for cfg in configs:
             with naming_options(cfg):

@@ -1,7 +1,5 @@
 """From plain data to objects, with errors that name the option as it is typed."""
 
-from __future__ import annotations
-
 import inspect
 import math
 import types

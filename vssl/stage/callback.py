@@ -1,10 +1,8 @@
 """What a stage tells while it runs, and to whom."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,17 +53,7 @@ class StageCallback(Callback, Protocol):
 class Silent:
     """Callback of the processes that keep no record."""
 
-    def begin(self, step: int, share: float, clips: int) -> None:
+    def log(self, *args: Any, **shown: Any) -> None:
         """Do nothing."""
 
-    def advance(self, clips: int, **shown: float) -> None:
-        """Do nothing."""
-
-    def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Do nothing."""
-
-    def show(self, what: Preview | NeighbourSheet) -> None:
-        """Do nothing."""
-
-    def close(self, status: Status) -> None:
-        """Do nothing."""
+    begin = advance = show = close = log

@@ -1,7 +1,5 @@
 """In which values stages differ: from those beside them, and from those that are finished."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any
@@ -25,7 +23,9 @@ def values(spec: StageSpec, ignored: Collection[str] = NOT_A_VALUE) -> dict[str,
     for one in spec.chain:
         own = leaves(one.recipe.to_plain())
         before = "" if one is spec else f"{one.name}."
-        found |= {f"{before}{_path(path)}": value for path, value in own if path not in ignored}
+        found |= {
+            f"{before}{path.removeprefix('task.')}": value for path, value in own if path not in ignored
+        }
     return found
 
 
@@ -124,7 +124,3 @@ def _changes(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
 
 def _said(values: Mapping[str, Any], path: str) -> str:
     return as_typed(values[path]) if path in values else "absent"
-
-
-def _path(path: str) -> str:
-    return path.removeprefix("task.")

@@ -1,7 +1,5 @@
 """The objects that a recipe names. What cannot run is found here, before anything runs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property

@@ -1,7 +1,5 @@
 """What stages run in, and what came of them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,7 +23,7 @@ class Context:
     say: Callable[[str], None]
     plain: Mapping[str, Any]
     """The same as JSON can hold it, for a worker in another process."""
-    monitoring: Monitoring
+    monitoring: "Monitoring"
     """What to look at while stages train without labels."""
 
 

@@ -1,7 +1,5 @@
 """The bodies of the test stage: evaluate a trained classifier, or compare frozen features."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """The body of the stages gallery and queries: every video becomes one vector."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial

@@ -1,7 +1,5 @@
 """The kinds of stages: what each does, and what it needs of a machine."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module

@@ -3,8 +3,6 @@
 Nothing here changes what is trained, and so it is no part of a recipe.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -59,7 +57,7 @@ class Monitoring(Checked):
         NearestNeighbours(self.k, self.temperature)
 
 
-def monitor_for(stage: Stage, monitoring: Monitoring, runtime: Runtime) -> Monitor | None:
+def monitor_for(stage: Stage, monitoring: Monitoring, runtime: Runtime) -> "Monitor | None":
     """The monitor of a stage; None where nothing is asked for, or another process looks."""
     if monitoring.labelled is None or stage.spec.kind.labelled or distributed.rank() > 0:
         return None

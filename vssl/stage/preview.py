@@ -1,7 +1,5 @@
 """What a stage trains on, for the eye."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from vssl.stage.callback import Preview

@@ -1,7 +1,5 @@
 """Run one stage in its folder: body, log file, record of success or failure."""
 
-from __future__ import annotations
-
 import errno
 import logging
 import traceback

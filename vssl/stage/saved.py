@@ -1,7 +1,5 @@
 """Backbones that were trained before: found by the key of their stage, or in an exported folder."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a stage is: a recipe of plain data, with a key."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -99,13 +97,13 @@ class StageSpec:
     name: str
     kind: StageKind
     recipe: Recipe = field(compare=False)
-    parent: StageSpec | None = field(compare=False, default=None)
+    parent: "StageSpec | None" = field(compare=False, default=None)
     paths: Mapping[str, str] = field(compare=False, default_factory=dict)
     options: Mapping[str, str] = field(compare=False, default_factory=dict)
-    continues: StageSpec | None = field(compare=False, default=None)
+    continues: "StageSpec | None" = field(compare=False, default=None)
     """The longest of the shorter trainings with this recipe that the launch asks for. It is worth waiting
     for, as this one can go on where it ends. No part of the identity: the weights are the same without it."""
-    candidates: Sequence[StageSpec] = field(compare=False, default=())
+    candidates: "Sequence[StageSpec]" = field(compare=False, default=())
     """The tests of the candidates that this one chooses from. The recipe has their keys."""
 
     @cached_property
@@ -115,12 +113,12 @@ class StageSpec:
         return content_hash([self.name, self.kind.name, self.recipe.to_plain(), parent])
 
     @property
-    def waits_for(self) -> list[StageSpec]:
+    def waits_for(self) -> "list[StageSpec]":
         """Stages that have to end before this one can start."""
         return [other for other in (self.parent, self.continues, *self.candidates) if other]
 
     @property
-    def chain(self) -> list[StageSpec]:
+    def chain(self) -> "list[StageSpec]":
         """This stage and its ancestors, the first one first."""
         return [*(self.parent.chain if self.parent else []), self]
 
@@ -134,7 +132,7 @@ class StageSpec:
         """What the clips of a sample are called, where not by number."""
         return ("student clip", "teacher clip") if self.kind is AUXILIARY else ()
 
-    def shortened(self, epochs: int) -> StageSpec:
+    def shortened(self, epochs: int) -> "StageSpec":
         """The same training with fewer epochs."""
         training = {**(self.recipe.training or {}), "epochs": epochs}
         return replace(self, recipe=replace(self.recipe, training=training))
@@ -150,7 +148,7 @@ class StageSpec:
         return {**about, **self.recipe.to_plain()}
 
     @classmethod
-    def from_plain(cls, plain: Mapping[str, Any], parent: StageSpec | None, **others: Any) -> StageSpec:
+    def from_plain(cls, plain: Mapping[str, Any], parent: "StageSpec | None", **others: Any) -> "StageSpec":
         """The stage that `to_plain` wrote, after its parent."""
         recipe = Recipe(**{part.name: plain[part.name] for part in fields(Recipe) if part.name in plain})
         return cls(plain["stage"], KINDS[plain["kind"]], recipe, parent, **others)

@@ -1,7 +1,5 @@
 """Where stages live: one folder per key, a claim while it is worked on, `result.json` last."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

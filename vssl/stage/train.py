@@ -1,7 +1,5 @@
 """The body of every stage that trains: auxiliary, pretext, fine-tuning."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Weights that a stage starts from, and the arrays that it leaves."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping
 from pathlib import Path
