@@ -25,7 +25,7 @@ def load_backbone(where: str | Path, outputs: str | Path = "outputs") -> "Backbo
     return load_saved(where, Path(outputs))
 
 
-def results(outputs: str | Path = "outputs", videos: bool = False) -> DataFrame:
+def results(outputs: str | Path = "outputs", videos: bool = False) -> "DataFrame":
     """Every finished test in `outputs`, a line each, as a table of pandas.
 
     Columns: `test` (its key), `label` (as in mode=report), `data`, `seed`; the metrics, as shares of 1; what
