@@ -11,6 +11,7 @@ from conftest import RUNTIME, SMALL, composed, context_in
 from vssl.context import open_context
 from vssl.pipeline import monitored, plain, plan
 from vssl.stage import provenance
+from vssl.stage import provenance as provenance_module
 from vssl.stage.callback import Silent
 from vssl.stage.provenance import git_commit
 from vssl.stage.run import run_stage
@@ -128,3 +129,8 @@ def test_an_unknown_commit_is_warned_of(tmp_path, monkeypatch, caplog):
     nodes = {group: plain(cfg[group]) for group in ("runtime", "tracking")} | {"monitor": monitored(cfg)}
     open_context({"outputs": str(tmp_path), "launch": {"id": "1", "name": "", "command": ""}, **nodes})
     assert "git does not know this code" in caplog.text
+
+
+def test_a_library_that_is_not_installed_is_left_out(monkeypatch):
+    monkeypatch.setattr(provenance_module, "LIBRARIES", ("torch", "a-decoder-that-nobody-has"))
+    assert list(provenance_module.provenance("cpu")["versions"]) == ["torch"]

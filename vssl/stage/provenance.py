@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +79,19 @@ def provenance(device: str) -> dict[str, object]:
         "code": code_digest(),
         "vssl": vssl.__version__,
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in LIBRARIES},
+        "versions": {name: found for name in LIBRARIES if (found := _version(name))},
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "device": device,
     }
+
+
+def _version(library: str) -> str | None:
+    """None where it is not installed: a decoder that nobody asks for must not cost a finished training."""
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
 
 
 def _git(root: Path, *arguments: str) -> str:
