@@ -149,7 +149,10 @@ def check_options(cfg: DictConfig, sweep: str | None = None) -> None:
         _check_node(cfg, path)
     for path in KNOWN:
         _check_names(cfg, path, [sweep] if sweep and not path else [])
-    build_as(Launch, {name: cfg[name] for name in Launch.__dataclass_fields__}, "")
+    top: Any = OmegaConf.to_container(
+        OmegaConf.masked_copy(cfg, list(Launch.__dataclass_fields__)), resolve=True
+    )
+    build_as(Launch, top, "")
     for group in GROUPS:
         read(cfg, group)
     for name, root in _values(cfg, "roots").items():
