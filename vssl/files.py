@@ -1,7 +1,5 @@
 """Writing files so that a kill at any moment leaves the old file or the new one."""
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import os

@@ -4,8 +4,6 @@ Hydra's grammar reads more into a word than people mean: it takes 2024_01_15 for
 R&D. Here what it cannot read is text, and so is the value of an option that takes nothing but text.
 """
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

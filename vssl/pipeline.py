@@ -1,7 +1,5 @@
 """From a composed config to the stages it asks for. Below it there is no `DictConfig`. Needs no torch."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager

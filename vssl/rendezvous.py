@@ -1,8 +1,6 @@
 """Where the processes of a stage meet: on the loopback if one node has them all, else on the network that
 their nodes share, and nowhere else. torch would listen on all networks of the node."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import socket

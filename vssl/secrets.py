@@ -1,7 +1,5 @@
 """Passwords in addresses. They are kept in the environment, which processes inherit, and shown nowhere."""
 
-from __future__ import annotations
-
 import os
 import re
 

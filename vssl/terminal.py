@@ -1,7 +1,5 @@
 """Output that never stops the work: its reader may be gone, its disk full, its encoding short of letters."""
 
-from __future__ import annotations
-
 import os
 import sys
 from contextlib import suppress

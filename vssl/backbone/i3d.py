@@ -1,7 +1,5 @@
 """I3D, the inflated Inception-v1, as in SpeedNet's row of Table 1."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -4,8 +4,6 @@ Sources: the loading code of the repositories named, and that of SEVERE (Thoker 
 tests nine of them; no published file was opened.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field

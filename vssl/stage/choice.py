@@ -7,8 +7,6 @@ the store (`choose.trainings`, `choose.tests`). What they come to it reads when 
 that. Needs no torch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product

@@ -1,7 +1,5 @@
 """A pretext stage that gets the compute of the auxiliary stage as well, for a comparison at equal compute."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
