@@ -1,6 +1,7 @@
 """Tests of classifiers and features as stages: what they write, against a plain computation on it."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -9,12 +10,15 @@ import torch
 
 from conftest import RUNTIME, context_in, described
 from vssl.errors import VsslError
+from vssl.report.logger import StageLogger
 from vssl.stage.callback import NeighbourSheet, Silent
 from vssl.stage.construct import Stage
 from vssl.stage.evaluate import compare_features
 from vssl.stage.run import run_stage
 from vssl.stage.saved import load_saved
+from vssl.stage.store import StageStore
 from vssl.stage.weights import write_arrays
+from vssl.tracking.metrics import Tracker
 
 
 @pytest.fixture
@@ -268,3 +272,22 @@ def test_everything_is_plain_json(finished):
     store, chains = finished
     for chain in chains.values():
         assert json.loads((store.folder(chain[-1]) / "result.json").read_text())["metrics"]
+
+
+def test_a_test_killed_between_its_metrics_and_its_result_has_them_once(finished, tmp_path, monkeypatch):
+    store, chains = finished
+    shutil.copytree(store.root, tmp_path / "stages")
+    spec, own = chains["knn"][-1], StageStore(tmp_path)
+    (own.folder(spec) / "result.json").unlink()
+    context = context_in(tmp_path, make_callback=lambda one: StageLogger(one, own, Tracker(), {}))
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(StageStore, "finish", killed)
+        run_stage(spec, context)
+    assert len(own.stage(spec).lines) == 1
+    run_stage(spec, context)
+    [line] = own.stage(spec).lines
+    assert {name: line[name] for name in own.result(spec).metrics} == own.result(spec).metrics

@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 PATIENCE_S = 30.0
 """Seconds that the end of a launch waits for the next sign of life: importing MLflow can take some."""
-LITTLE_PATIENCE_S = 3.0
+LITTLE_PATIENCE_S = 5.0
 """The same once something has gone wrong, or when the process has been asked to stop."""
 
 
