@@ -59,6 +59,14 @@ class Augmentation:
             numbers.update({f"{name}.{number}": value for number, value in drawn.items()})
         return {"clip": frames_TCHW.transpose(0, 1).contiguous(), **numbers}
 
+    def sample_clips(self, frames_KTHWC: NDArray[np.uint8], rng: np.random.Generator) -> dict[str, Tensor]:
+        """Do so with all clips of a sample, first clip 0: `clips` uint8 [K,C,T,h,w], and numbers [K,...]."""
+        clips = [self.sample(frames_THWC, rng) for frames_THWC in frames_KTHWC]
+        # stack() copies into contiguous memory: strided clips pick other convolution kernels, and so
+        # other weights, than those that a loader process has sent.
+        tensors = {name: torch.stack([clip[name] for clip in clips]) for name in clips[0]}
+        return {"clips": tensors.pop("clip"), **tensors}
+
     def apply(self, batch: Batch) -> Tensor:
         """Return the clips of a batch as the network sees them, float32 [B,K,C,T,h,w].
 
@@ -87,6 +95,49 @@ class Augmentation:
             mean_C111, std_C111 = clips_BKCTHW.new_tensor([self.mean, self.std])[..., None, None, None]
             clips_BKCTHW = clips_BKCTHW * std_C111 + mean_C111
         return (clips_BKCTHW * (255 / self.pixel_max)).round().clamp(0, 255).byte()
+
+
+class Views(Augmentation):
+    """An augmentation for each clip of a sample, such as a strong one for a student and a weak one for a
+    teacher.
+
+    views: by name, in the order of the clips. The first one stands for all where nothing is random.
+    Raises `OptionError` for views of another size or range of values.
+    """
+
+    def __init__(self, **views: Augmentation) -> None:
+        first = next(iter(views.values()))
+        super().__init__(first.pixel_max, first.mean, first.std, **first.operations)
+        self.views = views
+        for name, view in views.items():
+            for part in ("pixel_max", "mean", "std"):
+                if getattr(view, part) != getattr(first, part):
+                    problem = f"{next(iter(views))} has {getattr(first, part)}"
+                    raise OptionError(f"{name}.{part}", getattr(view, part), problem, "give both the same")
+            if view.crop.size != first.crop.size:
+                problem = f"{next(iter(views))} has {first.crop.size}"
+                raise OptionError(f"{name}.crop.size", view.crop.size, problem, "give both the same")
+
+    def sample_clips(self, frames_KTHWC: NDArray[np.uint8], rng: np.random.Generator) -> dict[str, Tensor]:
+        if len(frames_KTHWC) != len(self.views):
+            problem = f"{len(self.views)} views, and {len(frames_KTHWC)} clips of a sample"
+            raise OptionError("augmentation", ",".join(self.views), problem, "give one for each clip")
+        pairs = zip(self.views.items(), frames_KTHWC, strict=True)
+        drawn = {name: view.sample(frames_THWC, rng) for (name, view), frames_THWC in pairs}
+        clips = torch.stack([one.pop("clip") for one in drawn.values()])
+        numbers = {f"{name}.{key}": value[None] for name, one in drawn.items() for key, value in one.items()}
+        return {"clips": clips, **numbers}
+
+    def apply(self, batch: Batch) -> Tensor:
+        seen = []
+        for number, (name, view) in enumerate(self.views.items()):
+            own = {
+                key.removeprefix(f"{name}."): value
+                for key, value in batch.items()
+                if key.startswith(f"{name}.")
+            }
+            seen.append(view.apply({**own, "clips": batch["clips"][:, number : number + 1]}))
+        return torch.cat(seen, dim=1)
 
 
 def _drawn(operation: str, batch: Batch) -> dict[str, Tensor]:

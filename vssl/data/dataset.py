@@ -104,11 +104,7 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         rng = np.random.default_rng([self.seed, epoch, index])
         number, plan, frames_KTHWC = self._readable(own, rng, TRIES if self.replace_bad else 1)
         video = self.videos[number]
-        clips = [self.augmentation.sample(frames_THWC, rng) for frames_THWC in frames_KTHWC]
-        # stack() copies into contiguous memory: strided clips pick other convolution kernels, and so
-        # other weights, than those that a loader process has sent.
-        tensors = {name: torch.stack([clip[name] for clip in clips]) for name in clips[0]}
-        tensors["clips"] = tensors.pop("clip")
+        tensors = self.augmentation.sample_clips(frames_KTHWC, rng)
         label = -1 if video.label is None else video.label
         bad = -1 if number == own else own
         numbers = {**plan.targets, "label": label, "index": index, "bad_video": bad}
