@@ -42,7 +42,6 @@ class Distillation(AuxSKD):
     projection_layers, projection_hidden, projection_norm: of the head before the embeddings: 0 layers (the
     features
         are the embeddings), 1, or an MLP with this hidden width, with batch norm or without.
-    predictor_layers: 0 for no predictor.
     loss: `anchors`: the similarities to the queue (KL divergence). `cosine`: 2 - 2 cos of the two embeddings,
         without a queue (BYOL).
     own_anchor: the sample's own teacher embedding is an anchor too (SEED).
@@ -54,7 +53,6 @@ class Distillation(AuxSKD):
     teacher_weights: file of its weights, as for `init.weights`. null: random ones.
     """
 
-    predictor_layers: int = field(metadata=at_least(0))
     projection_layers: int = field(metadata=at_least(0))
     projection_hidden: int = field(metadata=at_least(1))
     projection_norm: bool
