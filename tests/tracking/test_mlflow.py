@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from vssl.secrets import VARIABLE
 from vssl.tracking import mlflow as module
 from vssl.tracking.metrics import Launch, MetricsLog, StageFolder
 from vssl.tracking.mlflow import MLflowTracker
@@ -366,6 +367,7 @@ NOWHERE = [
 @pytest.mark.parametrize("uri", NOWHERE)
 def test_a_tracker_that_is_nowhere_stops_nothing(stage, tmp_path, caplog, monkeypatch, uri):
     (tmp_path / "file").write_text("this is not a database")
+    monkeypatch.setenv(VARIABLE, "")  # where passwords are kept
     slept = []
     monkeypatch.setattr("time.sleep", slept.append)  # MLflow would try again for minutes
     tracker = MLflowTracker(uri.format(tmp=tmp_path), "vssl")
