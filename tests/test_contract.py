@@ -65,9 +65,12 @@ def batch_of(sampler, cfg):
     plans = [sampler.plan(300, rng) for _ in range(BATCH)]
     size = cfg.backbone.input.crop
     clips, frames = plans[0].frames_KT.shape
-    noise = torch.rand(BATCH, clips, 3, frames, size, size, generator=torch.Generator().manual_seed(0))
+    noise = torch.rand(BATCH, clips, 3, frames, size, size, generator=torch.Generator().manual_seed(0)) * 255
+    edited = [sampler.edit(clips_KCTHW, rng) for clips_KCTHW in noise]
+    added = {name: torch.stack([one[name] for _, one in edited]) for name in edited[0][1]}
     targets = {name: torch.tensor([plan.targets[name] for plan in plans]) for name in sampler.classes}
-    return {"clips": noise * 255, "label": torch.full((BATCH,), -1), **targets}
+    clips = torch.stack([clips_KCTHW for clips_KCTHW, _ in edited])
+    return {"clips": clips, "label": torch.full((BATCH,), -1), **targets, **added}
 
 
 def assert_every_number_has_a_range(made):
@@ -122,6 +125,18 @@ def test_a_plan_is_a_function_of_the_generator_state(sampler):
         assert one.targets == same.targets
     different = {sampler.plan(300, np.random.default_rng(seed)).frames_KT.tobytes() for seed in SEEDS}
     assert len(different) > 1
+
+
+def test_so_is_what_it_does_with_the_pixels(sampler):
+    shape = sampler.plan(300, np.random.default_rng(0)).frames_KT.shape
+    clips = torch.randint(256, (shape[0], 3, shape[1], 32, 32), dtype=torch.uint8)
+    before = clips.clone()
+    one, same = (sampler.edit(clips, np.random.default_rng(5)) for _ in range(2))
+    assert torch.equal(clips, before)
+    assert torch.equal(one[0], same[0])
+    assert (one[0].shape, one[0].dtype) == (clips.shape, torch.uint8)
+    assert one[1].keys() == same[1].keys()
+    assert all(torch.equal(one[1][name], same[1][name]) for name in one[1])
 
 
 def test_targets_are_classes(sampler):

@@ -116,6 +116,14 @@ class ClipSampler(Checked, ABC):
     def plan(self, num_frames: int, rng: np.random.Generator) -> ClipPlan:
         """Choose the frames of one sample from a video of `num_frames` >= `min_frames` frames."""
 
+    def edit(self, clips_KCTHW: Tensor, rng: np.random.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Change the pixels of a sample once they are cropped, before the device mirrors and colours them.
+
+        Takes uint8 clips and returns such of the same shape, and tensors to add to the batch, by name.
+        Nothing by default. Turning clips is no work for this: see `vssl.pretext.rotation`.
+        """
+        return clips_KCTHW, {}
+
 
 class Task(Checked, ABC):
     """A way to train a backbone: which clips, and which loss. A frozen dataclass built from config."""

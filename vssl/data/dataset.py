@@ -96,8 +96,8 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
     def sample(self, at: tuple[int, int]) -> Sample:
         """Return the sample `at` = (epoch, index) together with its origin.
 
-        One generator serves the sampler first and then the augmentation of clip 0, 1, ... With a bad video,
-        it has served its sampler, and draws the next video to try.
+        One generator serves the sampler first, the augmentation of clip 0, 1, ... and the sampler's edit.
+        With a bad video, it has served its sampler, and draws the next video to try.
         """
         epoch, index = at
         own = index % len(self.videos)
@@ -105,6 +105,8 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         number, plan, frames_KTHWC = self._readable(own, rng, TRIES if self.replace_bad else 1)
         video = self.videos[number]
         tensors = self.augmentation.sample_clips(frames_KTHWC, rng)
+        tensors["clips"], added = self.sampler.edit(tensors["clips"], rng)
+        tensors |= added
         label = -1 if video.label is None else video.label
         bad = -1 if number == own else own
         numbers = {**plan.targets, "label": label, "index": index, "bad_video": bad}
