@@ -8,6 +8,7 @@ import torch
 
 import fake_store
 from conftest import SMALL, composed, context_in
+from vssl.dispatch.local import LocalDispatcher
 from vssl.engine.checkpoint import load
 from vssl.errors import OptionError, VsslError
 from vssl.pipeline import merge, plan
@@ -227,6 +228,18 @@ def test_trained_with_the_choice_as_if_it_had_been_given(data, tmp_path):
     assert context.store.result(wider[-2]).cost.inherited_seconds > 0
     log = (context.store.folder(wider[-2]) / "log.txt").read_text()
     assert f"continues {chain[-2]}" in log
+
+
+def test_a_rate_at_which_the_loss_is_no_number_has_lost(data, tmp_path):
+    """The launch goes on to the choice; the stage that diverged failed, and its test was skipped."""
+    context = context_in(tmp_path)
+    chain = small(data, f"protocol.choose={{{LR}:[1.0e+30,0.01]}}", "protocol.training.epochs=4")
+    outcomes = LocalDispatcher(1, 0, None).run(chain, context)
+    assert [one.status for one in outcomes] == ["failed", "skipped", "done", "done", "done", "done"]
+    assert "the loss is" in outcomes[0].reason
+    facts = context.store.result(chain[-1]).protocol
+    assert facts["chosen"] == {LR: 0.01}
+    assert [one["video_top1"] is None for one in facts["candidates"]] == [True, False]
 
 
 def test_a_sweep_over_the_seed_shares_nothing_and_a_second_row_shares_candidates(data):
