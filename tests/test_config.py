@@ -208,7 +208,7 @@ def test_two_files_make_a_data_set(tmp_path):
 
 
 WRONG = {
-    "decoder=nonsense": "decoder=nonsense: no such decoder; valid: decord, pyav, torchcodec",
+    "decoder=nonsense": "decoder=nonsense: no such decoder; valid: decord, from_start, pyav, torchcodec",
     "source.layout=foldr": "layout=foldr: no such layout; did you mean 'folder'",
     "source.split=0": "split=0: too small; choose 1 or more",
     "source.split=one": "split=one: not a whole number; give a whole number",

@@ -12,7 +12,7 @@ from vssl.errors import VsslError
 
 REFUSED = {
     "seed=-1": "too small; choose 0 or more",
-    "decoder=nonsense": "no such decoder; valid: decord, pyav, torchcodec",
+    "decoder=nonsense": "no such decoder; valid: decord, from_start, pyav, torchcodec",
     "protocol.training.epochs=abc": "not a whole number; give a whole number",
     "pretext.sampler.variant=relased": "no such value; did you mean 'released'?",
     "pretext.sampler._target_=vssl.no.Sampler": "cannot be imported (No module named 'vssl.no'); ",
