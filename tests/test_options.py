@@ -25,6 +25,7 @@ from vssl.preflight import preflight
 from vssl.stage.store import StageStore
 
 ANY_TEXT = {
+    "convert.folder": "a folder that need not exist",
     "outputs": "a folder that need not exist",
     "*.root": "a folder; a data set that is not there is planned as published",
     "*.index": "a folder that need not exist",

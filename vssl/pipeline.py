@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from vssl.checks import check_above_0, check_at_least, check_below_1, check_folder, check_type
+from vssl.checks import check_above_0, check_at_least, check_below_1, check_folder, check_text, check_type
 from vssl.data.index import assumed, check_source, checked, class_names, is_checked, rows_of_part
 from vssl.data.part import Part, fingerprint_of, rows_of
 from vssl.errors import OptionError, VsslError
@@ -170,10 +170,14 @@ class Chain:
 
     def _teacher(self, task: Node, path: str) -> str | None:
         """The file of a teacher's weights; in the task, its content takes the place of its name."""
-        if task.get("teacher"):
-            task["teacher"] = {key: value for key, value in task["teacher"].items() if key != "input"}
+        if teacher := task.get("teacher"):
+            if not isinstance(teacher, dict):
+                remedy = "give the node of one, such as ${backbone}, or null"
+                raise OptionError(f"{path}.teacher", teacher, "no backbone", remedy)
+            task["teacher"] = {key: value for key, value in teacher.items() if key != "input"}
         file: str | None = task.get("teacher_weights")
         if file:
+            check_text(f"{path}.teacher_weights", file)
             task["teacher_weights"] = _digest_of_file(file, f"{path}.teacher_weights")
         return file
 
