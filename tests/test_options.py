@@ -47,6 +47,11 @@ NO_TASK = [
 ]
 """Options that take anything with the choice `none`: there is no task that would take them."""
 
+NOT_LOOKED_AT = {
+    "auxiliary.teacher.input.*": "it sees the clips of the student, whatever its yaml says",
+}
+"""Options that mean nothing where they stand, and why."""
+
 ANY_NUMBERS = {
     "*.mean": "a mean may lie anywhere",
 }
@@ -186,7 +191,8 @@ def wrong(path, now, overrides):
     """Values that the option cannot have, by the value that it has."""
     if path.endswith("_target_"):
         return ["no.such.Class"]
-    if f"{path.partition('.')[0]}=none" in overrides and any_of(path, NO_TASK):
+    no_task = {f"{path.partition('.')[0]}=none", "auxiliary=longer_pretext"} & set(overrides)
+    if (no_task and any_of(path, NO_TASK)) or any_of(path, NOT_LOOKED_AT):
         return []
     if isinstance(now, str):
         return [[1]] if any_of(path, ANY_TEXT) else [[1], "nonsense"]

@@ -362,6 +362,8 @@ def fine_tuning(classes, repeat, augmentation, recipe, average, frames=16, clips
     pixels = {name: augmentation[name] for name in GREY_LEVELS}
     return {
         "stage": "finetune",
+        "choose": None,  # nothing is chosen
+        "held_out": 0.25,
         "num_classes": classes,
         "repeat": repeat,
         "sampler": {"num_frames": frames, "out_of_bounds": "loop"},

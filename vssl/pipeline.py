@@ -81,7 +81,10 @@ class Chain:
     def build(self) -> list[StageSpec]:
         """All stages that the config asks for."""
         self._check_sources()
-        if self.config["auxiliary"].get("longer_pretext"):
+        is_longer = self.config["auxiliary"].get("longer_pretext", False)
+        if not isinstance(is_longer, bool):
+            raise OptionError("auxiliary.longer_pretext", is_longer, "neither true nor false", "say true")
+        if is_longer:
             self.config["pretext"] = longer(
                 *(self.config[name] for name in ("pretext", "auxiliary", "source"))
             )
