@@ -38,6 +38,7 @@ def run(main: Callable[[], object], conf: Path) -> None:
     with one_line_errors():
         sys.argv[1:] = as_hydra_wants_it([_without_password(word) for word in sys.argv[1:]])
         check_words(sys.argv[1:], groups(conf))
+        check_roots(sys.argv[1:], conf)
         main()
 
 
@@ -51,6 +52,18 @@ def groups(conf: Path) -> dict[str, list[str]]:
     defaults = _surface(conf)["defaults"]
     names = [name for one in defaults if isinstance(one, dict) for name in one if (conf / name).is_dir()]
     return {name: sorted(path.stem for path in (conf / name).glob("*.yaml")) for name in names}
+
+
+def check_roots(words: list[str], conf: Path) -> None:
+    """Raise `VsslError` for the folder of a data set (`+roots.NAME=DIR`) that no file of the config has."""
+    added = [found[1] for word in words if (found := re.match(r"\+\+?roots\.(\w+)=", word))]
+    if not added:
+        return
+    asked = re.findall(
+        r"\$\{roots\.(\w+)\}", "".join(path.read_text("utf-8") for path in conf.rglob("*.yaml"))
+    )
+    for name in set(added) - {*asked, *_surface(conf)["roots"]}:
+        raise VsslError(f"roots.{name}: no such option; {nearest(name, set(asked))}")
 
 
 def _surface(conf: Path) -> dict[str, Any]:

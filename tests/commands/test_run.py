@@ -68,7 +68,7 @@ def test_the_table_of_a_run_compares_as_the_sweep_file_says(tmp_path, monkeypatc
     points, config = fake_store.segments_sweep(tmp_path)
     config.sweep.baseline = "1 segment"
     ready = SimpleNamespace(nodes={}, dispatcher=None, forest=[])
-    tracker = SimpleNamespace(where=lambda: "nowhere")
+    tracker = SimpleNamespace(where=lambda: "nowhere", claim=lambda folder: None)
     nothing = {"preflight": ready, "open_context": (None, tracker), "run_forest": [], "_show_warnings": None}
     for name, value in nothing.items():
         monkeypatch.setattr(run, name, lambda *_, value=value: value)
