@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from conftest import ROOT, configs
 from vssl.commands.plan import plan
 from vssl.errors import VsslError
+from vssl.options import check_options
 from vssl.pipeline import merge
 from vssl.report.baseline import with_baselines
 from vssl.report.model import Row
@@ -409,6 +410,7 @@ def test_rows_and_columns_of_some_words_alone():
     assert labels == [("29 Ours, R3D-18, K-100, 20 epochs", column) for column in ("UCF101", "HMDB51")]
     points = configs("+sweeps=table1", "only=[HMDB51,28,29]")
     assert [(cfg.label.split()[0], cfg.column) for cfg in points] == [("28", "HMDB51"), ("29", "HMDB51")]
+    check_options(points[0])  # words that are numbers are words
     points = configs("+sweeps=table2", "only=UCF101")  # rows of that source, in the column of that name
     assert [(cfg.label, cfg.column) for cfg in points] == [
         ("Ours - auxSKD, R(2+1)D, UCF101", "UCF101"),

@@ -23,7 +23,7 @@ class Launch(Checked):
     stage: str | int | None
     label: str | int | float | None
     column: str | int | float | None
-    only: str | int | float | list[str] | None
+    only: str | int | float | list[str | int | float] | None
 
     def __post_init__(self) -> None:
         super().__post_init__()
