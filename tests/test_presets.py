@@ -362,7 +362,7 @@ def fine_tuning(classes, repeat, augmentation, recipe, average, frames=16, clips
     pixels = {name: augmentation[name] for name in GREY_LEVELS}
     return {
         "stage": "finetune",
-        "choose": None,  # nothing is chosen
+        "choose": None,  # nothing: all values are said
         "held_out": 0.25,
         "num_classes": classes,
         "repeat": repeat,
