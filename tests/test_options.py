@@ -48,6 +48,7 @@ NO_TASK = [
 """Options that take anything with the choice `none`: there is no task that would take them."""
 
 NOT_LOOKED_AT = {
+    "only": "words of labels, which may be numbers, or a list of them",
     "auxiliary.teacher.input.*": "it sees the clips of the student, whatever its yaml says",
 }
 """Options that mean nothing where they stand, and why."""
