@@ -105,6 +105,8 @@ class Chain:
         protocol = self.config["protocol"]
         if not re.fullmatch(r"\w+", str(protocol["stage"])):
             raise OptionError("protocol.stage", protocol["stage"], "no name of a folder", "give a word")
+        with naming("protocol"):
+            _check_held_out(protocol.get("held_out", 0.5))
         self._check_classes()
         protocol["num_classes"] = self._num_classes(protocol["num_classes"])
         pairs = []
@@ -120,9 +122,6 @@ class Chain:
         """Add the stages of all candidates: a training without, and a test on, what is held out."""
         share = protocol["held_out"]
         with naming("protocol"):
-            check_type("held_out", share, float)
-            check_above_0("held_out", share)
-            check_below_1("held_out", share)
             changed = [with_values(protocol, values) for values in grid(protocol["choose"])]
         train, test = self.config["downstream"]["train"], self.config["downstream"]["test"]
         kept = {**train, "held_out": share, "side": "train"}
@@ -292,6 +291,12 @@ def _target(written: str, above: list[str]) -> str | None:
     dots, path = found.groups()
     base = above[: len(above) - len(dots) + 1] if dots else []
     return ".".join([*base, path])
+
+
+def _check_held_out(share: Any) -> None:
+    check_type("held_out", share, float)
+    check_above_0("held_out", share)
+    check_below_1("held_out", share)
 
 
 def _digest_of_file(path: str, option: str) -> str:
