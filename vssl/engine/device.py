@@ -17,8 +17,11 @@ Augment = Callable[[Batch], Tensor]
 
 def to_device(module: Module, runtime: Runtime) -> Module:
     """Move the module to the device, in the memory layout that the runtime asks for."""
-    layout = torch.channels_last_3d if runtime.channels_last else torch.preserve_format
-    module.to(runtime.torch_device(), memory_format=layout)  # type: ignore[call-overload]  # it takes both
+    module.to(runtime.torch_device())
+    if runtime.channels_last:
+        for parameter in module.parameters():
+            if parameter.dim() == 5:  # torch's own way refuses modules that have images beside clips
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
     return module
 
 
