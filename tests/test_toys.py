@@ -167,9 +167,11 @@ TOYS = {
             from dataclasses import dataclass
             from pathlib import Path
 
+            from vssl.tracking.metrics import Tracker
+
 
             @dataclass(frozen=True)
-            class Toy:
+            class Toy(Tracker):
                 file: str
 
                 def _say(self, *words):

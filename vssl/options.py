@@ -150,7 +150,7 @@ def check_options(cfg: DictConfig, sweep: str | None = None) -> None:
     for path in KNOWN:
         _check_names(cfg, path, [sweep] if sweep and not path else [])
     top: Any = OmegaConf.to_container(
-        OmegaConf.masked_copy(cfg, list(Launch.__dataclass_fields__)), resolve=True
+        OmegaConf.masked_copy(cfg, list(Launch.__dataclass_fields__)), resolve=True, throw_on_missing=True
     )
     build_as(Launch, top, "")
     for group in GROUPS:

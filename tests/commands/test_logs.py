@@ -48,4 +48,4 @@ def test_one_stage_has_to_be_named(outputs, stage, message):
 
 
 def test_a_key_of_digits_stays_a_word():
-    assert as_hydra_wants_it(["mode=logs", "stage=0123e4"]) == ["mode=logs", "stage='0123e4'"]
+    assert as_hydra_wants_it(["mode=logs", "stage=12345678"]) == ["mode=logs", "stage='12345678'"]
