@@ -35,7 +35,7 @@ def main() -> None:
     if unknown := set(names) - set(NAMES):
         parser.error(f"{', '.join(sorted(unknown))}: choose from {', '.join(NAMES)}")
     if asked.markdown:
-        print("\n".join(markdown(*found) for name in names if (found := kept(name))))
+        print("\n".join(markdown(*found) for name in names if (found := kept(name, asked.smallest))))
     elif len(names) == 1:
         measure(names[0], options)
     else:
@@ -48,8 +48,7 @@ def measure(name: str, options: Options) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     begun = environment()
     for table in importlib.import_module(f"benchmarks.{name}").run(options):
-        if not options.smallest:
-            write(name, table, begun)  # each time: what is stopped has measured something
+        write(name, table, begun, options.smallest)  # each time: what is stopped has measured something
     print(markdown(table, begun), flush=True)
 
 

@@ -142,17 +142,22 @@ def _processor_name() -> str:
     return platform.machine()
 
 
-def write(name: str, table: Table, begun: Mapping[str, object]) -> Path:
-    """Keep a table, and what `environment` said before it was measured, in outputs/bench/<name>.json."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    path = FOLDER / f"{name}.json"
+def write(name: str, table: Table, begun: Mapping[str, object], smallest: bool = False) -> Path:
+    """Keep a table, and what `environment` said before it was measured, in outputs/bench/<name>.json; trials
+    of `smallest` in a folder of their own."""
+    path = _path(name, smallest)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"environment": begun, **asdict(table)}, indent=1) + "\n")
     return path
 
 
-def kept(name: str) -> tuple[Table, dict[str, object]] | None:
+def _path(name: str, smallest: bool) -> Path:
+    return (FOLDER / "smallest" if smallest else FOLDER) / f"{name}.json"
+
+
+def kept(name: str, smallest: bool = False) -> tuple[Table, dict[str, object]] | None:
     """A table that was written, with its environment; None if there is none."""
-    path = FOLDER / f"{name}.json"
+    path = _path(name, smallest)
     if not path.exists():
         return None
     content = json.loads(path.read_text())

@@ -38,7 +38,7 @@ def close():
 
 
 def pytest_sessionfinish():
-    """Keep the differences of a whole run on a GPU."""
+    """Keep the differences of a run."""
     if not found:
         return
     rows = [
@@ -50,5 +50,4 @@ def pytest_sessionfinish():
     values = {what: apart for (what, _), apart in found.items()}
     table, begun = Table("Differences", columns, rows, remarks, values), environment()
     print(f"\n{markdown(table, begun)}")
-    if IS_GPU:
-        write("differences", table, begun)
+    write("differences", table, begun, smallest=not IS_GPU)

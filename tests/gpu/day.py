@@ -29,7 +29,7 @@ from benchmarks.measuring import kept, markdown  # noqa: E402
 BENCHMARKS = {"training": 4.0, "step": 5.0, "augmentation": 2.0, "loader": 2.0}
 """Their limits in minutes; those that say most about a GPU come first."""
 
-TESTS_MIN, SWEEP_MIN = 10.0, 60.0
+TESTS_MIN, SWEEP_MIN, TABLE_MIN = 10.0, 60.0, 2.0
 GRACE_S = 60.0
 """For stages to save their state."""
 
@@ -55,7 +55,10 @@ def parts(videos: Path | None, smallest: bool) -> list[Part]:
     for name, minutes in BENCHMARKS.items():
         found.append(Part(name, [sys.executable, "tests/benchmarks", name, *least], minutes, hidden))
     if videos or smallest:
-        found.append(Part("sweep", [sys.executable, "launch.py", *sweep(videos)], SWEEP_MIN, hidden))
+        command = [sys.executable, "launch.py", *sweep(videos)]
+        shown = [*command, "mode=report", f"export.out={FOLDER}"]
+        found.append(Part("sweep", command, SWEEP_MIN, hidden))
+        found.append(Part("table", shown, TABLE_MIN, hidden))
     return found
 
 
@@ -108,13 +111,16 @@ def run(part: Part, minutes: float) -> str:
     return "done" if code == 0 else f"failed, see {log.relative_to(ROOT)}"
 
 
-def report(said: dict[str, str]) -> Path:
+def report(said: dict[str, str], smallest: bool) -> Path:
     """Everything that was found, as Markdown."""
     lines = ["# A day on a GPU", "", *(f"- {name}: {how}" for name, how in said.items()), ""]
     tests = FOLDER / "tests.log"
     if tests.exists():
         lines += ["### Tests", "", *(f"    {line}" for line in tests.read_text().splitlines()[-1:]), ""]
-    lines += [markdown(*found) for name in ("differences", *BENCHMARKS) if (found := kept(name))]
+    lines += [markdown(*found) for name in ("differences", *BENCHMARKS) if (found := kept(name, smallest))]
+    table = FOLDER / "claim/table.md"
+    if table.exists():
+        lines += ["### Claim sweep", "", table.read_text()]
     path = FOLDER / "report.md"
     path.write_text("\n".join(lines))
     return path
@@ -131,14 +137,14 @@ def main() -> None:
     said: dict[str, str] = json.loads(state.read_text()) if state.exists() else {}
     until = time.monotonic() + 60 * asked.minutes
     for part in parts(asked.videos and asked.videos.resolve(), asked.smallest):
-        left = (until - time.monotonic()) / 60
-        if said.get(part.name) == "done" or left <= 0:
+        left = (until - time.monotonic()) / 60 - (TABLE_MIN if part.name == "sweep" else 0)
+        if left <= 0 or (said.get(part.name) == "done" and part.name != "table"):
             continue
         print(f"{part.name}: {min(left, part.minutes):.0f} min at most", flush=True)
         said[part.name] = run(part, min(left, part.minutes))
         print(f"{part.name}: {said[part.name]}", flush=True)
         state.write_text(json.dumps(said, indent=1))
-        print(f"report: {report(said)}", flush=True)
+        print(f"report: {report(said, asked.smallest)}", flush=True)
     sys.exit(any(how.startswith("failed") for how in said.values()))
 
 
