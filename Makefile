@@ -3,7 +3,7 @@ PYTHON ?= python3
 RUN    := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: help install run test test-slow test-slurm test-gpu gpu-day bench lint clean
+.PHONY: help install run test test-slow test-slurm test-gpu gpu-day bench lint docs clean
 
 help:            ## what can be made
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -36,8 +36,12 @@ lint: $(STAMP)   ## style and types
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
+docs: $(STAMP)   ## the site, as outputs/site/index.html; fails on a broken link
+	$(RUN) docs/pages.py
+	$(VENV)/bin/zensical build --strict -f mkdocs.yml
+
 clean:           ## remove .venv and caches, keep outputs
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache *.egg-info
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache *.egg-info
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "vssl needs Python 3.10 or newer: make PYTHON=python3.11")'

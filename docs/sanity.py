@@ -1,6 +1,6 @@
-"""Writes methods.md: what each pretext learns on the toy, from the finished stages of sweeps/methods.yaml.
+"""Writes sanity.md: what each pretext learns on the toy, from the finished stages of sweeps/methods.yaml.
 
-python launch.py -m +sweeps=methods && python docs/methods.py [outputs]
+python launch.py -m +sweeps=methods && python docs/sanity.py [outputs]
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ all ("?": not known); of CtP, how much less is wrong than if no patch moved and 
 top-1 of a linear classifier on the frozen backbone, of eight motions. Mean and standard deviation over the
 seeds, in percent. Whether a pretext beats another one here says nothing about other data.
 
-`python launch.py -m +sweeps=methods` trains them, and `python docs/methods.py` makes this page. Rotation has
+`python launch.py -m +sweeps=methods` trains them, and `python docs/sanity.py` makes this page. Rotation has
 the videos of `source=upright`: in the others all directions are alike, and nobody can tell which way up they
 are.
 
