@@ -164,7 +164,7 @@ def test_two_ways_to_the_same_frames_are_one_fingerprint():
 
 
 def test_the_readme_says_what_becomes_of_a_file_of_each_verdict():
-    rows = re.findall(r"^\| ([^|]+) \| (yes|no) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| ([^|]+) \| (yes|no) \|", (ROOT / "docs/videos.md").read_text(), re.MULTILINE)
     told = {name.partition(" (")[0]: used == "yes" for names, used in rows for name in names.split(", ")}
     assert {name: told.get(name) for name in VERDICTS if name != "ok"} == {
         name: verdict.usable for name, verdict in VERDICTS.items() if name != "ok"

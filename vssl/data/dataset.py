@@ -72,9 +72,9 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         long_enough = np.flatnonzero(lengths >= self.sampler.min_frames)
         if not len(long_enough):
             raise VsslError(
-                f"{self.source}: the longest of {len(lengths)} videos has {lengths.max(initial=0)} frames, "
-                f"but {type(self.sampler).__name__} needs {self.sampler.min_frames}; ask for shorter clips "
-                "or take longer videos"
+                f"the longest of {len(lengths)} videos has {lengths.max(initial=0)} frames, but "
+                f"{type(self.sampler).__name__} needs {self.sampler.min_frames}; ask for shorter clips "
+                "(sampler.num_frames) or take longer videos"
             )
         self.videos = LazyVideos(self.source.videos.__getitem__, long_enough)
         self.excluded = len(lengths) - len(self.videos)

@@ -22,6 +22,12 @@ from vssl.stop import Stopped
 
 log = logging.getLogger("vssl")
 
+FULL = (
+    "lower training.micro_batch (batch norm then sees fewer clips: another recipe) or say "
+    "training.precision=bfloat16; nvidia-smi shows whether others use it"
+)
+"""What to do where a GPU's memory is full."""
+
 
 def run_stage(spec: StageSpec, context: Context) -> StageResult:
     """Run a claimed stage to its end and return its result.
@@ -67,6 +73,8 @@ def one_line(error: BaseException) -> str:
     """What to tell the user: the message of an error that is meant for them, else its kind as well."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"no space left on the device of {error.filename or 'outputs'}; free some and run again"
+    if isinstance(error, torch.OutOfMemoryError):
+        return f"the GPU's memory is full ({str(error).split('. ')[0]}); {FULL}"
     if "Original Traceback" in str(error):  # that of a loader process, whose last line is the error
         return str(error).strip().splitlines()[-1]
     text = " ".join(str(error).split())
