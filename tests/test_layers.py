@@ -34,6 +34,7 @@ ONE_HOME = {
     "torchcodec": "vssl/data/decoders/torchcodec.py",
     "av": "vssl/data",
     "rich": "vssl/report",
+    "requests": "vssl/data/fetch.py",
     "scipy": "vssl/report/statistics.py",
     "pandas": ("vssl/report/results.py", "vssl/__init__.py"),
     "omegaconf": tuple(

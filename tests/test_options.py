@@ -30,6 +30,9 @@ ANY_TEXT = {
     "*.root": "a folder; a data set that is not there is planned as published",
     "*.index": "a folder that need not exist",
     "*.name": "what people call a data set",
+    "*.download.licence": "what is said before a download",
+    "*.download.stated": "what is said before a download",
+    "*.download.files.*.into": "a folder that need not exist",
     "protocol.stage": "what people call the stage",
     "tracking.experiment": "what people call the experiment",
 }

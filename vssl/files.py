@@ -3,7 +3,11 @@
 import fcntl
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from vssl.errors import VsslError
 
 
 def write_atomically(path: Path, content: str | bytes, private: bool = False) -> None:
@@ -32,6 +36,18 @@ def is_locked(path: Path) -> bool:
     except OSError:  # no such file, or no locks on its file system
         return False
     return False
+
+
+@contextmanager
+def owned(folder: Path, doing: str) -> Iterator[None]:
+    """Own a folder while the block runs; raises `VsslError` if another process does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".claim", "a") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            raise VsslError(f"{folder}: another process is {doing} there; wait for it") from error
+        yield
 
 
 def digest(path: Path) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf
 
 from vssl.checks import ABOVE_0, SHARE, Checked, at_least, between, check_text
+from vssl.data.addresses import check_url
 from vssl.errors import OptionError, VsslError, nearest
 from vssl.stage.build import build_as
 from vssl.stage.spec import leaves
@@ -52,6 +53,21 @@ class Check(Checked):
     max_bad: float = field(metadata=SHARE)
     min_frames: int = field(metadata=at_least(1))
     timeout_s: float = field(metadata=ABOVE_0)
+
+
+@dataclass(frozen=True)
+class Download(Checked):
+    """Options of mode=download."""
+
+    out: str | None
+    url: str | None
+    parallel: int = field(metadata=at_least(1))
+    keep: bool
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.url is not None:
+            check_url("url", self.url)
 
 
 @dataclass(frozen=True)
@@ -103,6 +119,7 @@ GROUPS = {
     "plan": Plan,
     "init": Init,
     "check": Check,
+    "download": Download,
     "prepare": Prepare,
     "convert": Convert,
     "export": Export,

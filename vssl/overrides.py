@@ -21,7 +21,7 @@ from vssl.errors import VsslError, nearest
 MULTIRUN = ("-m", "--multirun")
 TEXT = re.compile(
     r"outputs|label|column|roots\.\w+|(.*\.)?stage"
-    r"|.*\.(root|lists|index|weights|out|uri|experiment|name|partition|account|qos|constraint)"
+    r"|.*\.(root|lists|index|weights|out|uri|url|experiment|name|partition|account|qos|constraint)"
 )
 """Options whose value is a path, a name or another text, whatever it looks like."""
 OWN_QUOTES = re.compile(r"'.*'|\".*\"", re.DOTALL)

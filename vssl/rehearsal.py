@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-PLACES = ("root", "index", "lists", "decoder", "published")
+PLACES = ("root", "index", "lists", "decoder", "published", "download")
 """Values of a source that do not say which videos it has."""
 
 

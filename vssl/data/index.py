@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vssl.checks import check_at_least, check_below_1, check_choice, check_list, check_text, check_type
+from vssl.data.addresses import check_addresses
 from vssl.data.decode import FROM_START, check_decoder
 from vssl.data.lists import TEST, TRAIN
 from vssl.data.part import Part, group_names
@@ -163,8 +164,9 @@ def _load(path: Path, _changed_ns: int) -> Index:
         raise VsslError(f"{path}: not an index ({error}); delete it and run mode=check again") from error
 
 
-ONLY_FOR_THE_CHECK = ("layout", "lists", "classes", "decoder", "published")
-"""Values of a source node that say how the lists are read; the index holds what came of them."""
+ONLY_FOR_THE_CHECK = ("layout", "lists", "classes", "decoder", "published", "download")
+"""Values of a source node that say where files come from and how the lists are read; the index holds what
+came of them."""
 
 SELECTION = ("subset", "split", "validation", "group")
 """Values of a source node that say which of the files in its index are meant; see `select`."""
@@ -186,6 +188,7 @@ def check_source(source: Mapping[str, Any]) -> None:
     for subset in ("train", "test"):
         check_list(f"published.{subset}", published[subset], int)
         check_at_least(f"published.{subset}", min(published[subset], default=1), 1)
+    check_addresses(source["download"])
     check_module("vssl.data.layouts", "layout", source["layout"])
     check_decoder(source["decoder"])
     check_selection(*(source[name] for name in SELECTION))

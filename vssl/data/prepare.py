@@ -1,7 +1,6 @@
 """Videos transcoded to what training reads fastest: small, one key frame every few frames, no sound."""
 
 import errno
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,7 @@ from vssl.data.lists import walk
 from vssl.data.operations.crop import resize
 from vssl.data.probe import probe, unreadable
 from vssl.errors import VsslError
-from vssl.files import remove_leftovers, write_atomically
+from vssl.files import owned, remove_leftovers, write_atomically
 
 LISTS = (".txt", ".csv", ".json")
 """Files that are copied beside the videos."""
@@ -177,12 +176,7 @@ def claimed(out: Path, look: PreparedFormat) -> Iterator[None]:
 
     Raises `VsslError` if another process owns it, or if what it holds was prepared to look otherwise.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    with open(out / ".claim", "a") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:
-            raise VsslError(f"{out}: another process is preparing videos there; wait for it") from error
+    with owned(out, "preparing videos"):
         for folder, _, _ in os.walk(out):
             remove_leftovers(Path(folder))
         noted, wanted = out / ".prepared.json", json.loads(json.dumps(asdict(look)))

@@ -5,7 +5,7 @@ root or beside it) and where to get them (`SOURCE`, or None).
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +32,13 @@ def read(layout: str, root: Path, lists: Path | None, classes: Sequence[str] | N
     new = {old.get(name): label for label, name in enumerate(classes)}
     entries = [replace(entry, label=new[entry.label]) for entry in entries if entry.label in new]
     return Listing(list(classes), entries, 0, remarks)
+
+
+def chosen(layout: str, root: Path, classes: Sequence[str]) -> Callable[[str], bool] | None:
+    """Which files are of these classes, by their names; None for a layout whose names do not say it."""
+    module = load_module(__name__, "layout", layout)
+    find = getattr(module, "chosen", None)
+    return find(Lists(root, None, module.PLACES, module.SOURCE), classes) if find else None
 
 
 def _remarks(files: Files, listing: Listing) -> Iterator[str]:

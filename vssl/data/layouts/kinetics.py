@@ -3,7 +3,7 @@
 import csv
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from vssl.data.lists import (
@@ -26,6 +26,15 @@ PLACES = ("annotations",)
 SOURCE = "https://github.com/cvdfoundation/kinetics-dataset (annotations)"
 
 _CLIP = re.compile(rf"(?P<id>.{{11}})(?:_(?P<start>{COUNT.pattern})_(?P<end>{COUNT.pattern}))?")
+
+
+def chosen(lists: Lists, classes: Sequence[str]) -> Callable[[str], bool]:
+    """Whether a file is of a clip that the lists have in one of these classes, by the id in its name."""
+    lists.need("train.csv")
+    known = Classes(list(classes))
+    rows = [*_rows(lists, "*train*.csv", TRAIN), *_rows(lists, "*val*.csv", TEST)]
+    ids = {_clip(row.path)[0] for row in rows if row.word and known.get(row.word) is not None}
+    return lambda path: _clip(path)[0] in ids
 
 
 def read(files: Files, lists: Lists) -> Listing:
