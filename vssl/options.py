@@ -89,6 +89,14 @@ class Prepare(Checked):
 
 
 @dataclass(frozen=True)
+class Prune:
+    """Options of mode=prune."""
+
+    apply: bool
+    others: bool
+
+
+@dataclass(frozen=True)
 class Convert:
     """Options of mode=convert."""
 
@@ -121,6 +129,7 @@ GROUPS = {
     "check": Check,
     "download": Download,
     "prepare": Prepare,
+    "prune": Prune,
     "convert": Convert,
     "export": Export,
 }

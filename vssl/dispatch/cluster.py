@@ -64,6 +64,10 @@ class Slurm:
         settings = _run("scontrol", "show", "config")
         return int(re.findall(r"^MaxArraySize\s*=\s*(\d+)", settings, re.MULTILINE)[0])
 
+    def version(self) -> str:
+        """What Slurm calls itself; asks no daemon."""
+        return _run("squeue", "--version").strip()
+
     def state(self, job: str) -> str:
         """The state of one job, such as RUNNING or COMPLETING; empty if Slurm does not know it."""
         return _run("squeue", "--noheader", f"--jobs={job}", "--Format=State:20").strip()
