@@ -64,6 +64,6 @@ def test_the_citation_has_the_version_and_licence_of_the_project():
     assert {"cff-version", "message", "title", "authors"} <= set(citation)  # what the format demands
     assert citation["version"] == vssl.__version__
     assert f'license = "{citation["license"]}"' in PROJECT
-    paper = citation["preferred-citation"]
+    [paper] = citation["references"]
     assert {"type", "title", "authors"} <= set(paper)
     assert [author["family-names"] for author in paper["authors"]] == ["Dadashzadeh", "Whone", "Mirmehdi"]
