@@ -112,6 +112,14 @@ def test_a_file_that_was_put_there_by_hand_is_taken(site, video, tmp_path):
     assert len(list((tmp_path / "out").rglob("*.avi"))) == 4
 
 
+def test_of_that_too_the_published_digest_is_asked_for(site, video, tmp_path):
+    words = ucf101(site, video)
+    (tmp_path / "out" / ".download").mkdir(parents=True)
+    (tmp_path / "out" / ".download" / "lists.zip").write_bytes(zipped({"other": "x"}))
+    with pytest.raises(VsslError, match=r"^source.download.files.lists.url=.*another file than the"):
+        run(*words, f"download.out={tmp_path}/out")
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

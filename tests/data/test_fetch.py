@@ -4,9 +4,11 @@ import hashlib
 import json
 import re
 import threading
+import time
 
 import numpy as np
 import pytest
+import requests
 
 from http_server import always, answers, breaks_off, serving
 from vssl.data.addresses import Address, check_addresses, read_addresses
@@ -168,6 +170,38 @@ def test_a_host_that_is_not_there_is_one_line_without_the_password(tmp_path):
     line = failure(None, tmp_path, url=url)
     assert "Connection refused, 3 times in a row" in line
     assert "s3cret" not in line
+
+
+def test_a_server_that_falls_silent_is_asked_again(site, tmp_path):
+    def falls_silent(request):
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(CONTENT)))
+        request.send_header("ETag", '"one"')
+        request.end_headers()
+        request.wfile.write(CONTENT[:1_000_000])
+        request.wfile.flush()
+        time.sleep(2)
+        return True
+
+    site.misbehave("/a.zip", falls_silent)
+    address = Address("x", "download.url", site.url, 0.001, None, "", False)
+    Fetch(address, tmp_path / "a.zip", Patience(3, 0.001, 0.3), Seen(), threading.Event()).run()
+    assert (tmp_path / "a.zip").read_bytes() == CONTENT
+    assert site.ranges[1][1]
+
+
+def test_a_certificate_that_is_not_accepted_is_said_at_once(site, tmp_path, monkeypatch):
+    """Without asking again: it will not get better by that."""
+    asked = []
+
+    def refuse(*_, **__):
+        asked.append(1)
+        raise requests.exceptions.SSLError("certificate verify failed")
+
+    monkeypatch.setattr(requests.Session, "get", refuse)
+    line = failure(site, tmp_path)
+    assert ": its certificate is not accepted; set REQUESTS_CA_BUNDLE to a file" in line
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize("kind", ["md5", "sha256"])

@@ -16,7 +16,7 @@ from vssl import options
 from vssl.checks import check_folder
 from vssl.data import layouts
 from vssl.data.addresses import Address, check_addresses, read_addresses
-from vssl.data.fetch import Cancelled, Fetch, Patience, Watch, digest_of, part_of
+from vssl.data.fetch import Cancelled, Fetch, Patience, Watch, check_digest, digest_of, part_of
 from vssl.data.index import absolute
 from vssl.data.journal import noted, noting, state_of
 from vssl.data.lists import text_of
@@ -83,7 +83,7 @@ class Downloads(Watch):
         self._journal = out / WORK / "journal.jsonl"
         self._done = {key: outcome for key, _, outcome in noted(self._journal)}
         self._lock, self._stopping = threading.Lock(), threading.Event()
-        self._bytes = self._breaks = 0
+        self._bytes = self._breaks = self._unpacking = 0
 
     def place(self, address: Address) -> Path:
         """Where a file lies once it is here; what is read only once lies with the journal."""
@@ -119,22 +119,32 @@ class Downloads(Watch):
     def _is_done(self, address: Address) -> bool:
         if address.key not in self._done:
             return False
-        return is_archive(address.name) or self.place(address).is_file()
+        if is_archive(address.name):
+            self._tidy(address)  # a kill may have come before
+            return True
+        return self.place(address).is_file()
 
     def _one(self, address: Address) -> None:
         path = self.place(address)
-        if not path.exists():
+        if path.exists():
+            check_digest(address, path)
+        else:
             Fetch(address, path, PATIENCE, self, self._stopping).run()
         outcome = {"url": hidden(address.url), "bytes": path.stat().st_size, "sha256": digest_of(path)}
         if self._stopping.is_set():
             raise Cancelled
         if is_archive(address.name):
+            self._count_unpacking(1)
             unpack(path, self.out / address.into, self.is_wanted)
+            self._count_unpacking(-1)
         with self._lock:
             self._note(address.key, state_of(path) or [], outcome)
             self._done[address.key] = outcome
+        self._tidy(address)
+
+    def _tidy(self, address: Address) -> None:
         if is_archive(address.name) and not self.asked.keep:
-            path.unlink()
+            self.place(address).unlink(missing_ok=True)
 
     def came(self, num_bytes: int) -> None:
         with self._lock:
@@ -149,6 +159,11 @@ class Downloads(Watch):
         with self._lock:
             self._breaks += 1
             self._progress.advance(0, breaks=self._breaks)
+
+    def _count_unpacking(self, more: int) -> None:
+        with self._lock:
+            self._unpacking += more
+            self._progress.advance(0, unpacking=self._unpacking)
 
     def _check_space(self, left: Sequence[Address]) -> None:
         """Refuse to begin what cannot end; what a part of the classes needs is not known before."""

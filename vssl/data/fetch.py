@@ -7,6 +7,7 @@ proxies, certificates and redirections.
 
 import hashlib
 import json
+import re
 import threading
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
@@ -124,7 +125,8 @@ class Fetch:
                 break
             except (requests.ConnectionError, requests.Timeout, Broken) as error:
                 if isinstance(error, requests.exceptions.SSLError):
-                    raise self._failed("its certificate is not accepted", self._by_hand) from error
+                    remedy = f"set REQUESTS_CA_BUNDLE to a file of certificates, {self._by_hand}"
+                    raise self._failed("its certificate is not accepted", remedy) from error
                 self.watch.broke()
                 in_vain = 0 if self.came > self._furthest else in_vain + 1
                 self._furthest = max(self._furthest, self.came)
@@ -134,7 +136,7 @@ class Fetch:
                 self._wait(in_vain, error)
             except requests.RequestException as error:
                 raise self._failed(f"cannot be fetched ({_short(error)})", self._other) from error
-        self._check_digest()
+        check_digest(self.address, self.part)
         self.part.replace(self.target)
         self._note.unlink(missing_ok=True)
 
@@ -192,15 +194,6 @@ class Fetch:
             remedy = f"see on its page whether it asks for a registration, and {self._by_hand}"
             raise self._failed(f"HTTP {status} {response.reason}", remedy if allowed else self._by_hand)
 
-    def _check_digest(self) -> None:
-        if self.address.digest is None:
-            return
-        kind, _, published = self.address.digest.partition(":")
-        if (found := digest_of(self.part, kind)) != published:
-            accept = f"take it as it is with {self.address.node}.digest=null"
-            remedy = f"delete {self.part} to fetch it again, or {accept}"
-            raise self._failed(f"another file than the published one ({kind} {found})", remedy)
-
     def _known(self) -> Version | None:
         try:
             return Version(**json.loads(self._note.read_text()))
@@ -225,7 +218,7 @@ class Fetch:
         return f"{why}, {self.patience.tries} times in a row"
 
     def _failed(self, problem: str, remedy: str) -> OptionError:
-        return OptionError(self.address.option, hidden(self.address.url), problem, remedy)
+        return _failed(self.address, problem, remedy)
 
     @property
     def _other(self) -> str:
@@ -242,6 +235,21 @@ class _RetryAfter(Exception):
     def __init__(self, header: str) -> None:
         super().__init__(header)
         self.seconds = float(header) if header.isdecimal() else 0.0
+
+
+def check_digest(address: Address, path: Path) -> None:
+    """Raise `OptionError` if a file is not the one that was published; nothing without a published digest."""
+    if address.digest is None:
+        return
+    kind, _, published = address.digest.partition(":")
+    if (found := digest_of(path, kind)) != published:
+        accept = f"take it as it is with {address.node}.digest=null"
+        remedy = f"delete {path} to fetch it again, or {accept}"
+        raise _failed(address, f"another file than the published one ({kind} {found})", remedy)
+
+
+def _failed(address: Address, problem: str, remedy: str) -> OptionError:
+    return OptionError(address.option, hidden(address.url), problem, remedy)
 
 
 def part_of(target: Path) -> Path:
@@ -269,4 +277,4 @@ def _bytes(version: Version) -> str:
 def _short(error: Exception) -> str:
     """The innermost reason that a library gives, without the objects that it names."""
     reason = getattr(error.args[0], "reason", error) if error.args else error
-    return hidden(first_line(reason).rpartition(">: ")[2])[:200]
+    return hidden(re.sub(r"^(<.*?>|\w+\(host=.*?\)): ", "", first_line(reason)))[:200]
