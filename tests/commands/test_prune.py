@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 from omegaconf import OmegaConf
@@ -137,6 +138,23 @@ def test_a_checkpoint_that_a_longer_training_continues_stays(tmp_path, longer):
     prune.execute(asked, config(tmp_path, apply=True))
     kept = [] if longer == "nowhere" else ["checkpoint.pt"]
     assert left(store, short[0]) == [*kept, "weights.pt"]
+    assert left(store, other[0]) == ["weights.pt"]
+
+
+def test_so_does_one_of_a_stage_that_no_sweep_needs(tmp_path):
+    store, short, long, other = family(tmp_path)
+    points = [Point("long", 0, long), Point("again", 1, long)]
+    prune.execute(points, config(tmp_path, sweep="s", apply=True, others=True))
+    assert left(store, short[0]) == ["checkpoint.pt", "weights.pt"]
+    assert left(store, other[0]) == []
+
+
+def test_weights_that_a_sweep_names_as_a_file_are_needed(tmp_path):
+    store, short, _, other = family(tmp_path)
+    file = str(store.folder(other[0]) / "weights.pt")
+    named = [replace(spec, paths={"init": file}) for spec in short]
+    points = [Point("one", 0, named), Point("two", 1, named)]
+    prune.execute(points, config(tmp_path, sweep="s", apply=True, others=True))
     assert left(store, other[0]) == ["weights.pt"]
 
 

@@ -8,6 +8,7 @@ import shutil
 import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -35,6 +36,8 @@ PATIENCE = Patience()
 WORK = ".download"
 """Folder, below that of the data set, of what is being fetched and of the journal."""
 DIGESTS = "sha256sums.txt"
+SMALL_GB = 0.0001
+"""Size of a list of addresses."""
 
 
 def execute(cfg: DictConfig) -> None:
@@ -59,7 +62,7 @@ def execute(cfg: DictConfig) -> None:
         downloads = Downloads(out, asked, name)
         downloads.run([one for one in addresses if not one.parts and not is_archive(one.name)])
         parts = [one for one in addresses if one.parts]
-        downloads.run(parts)
+        downloads.run([replace(one, gb=SMALL_GB) for one in parts])
         rest = [one for one in addresses if not one.parts and is_archive(one.name)]
         rest += [part for one in parts for part in one.of_parts(text_of(downloads.place(one)))]
         downloads.is_wanted = _choice(cfg, out)

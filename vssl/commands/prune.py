@@ -34,6 +34,7 @@ OF_STAGES = {
     "result.json": "results",
     "metrics.jsonl": "results",
     "predictions.npz": "results",
+    "neighbours.npz": "results",
     "recipe.yaml": "results",
 }
 """Kinds of the files in a stage's folder."""

@@ -40,14 +40,13 @@ def spare_files(
             continue
         if (stage.folder / PREVIEW).exists():
             yield Spare(stage.folder / PREVIEW, "previews")
-        is_others = needed is not None and key not in needed and key not in before_undone
-        if is_others:
+        if any(_may_continue(one, stage.spec) for one in undone):
+            continue
+        if needed is not None and key not in needed and key not in before_undone:
             yield from (Spare(path, "of stages that no sweep needs") for path in _files(stage, OF_OTHERS))
-        elif not stage.spec.kind.labelled and not any(_may_continue(one, stage.spec) for one in undone):
-            yield from (
-                Spare(path, "checkpoints of finished stages that no longer training continues")
-                for path in _files(stage, (CHECKPOINT,))
-            )
+        elif not stage.spec.kind.labelled:  # the checkpoint of a classifier has the head that a test reads
+            why = "checkpoints of finished stages that no longer training continues"
+            yield from (Spare(path, why) for path in _files(stage, (CHECKPOINT,)))
 
 
 def keys_of(specs: Sequence[StageSpec]) -> set[str]:
