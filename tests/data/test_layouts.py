@@ -169,6 +169,28 @@ def test_classes_that_may_be_none_are_named(tmp_path):
     assert remark.startswith("classes are numbers up to 24, of which 5 occur:")
 
 
+def test_a_file_in_the_folder_of_another_class_is_said(tmp_path):
+    make(tmp_path, "run/1.mp4", "walk/2.mp4", "7/3.mp4", train__txt=["run/1.mp4 walk", "walk/2.mp4 walk"])
+    make(tmp_path, test__txt=["7/3.mp4 run"])
+    [remark] = layouts.read("folder", tmp_path, None, None).remarks
+    assert remark.startswith("files in the folder of another class: 1, run/1.mp4 for one;")
+
+
+def test_of_two_lists_of_kinetics_the_one_of_the_official_name_counts(tmp_path):
+    lists = {"a_train__csv": ["x/1.mp4 x"], "b_train__csv": ["x/1.mp4 y"]}
+    make(tmp_path, "x/1.mp4", **lists)
+    refused("kinetics", tmp_path, r"a_train.csv and \S+b_train.csv may both be meant; move one of them away")
+    make(tmp_path, train__csv=["x/1.mp4 z"])
+    assert told("kinetics", tmp_path) == {"x/1.mp4": ("z", (TRAIN,), True)}
+
+
+@pytest.mark.parametrize("again", ["run", "Run"])
+def test_a_choice_of_classes_has_each_once(tmp_path, again):
+    make(tmp_path, "run/1.mp4", "walk/2.mp4")
+    with pytest.raises(VsslError, match=f"^classes={again}: the list has this class twice; take it out once"):
+        layouts.read("folder", tmp_path, None, ["run", again])
+
+
 ENCODINGS = {
     "utf-8": lambda text: text.encode(),
     "utf-8 with its mark": lambda text: codecs.BOM_UTF8 + text.encode(),

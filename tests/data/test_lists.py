@@ -322,6 +322,21 @@ WRONG = {
         {"train.csv": ["a.mp4,118", "b.mp4,97"]},
         r"train.csv: classes are numbers up to 118, but there are 2 videos; if they count",
     ),
+    "several classes": ({"train.txt": ["a.mp4 1,2"]}, r"'a.mp4 1,2' has more than two columns"),
+    "class and seconds": ({"train.txt": ["a.mp4 run 10-20"]}, r"'a.mp4 run 10-20' has more than two columns"),
+    "no class by a number": (
+        {"train.txt": ["a.mp4 -1"]},
+        r"line 1: '-1' is no class; number them from",
+    ),
+    "numbers made floats": ({"train.csv": ["a.mp4,1.0"]}, r"line 1: '1.0' is no class; number them from 0"),
+    "a number here, a folder there": (
+        {"train.txt": ["a.mp4 1"], "test.txt": ["Run/b.mp4"]},
+        r"test.txt, line 1: there is no class 'Run'; add it to the classes or correct the line",
+    ),
+    "two lists of a subset": (
+        {"train.txt": ["a.mp4 x"], "train.csv": ["a.mp4 y"]},
+        r"train.csv and \S+train.txt may both be meant; move one of them away",
+    ),
     "no text": ({"train.txt": ["a.mp4\0 x"]}, r"train.txt: not a text \(there are zeros in it\); save it as"),
 }
 

@@ -43,6 +43,8 @@ _QUOTED = re.compile(r'"(?P<path>[^"]+)"(?P<rest>,.*)?')
 COUNT = re.compile(r"\d{1,9}")
 """A label or a number of seconds; what has more digits is a word, such as a time stamp."""
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?")
+_NUMBERS = re.compile(r"(?=.*\d)[\d.:+-]+")
+"""A number, a time, a range of them."""
 _SUBSET_FOLDER = re.compile(r"(?i)(?P<set>.*[_-])?(?P<word>train|val|test)(idate|idation)?[_-]?\d*")
 
 
@@ -219,6 +221,16 @@ class Lists:
                     return found
         return []
 
+    def one(self, *patterns: str) -> list[Path]:
+        """As `find`, of all patterns; raises VsslError if there are several."""
+        for place in self.places:
+            found = sorted({path for name in patterns for path in place.glob(name) if path.is_file()})
+            if len(found) > 1:
+                raise VsslError(f"{found[0]} and {found[1]} may both be meant; move one of them away")
+            if found:
+                return found
+        return []
+
     def need(self, *patterns: str) -> list[Path]:
         """As `find`, but there has to be one."""
         found = self.find(*patterns)
@@ -264,14 +276,16 @@ def _columns(row: Row) -> tuple[str, str | None]:
     is_marked = rest[:1] in (",", "\t")
     columns = rest[1:].split(rest[0]) if is_marked else [rest]
     words = [word for column in columns if (word := column.strip().strip('"').strip())]
-    parts = words[0].split() if words else []
-    numbers = list(map(_NUMBER.fullmatch, parts))
+    parts = re.split(r"[\s,;]+", words[0]) if words else []
+    numbers = list(map(_NUMBERS.fullmatch, parts))
     are_columns = len(parts) > 1 and (all(numbers) if is_marked else any(numbers))
     if len(words) > 1 or are_columns or any(map(_is_video, parts)):
         raise VsslError(
             f"{row.where}: {line!r} has more than two columns, the path and the class; take the others out "
             "(a class that has a number among its words needs a comma before it)"
         )
+    if words and _NUMBER.fullmatch(words[0]) and not words[0].isdecimal():
+        raise VsslError(f"{row.where}: {words[0]!r} is no class; number them from 0, or leave it out")
     return path, words[0] if words else None
 
 

@@ -4,12 +4,14 @@ Each has `read(files, lists)`, and says where the official archive puts its list
 root or beside it) and where to get them (`SOURCE`, or None).
 """
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vssl.data.lists import FEW, UNLABELLED, Classes, Files, Listing, Lists
+from vssl.data.lists import FEW, UNLABELLED, Classes, Files, Listing, Lists, printable
+from vssl.errors import OptionError
 from vssl.modules import load_module
 
 
@@ -29,7 +31,10 @@ def read(layout: str, root: Path, lists: Path | None, classes: Sequence[str] | N
         not_listed = len(set(files.paths) - {entry.path for entry in entries})
         return Listing(listing.classes, entries, not_listed, remarks)
     old = Classes(listing.classes)
-    new = {old.get(name): label for label, name in enumerate(classes)}
+    new: dict[int, int] = {}
+    for label, name in enumerate(classes):
+        if (number := old.get(name)) is not None and new.setdefault(number, label) != label:
+            raise OptionError("classes", name, "the list has this class twice", "take it out once")
     entries = [replace(entry, label=new[entry.label]) for entry in entries if entry.label in new]
     return Listing(list(classes), entries, 0, remarks)
 
@@ -44,6 +49,15 @@ def chosen(layout: str, root: Path, classes: Sequence[str]) -> Callable[[str], b
 def _remarks(files: Files, listing: Listing) -> Iterator[str]:
     if files.passed_over:
         yield files.passed_over
+    classes = Classes(listing.classes)
+    folders = ((entry, os.path.basename(os.path.dirname(entry.path))) for entry in listing.entries)
+    odd = [
+        entry.path
+        for entry, folder in folders
+        if classes.get(folder) not in (None, entry.label) and not folder.isdecimal()
+    ]
+    if odd:
+        yield f"files in the folder of another class: {len(odd):,}, {printable(odd[0])} for one; is it right?"
     used = Counter(entry.label for entry in listing.entries if entry.label != UNLABELLED)
     if len(used) == used.total() > FEW:
         yield f"each of {len(used):,} classes has one video: is what follows the paths in lists the class?"

@@ -1,5 +1,6 @@
 """Any folder: plain lists if there are any, else class folders."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from vssl.data.lists import (
@@ -12,6 +13,7 @@ from vssl.data.lists import (
     Files,
     Listing,
     Lists,
+    Row,
     claimed,
     class_and_subset,
 )
@@ -32,13 +34,18 @@ def read(files: Files, lists: Lists) -> Listing:
         entries = [Entry(path, classes.label(name, path), (subset,)) for path, name, subset in placed]
         return Listing(classes.names, entries)
     rows = [row for subset, file in found for row in lists.rows(file, subset)]
-    # A row without a word has that of its class folder, if it is in one.
+    named = _words(rows)
+    # A row without a word has that of its class folder, if it is in one; it has to be a class of other rows.
     rows = [row._replace(word=row.word or class_and_subset(row.path, False)[0]) for row in rows]
-    named = [(row.word, row.subset) for row in rows if row.word is not None]
+    named = named or _words(rows)
     if not classes and named and all(COUNT.fullmatch(word) for word, _ in named):
         classes = _numbered(max(int(word) for word, _ in named), len(rows), found[0][1])
     classes = classes or Classes.of(named)
     return claimed(rows, files.below, classes)
+
+
+def _words(rows: Iterable[Row]) -> list[tuple[str, int]]:
+    return [(row.word, row.subset) for row in rows if row.word is not None]
 
 
 def _found(lists: Lists) -> list[tuple[int, Path]]:
@@ -47,9 +54,11 @@ def _found(lists: Lists) -> list[tuple[int, Path]]:
         return [(TRAIN, lists.given)]
     names = {
         TRAIN: ("train.txt", "trainlist01.txt", "train.csv"),
-        TEST: ("test.txt", "testlist01.txt", "test.csv", "val.txt", "val.csv"),
+        TEST: ("test.txt", "testlist01.txt", "test.csv"),
     }
-    found = [(subset, file) for subset, patterns in names.items() for file in lists.find(*patterns)[:1]]
+    found = [(subset, file) for subset, patterns in names.items() for file in lists.one(*patterns)]
+    if TEST not in dict(found):
+        found += [(TEST, file) for file in lists.one("val.txt", "val.csv")]
     if lists.given and not found:
         lists.need(*names[TRAIN])
     return found

@@ -39,7 +39,7 @@ def chosen(lists: Lists, classes: Sequence[str]) -> Callable[[str], bool]:
 
 def read(files: Files, lists: Lists) -> Listing:
     """The official validation list is the test set: the test list came without labels, few have its files."""
-    rows = [*_rows(lists, "*train*.csv", TRAIN), *_rows(lists, "*val*.csv", TEST)]
+    rows = [*_rows(lists, "train", TRAIN), *_rows(lists, "val", TEST)]
     listed = {row.subset for row in rows}
     in_folders = [
         (path, name, subset)
@@ -83,9 +83,9 @@ def _clip(path: str) -> tuple[str, tuple[int, ...]]:
     return match["id"], (int(match["start"]), int(match["end"])) if match["start"] else ()
 
 
-def _rows(lists: Lists, pattern: str, subset: int) -> Iterator[Row]:
+def _rows(lists: Lists, name: str, subset: int) -> Iterator[Row]:
     """The rows of a csv: the official columns, or "path class" without a header."""
-    for file in lists.find(pattern)[:1]:
+    for file in lists.find(f"{name}.csv") or lists.one(f"*{name}*.csv"):
         table = csv.DictReader(text_of(file), restval="")
         try:
             table.fieldnames = [name.strip() for name in table.fieldnames or ()]
