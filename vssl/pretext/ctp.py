@@ -13,6 +13,7 @@ norm: backbone=r3d_18 backbone.last_spatial_stride=1 backbone.bn_eps=1e-3. Their
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 import torch
@@ -162,13 +163,18 @@ def paste(pixels_CTHW: Tensor, boxes_T4: NDArray[np.int64], rng: np.random.Gener
     strength_T = between(keys, rng.uniform(0.8, 1, (len(keys), 1)), rng)[:, 0]
     shown_T = rng.random(frames) < SHOWN
     shown_T[[0, source]] = True
+
+    @cache  # many frames have a box of the same size
+    def fitted(height: int, width: int) -> tuple[Tensor, Tensor]:
+        size = (height, width)
+        resized_1CHW = F.interpolate(patch_CHW[None], size, mode="bilinear", align_corners=False)
+        return resized_1CHW[0], alpha(size, shape, edge)
+
     pasted_CTHW = pixels_CTHW.clone()
     for t in np.flatnonzero(shown_T).tolist():
         left, top, right, bottom = boxes_T4[t].tolist()
-        size = (bottom - top, right - left)
-        fitted_CHW = F.interpolate(patch_CHW[None], size, mode="bilinear", align_corners=False)[0]
-        alpha_HW = float(strength_T[t]) * alpha(size, shape, edge)
-        pasted_CTHW[:, t, top:bottom, left:right].lerp_(fitted_CHW, alpha_HW)
+        fitted_CHW, alpha_HW = fitted(bottom - top, right - left)
+        pasted_CTHW[:, t, top:bottom, left:right].lerp_(fitted_CHW, float(strength_T[t]) * alpha_HW)
     return pasted_CTHW
 
 
