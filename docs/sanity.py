@@ -6,14 +6,20 @@ python launch.py -m +sweeps=methods && python docs/sanity.py [outputs]
 from __future__ import annotations
 
 import sys
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
-from vssl.stage.spec import StageSpec, class_name
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from vssl.pipeline import plan
+from vssl.stage.spec import StageSpec
 from vssl.stage.store import StageStore
 
+ROOT = Path(__file__).parent.parent
+SWEEP = OmegaConf.load(ROOT / "sweeps/methods.yaml")
+SEEDS = SWEEP.hydra.sweeper.params.seed.split(",")
 PAGE = Path(__file__).with_suffix(".md")
 
 HEAD = """# What each pretext learns on the toy
@@ -33,36 +39,34 @@ are.
 """
 
 
-def rows(store: StageStore) -> dict[str, list[str]]:
-    """Cells of each method, by its name."""
-    tests: dict[str, list[tuple[StageSpec | None, float]]] = defaultdict(list)
-    for test in store.finished("test"):
-        first = test.spec.chain[0]
-        pretext = first if first.name == "pretext" else None
-        name = class_name(pretext.recipe.task) if pretext else "random backbone"
-        tests[name].append((pretext, test.finished.metrics["video_top1"]))
-    return {name: _cells(store, name, found) for name, found in tests.items()}
+def rows(store: StageStore) -> Iterator[str]:
+    """The lines of all rows of the sweep, as far as their stages are done."""
+    for row in SWEEP.sweep.rows:
+        chains = [_chain(row.overrides, seed) for seed in SEEDS]
+        done = [chain for chain in chains if store.result(chain[-1])]
+        if done:
+            yield from _lines(store, row.label, done)
 
 
-def _cells(store: StageStore, name: str, found: Sequence[tuple[StageSpec | None, float]]) -> list[str]:
-    """The lines of a method: one for each accuracy of its own task."""
-    linear, pretexts = _spread([top1 for _, top1 in found]), [pretext for pretext, _ in found if pretext]
-    if not pretexts:
-        return [f"| {name} | {len(found)} | | | | | {linear} |"]
-    stages = [store.stage(pretext) for pretext in pretexts]
-    lines = []
+def _chain(overrides: Sequence[str], seed: str) -> list[StageSpec]:
+    """The stages of one row and seed."""
+    return plan(compose("config", overrides=[*SWEEP.sweep.overrides, *overrides, f"seed={seed}"]))
+
+
+def _lines(store: StageStore, label: str, chains: Sequence[list[StageSpec]]) -> Iterator[str]:
+    """The lines of a row: one for each metric of its own task that guessing is known of."""
+    name = f"| {label} | {len(chains)} |"
+    linear = _spread([store.stage(chain[-1]).finished.metrics["video_top1"] for chain in chains])
+    if chains[0][0].name != "pretext":
+        yield f"{name} | | | | {linear} |"
+        return
+    stages = [store.stage(chain[0]) for chain in chains]
     for metric, known in stages[0].finished.references.items():
         if metric.endswith(("_accuracy", "_explained")):
             reached = _spread([stage.lines[-1][metric] for stage in stages])
             reachable = f"{100 * known['reachable']:.1f}" if "reachable" in known else "?"
-            cells = [
-                metric.removesuffix("_accuracy").replace("_", " "),
-                f"{100 * known['chance']:.1f}",
-                reachable,
-                reached,
-            ]
-            lines.append(f"| {name} | {len(found)} | {' | '.join(cells)} | {linear} |")
-    return lines
+            task = metric.removesuffix("_accuracy").replace("_", " ")
+            yield f"{name} {task} | {100 * known['chance']:.1f} | {reachable} | {reached} | {linear} |"
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -72,7 +76,6 @@ def _spread(values: Sequence[float]) -> str:
 
 if __name__ == "__main__":
     outputs = Path(sys.argv[1] if len(sys.argv) > 1 else "outputs")
-    found = rows(StageStore(outputs))
-    first = found.pop("random backbone", [])
-    lines = [*first, *(line for name in sorted(found) for line in found[name])]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        lines = list(rows(StageStore(outputs)))
     PAGE.write_text(HEAD + "\n".join(lines) + "\n")

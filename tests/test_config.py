@@ -178,7 +178,7 @@ def launched(*words):
 def planted(choice, folder):
     """Overrides for a real data set, whose index is written here instead of by a check."""
     group, _, name = choice.partition("=")
-    if group not in ("source", "downstream") or name in ("synthetic", "upright"):
+    if group not in ("source", "downstream") or name in ("synthetic", "upright", "fading"):
         return []
     overrides = [f"{group}.root={folder}", f"outputs={folder}"]
     cfg = composed(choice, *overrides)

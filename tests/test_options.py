@@ -154,7 +154,7 @@ def test_an_option_that_does_not_exist_is_told_one_that_does(walk, walked):
 def planted(choice, folder):
     """Overrides for a real data set, whose index is written here instead of by a check."""
     group, _, name = choice.partition("=")
-    if group not in ("source", "downstream") or name in ("synthetic", "upright"):
+    if group not in ("source", "downstream") or name in ("synthetic", "upright", "fading"):
         return []
     root = [f"{group}.root={folder}"]
     cfg = composed(choice, *root, f"outputs={folder}")

@@ -16,6 +16,7 @@ from vssl.data import synthetic
 from vssl.data.synthetic import (
     MOTIONS,
     POOL,
+    FadingVideos,
     Poses,
     SyntheticVideos,
     UprightVideos,
@@ -334,6 +335,14 @@ def test_upright_videos_are_the_same_below_a_lamp(source):
     assert (lit[:, 0] == plain[:, 0]).all()
     np.testing.assert_allclose(lit[:, -1], 0.3 * plain[:, -1], atol=1)
     assert upright.folder.name == source.folder.name.replace("synthetic", "upright")
+
+
+def test_fading_videos_are_the_same_while_a_lamp_goes_out(source):
+    fading = FadingVideos(**vars(source))
+    plain, lit = source.draw(3).astype(float), fading.draw(3)
+    assert (lit[0] == plain[0]).all()
+    np.testing.assert_allclose(lit[-1], 0.3 * plain[-1], atol=1)
+    assert fading.folder.name == source.folder.name.replace("synthetic", "fading")
 
 
 def test_the_yaml_lists_every_field():

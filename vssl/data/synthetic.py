@@ -61,6 +61,8 @@ class SyntheticVideos(Checked):
     Height and width are in pixels and even, width at least 64; lengths are uniform in min_frames..max_frames.
     """
 
+    LOOK = "synthetic"
+
     root: str
     appearance: Literal["train", "test"]
     num_videos: int = field(metadata=at_least(1))
@@ -94,7 +96,7 @@ class SyntheticVideos(Checked):
         look = {**asdict(self), "revision": REVISION}
         del look["root"], look["decoder"]
         digest = hashlib.sha256(json.dumps(look, sort_keys=True).encode()).hexdigest()
-        return Path(self.root) / f"synthetic-{digest[:10]}"
+        return Path(self.root) / f"{self.LOOK}-{digest[:10]}"
 
     @cached_property
     def videos(self) -> list[Video]:
@@ -161,14 +163,26 @@ class UprightVideos(SyntheticVideos):
     In the others all directions are alike, so that nobody can tell which way up they are.
     """
 
-    @property
-    def folder(self) -> Path:
-        others = super().folder
-        return others.with_name(others.name.replace("synthetic", "upright"))
+    LOOK = "upright"
 
     def draw(self, index: int) -> NDArray[np.uint8]:
         light_H11 = np.linspace(1, 0.3, self.height, dtype=np.float32)[:, None, None]
         return (super().draw(index) * light_H11).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class FadingVideos(SyntheticVideos):
+    """The same videos while a lamp goes out: brightness falls to 30 % from the first frame to the last one.
+
+    In the others all moments are alike, so that nobody can tell which one came first.
+    """
+
+    LOOK = "fading"
+
+    def draw(self, index: int) -> NDArray[np.uint8]:
+        frames_THWC = super().draw(index)
+        light_T111 = np.linspace(1, 0.3, len(frames_THWC), dtype=np.float32)[:, None, None, None]
+        return (frames_THWC * light_T111).astype(np.uint8)
 
 
 class Poses(NamedTuple):

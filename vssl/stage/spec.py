@@ -67,7 +67,7 @@ class Recipe:
     @property
     def is_synthetic(self) -> bool:
         """Whether the videos were made up."""
-        return class_name(self.data) in ("SyntheticVideos", "UprightVideos")
+        return class_name(self.data) in ("SyntheticVideos", "UprightVideos", "FadingVideos")
 
     @property
     def is_provisional(self) -> bool:
