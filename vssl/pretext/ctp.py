@@ -181,11 +181,16 @@ def paste(pixels_CTHW: Tensor, boxes_T4: NDArray[np.int64], rng: np.random.Gener
 def alpha(size: tuple[int, int], shape: int, edge: float | None) -> Tensor:
     """How much of a patch is seen, [H,W]: 1 inside its shape, and from the share `edge` of it outwards
     less."""
-    v_H, u_W = (((torch.arange(n) + 0.5) / n - 0.5).abs() for n in size)
-    v_HW, u_HW = torch.meshgrid(v_H, u_W, indexing="ij")
+    v_HW, u_HW = torch.meshgrid(_off_centre(size[0]), _off_centre(size[1]), indexing="ij")
     distance_HW = (torch.maximum(v_HW, u_HW), torch.hypot(v_HW, u_HW), v_HW + u_HW)[shape]
     inside_HW = (distance_HW < 0.5).float()
     return inside_HW if edge is None else inside_HW * ((0.5 - distance_HW) / (0.5 - edge)).clamp(0, 1)
+
+
+@cache
+def _off_centre(pixels: int) -> Tensor:
+    """How far each pixel of a row lies from the middle, as a share of the row."""
+    return ((torch.arange(pixels) + 0.5) / pixels - 0.5).abs()
 
 
 @dataclass(frozen=True)
@@ -202,10 +207,10 @@ class CTP(Task):
         return CTPObjective(backbone, self)
 
     def references(self) -> References:
-        """How much less is wrong than if no patch moved and none grew, as a share. Frames that do not show
-        the patch can only be guessed from the others."""
-        known = {"chance": 0.0, "reachable": 1.0}
-        return {"centre_explained": known, "size_explained": known}
+        """How much less is wrong than if no patch moved and none grew, as a share. How much can be known is
+        open: boxes are in whole pixels, so that the exact size would explain 79 % of the growth in 112
+        pixels and 40 % in 32, and the exact centre 96 % and 90 % of the way."""
+        return {"centre_explained": {"chance": 0.0}, "size_explained": {"chance": 0.0}}
 
 
 class CTPObjective(Objective):
