@@ -48,10 +48,10 @@ seeds, in percent. Whether a pretext beats another one here says nothing about o
 
 
 def rows(store: StageStore) -> Iterator[str]:
-    """The lines of all rows of the sweep, as far as their stages are done."""
+    """The lines of all rows of the sweep, as far as their first stages are done."""
     for row in SWEEP.sweep.rows:
         chains = [_chain(row.overrides, seed) for seed in SEEDS]
-        done = [chain for chain in chains if store.result(chain[-1])]
+        done = [chain for chain in chains if store.result(chain[0])]
         if done:
             yield from _lines(store, row.label, done)
 
@@ -64,7 +64,8 @@ def _chain(overrides: Sequence[str], seed: str) -> list[StageSpec]:
 def _lines(store: StageStore, label: str, chains: Sequence[list[StageSpec]]) -> Iterator[str]:
     """The lines of a row: one for each metric of its own task that guessing is known of."""
     name = f"| {label} | {len(chains)} |"
-    linear = _spread([store.stage(chain[-1]).finished.metrics["video_top1"] for chain in chains])
+    tests = [result for chain in chains if (result := store.result(chain[-1]))]
+    linear = _spread([test.metrics["video_top1"] for test in tests])
     if chains[0][0].name != "pretext":
         yield f"{name} | | | | {linear} |"
         return
@@ -78,6 +79,8 @@ def _lines(store: StageStore, label: str, chains: Sequence[list[StageSpec]]) -> 
 
 
 def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return ""
     deviation = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
     return f"{100 * mean(values):.1f}{deviation}"
 
