@@ -35,6 +35,7 @@ ONE_HOME = {
     "av": "vssl/data",
     "rich": "vssl/report",
     "requests": "vssl/data/fetch.py",
+    "urllib3": "vssl/data/fetch.py",
     "scipy": "vssl/report/statistics.py",
     "pandas": ("vssl/report/results.py", "vssl/__init__.py"),
     "omegaconf": tuple(

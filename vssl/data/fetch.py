@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import requests
+import urllib3
 
 from vssl.data.addresses import Address
 from vssl.errors import OptionError, first_line
@@ -170,12 +171,13 @@ class Fetch:
             self._expected = version.bytes
         try:
             with self.part.open("ab") as file:
-                for chunk in response.iter_content(CHUNK):
+                # As it is sent: Apache calls a .tgz compressed, and what unpacks that would unpack the file.
+                for chunk in response.raw.stream(CHUNK, decode_content=False):
                     file.write(chunk)
                     self.watch.came(len(chunk))
                     if self.stopping.is_set():
                         raise Cancelled
-        except requests.exceptions.ChunkedEncodingError as error:
+        except urllib3.exceptions.HTTPError as error:
             raise Broken(f"{self.came:,} bytes came of {_bytes(version)}") from error
         if version.bytes is not None and self.came != version.bytes:
             raise Broken(f"{self.came:,} bytes came of {_bytes(version)}")
