@@ -93,6 +93,22 @@ def test_a_data_set_is_fetched_through_three_breaks_and_unpacked(site, video, tm
     assert site.asked == before
 
 
+def test_what_was_not_unpacked_to_its_end_is_unpacked_again(site, video, tmp_path, monkeypatch):
+    words = [*ucf101(site, video), f"download.out={tmp_path}/out", "download.parallel=1"]
+
+    def stops(archive, folder, is_wanted):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(download, "unpack", stops)
+        with pytest.raises(KeyboardInterrupt):
+            run(*words)
+    assert site.asked["/UCF101.zip"] == 1
+    run(*words)
+    assert site.asked["/UCF101.zip"] == 1
+    assert len(list((tmp_path / "out").rglob("*.avi"))) == 4
+
+
 def test_archives_are_kept_if_asked(site, video, tmp_path):
     run(*ucf101(site, video), f"download.out={tmp_path}/out", "download.keep=true")
     kept = sorted(path.name for path in (tmp_path / "out" / ".download").glob("*.zip"))
