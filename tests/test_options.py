@@ -139,6 +139,26 @@ def test_a_value_that_cannot_be_is_one_line_that_names_the_option(walk, walked):
     assert tried
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("pretext.training.optimizer.lr=nan", ": not a number; give a number"),
+        ("auxiliary.training.optimizer.lr=inf", ": not a number; give a number"),
+        ("pretext.training.epochs=9223372036854775808", ": too large; choose a whole number below 2**63"),
+        ("seed=9223372036854775808", ": too large; choose a whole number below 2**63"),
+        ("init.weights=''", ": empty; give text or null"),
+        ("tracking.experiment=''", ": empty; give text"),
+        ("label=''", ": empty; give text or a whole number or a number or null"),
+    ],
+)
+def test_what_no_option_can_be(words, said, tmp_path):
+    """What is not finite, what 64 bits do not hold, what a variable of the shell leaves that is not set."""
+    option, _, value = words.partition("=")
+    with pytest.raises(VsslError) as caught:
+        execute([(composed(words, f"outputs={tmp_path}", "mode=plan"), [])])
+    assert str(caught.value) == f"{option}={value.strip(chr(39))}{said}"
+
+
 @pytest.mark.parametrize("walk", WALKS)
 def test_an_option_that_does_not_exist_is_told_one_that_does(walk, walked):
     frozen, options = walked(walk)

@@ -63,7 +63,7 @@ def check_roots(words: list[str], conf: Path) -> None:
         r"\$\{roots\.(\w+)\}", "".join(path.read_text("utf-8") for path in conf.rglob("*.yaml"))
     )
     for name in set(added) - {*asked, *_surface(conf)["roots"]}:
-        raise VsslError(f"roots.{name}: no such option; {nearest(name, set(asked))}")
+        raise VsslError(f"roots.{name}: no file of conf/ has ${{roots.{name}}}; {nearest(name, set(asked))}")
 
 
 def _surface(conf: Path) -> dict[str, Any]:
@@ -143,6 +143,8 @@ def _explain_key(error: BaseException, parent: DictConfig) -> str:
         return f"{where}: needs a value, for example {where}=..."
     if isinstance(error, GrammarParseError):
         return f"{where}: ${{ begins a reference to another option, ${{a.b}}; end it with a bracket"
+    if found := re.match(r"Interpolation key '(\S+)' not found", str(error)):
+        return f"{where}: refers to {found[1]}, which there is not; set it, or leave a ~{found[1]} out"
     return f"{where}: {str(error).splitlines()[0]}"
 
 

@@ -26,11 +26,6 @@ class Launch(Checked):
     column: str | int | float | None
     only: str | int | float | list[str | int | float] | None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.seed >= 2**63:
-            raise OptionError("seed", self.seed, "too large", "choose a whole number below 2**63")
-
 
 @dataclass(frozen=True)
 class Plan(Checked):

@@ -51,11 +51,15 @@ def check_words(words: Sequence[str], groups: Mapping[str, Sequence[str]]) -> No
     refuse_flags(words)
     given: dict[str, list[Override]] = defaultdict(list)
     for word in words:
+        if not word.strip():
+            raise VsslError("an option is empty; is a variable of the shell? Leave it out, or set it")
         if "=" not in word and not word.startswith("~"):
             continue  # a flag, what follows a flag, or a word that Hydra refuses
         override = _parsed(word)
         if override is None:
             key = word.partition("=")[0]
+            if _parsed(f"{key}=x"):
+                raise VsslError(f"{word}: these are no values; write one between any two commas")
             raise VsslError(f"{word}: {key!r} is no name of an option; an option is key=value (--help)")
         name = override.key_or_group
         _check_choice(override, groups.get(name), word)
@@ -111,10 +115,16 @@ def _parsed(word: str) -> Override | None:
 
 
 def _check_choice(override: Override, choices: Sequence[str] | None, word: str) -> None:
-    """Refuse what is no choice of a group that has to have one."""
-    if choices is None or override.is_sweep_override() or isinstance(override.value(), dict):
-        return
+    """Refuse what is no choice of a group that has to have one, and several sweep files."""
     name, choice = override.key_or_group, override.value()
+    if name == "sweeps" and not isinstance(choice, str) and not override.is_delete():
+        raise VsslError(
+            f"{word.lstrip('+')}: one sweep file at a time; those that share stages run them once"
+        )
+    if choices is None or override.is_sweep_override() or isinstance(choice, dict):
+        return
+    if override.is_add() or override.is_force_add():
+        raise VsslError(f"{word}: {name} has a choice; replace it, {word.lstrip('+')} without a +")
     if name == "experiment" and override.is_delete():
         return
     if override.is_delete() or choice is None:

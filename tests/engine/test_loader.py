@@ -1,5 +1,6 @@
 """Which samples make up which step."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -130,6 +131,27 @@ def test_a_batch_that_does_not_come_through_is_one_line(error, monkeypatch):
     )
     with pytest.raises(VsslError, match=r"too few open files \(ulimit -n is \d+\)"):
         list(evaluation_batches(Numbers(), 2, Loading(1, False, timeout_s=60), cost()))
+
+
+@pytest.mark.parametrize("code", [errno.EAGAIN, errno.EMFILE, errno.ENOMEM])
+def test_a_loader_process_that_cannot_be_started_takes_the_others_along(code, monkeypatch):
+    """They outlive signals: the end of the training process would wait for them."""
+    start, started = multiprocessing.process.BaseProcess.start, []
+
+    def start_one(process):
+        if started:
+            raise OSError(code, os.strerror(code))
+        started.append(process)
+        start(process)
+
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", start_one)
+    said = (
+        rf"^a loader process cannot be started \({os.strerror(code)}\); lower runtime.workers, or allow more"
+    )
+    with pytest.raises(VsslError, match=said):
+        list(evaluation_batches(Numbers(), 2, Loading(2, False, timeout_s=60), cost()))
+    started[0].join(timeout=30)
+    assert started[0].exitcode == -signal.SIGKILL
 
 
 def fail_with(error):

@@ -45,7 +45,7 @@ def test_a_file_of_weights_that_has_changed_since_the_launch(tmp_path):
 
 @pytest.mark.parametrize("name", ["weights.pt", "weights.safetensors"])
 @pytest.mark.parametrize("of_stage", [True, False])
-@pytest.mark.parametrize("content", [b"", b"x" * 5000, None])
+@pytest.mark.parametrize("content", [b"", b"x" * 5000, b"root:x:0:0:root:/root:/bin/bash\n" * 9, None])
 def test_weights_that_cannot_be_read_say_what_to_do(content, of_stage, name, tmp_path):
     """What is left of them after a crash of the disk; and a file of someone else."""
     if of_stage:

@@ -4,7 +4,6 @@
 """
 
 import argparse
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ from torch import Tensor
 
 from vssl.backbone.convert import convert
 from vssl.backbone.published import Origin
-from vssl.engine.checkpoint import save
-from vssl.errors import OptionError, as_typed
+from vssl.engine.checkpoint import load, save
+from vssl.errors import OptionError, VsslError, as_typed
 from vssl.files import digest, write_atomically
 from vssl.pipeline import Point, plain
 from vssl.stage.build import build
@@ -70,12 +69,10 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     """The flat mapping of a published checkpoint; some hold the command line as an argparse.Namespace."""
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        remedy = "give the published checkpoint"
-        raise OptionError("convert.weights", path, str(error.strerror), remedy) from error
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        problem, remedy = "damaged, or not a checkpoint of tensors and plain values", "fetch it again"
-        raise OptionError("convert.weights", path, problem, remedy) from error
+            content: object = load(path, remedy="fetch it again")
+    except VsslError as error:
+        raise VsslError(f"convert.weights={error}") from error
+    if not isinstance(content, Mapping):
+        raise OptionError("convert.weights", path, "no state dict", "give the published checkpoint")
     nested = next((content[name] for name in NESTED if isinstance(content.get(name), Mapping)), content)
     return {name: value for name, value in nested.items() if isinstance(value, Tensor)}

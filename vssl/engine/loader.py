@@ -1,5 +1,6 @@
 """Which samples make up which step, and a loader that delivers them from any step on."""
 
+import multiprocessing
 import resource
 import signal
 import time
@@ -190,7 +191,7 @@ def _batches(loader: DataLoader[Batch]) -> Iterator[Batch]:
     torch raises it from a signal handler at any moment, such as during an exchange with other ranks, which
     would then get the blame.
     """
-    batches: Any = iter(loader)
+    batches = _started(loader)
     try:
         while True:
             signal.signal(signal.SIGCHLD, lambda *_: raise_deaths())
@@ -210,6 +211,21 @@ def _batches(loader: DataLoader[Batch]) -> Iterator[Batch]:
             yield batch
     finally:
         shut_down_workers(batches)
+
+
+def _started(loader: DataLoader[Batch]) -> Any:
+    """The loader's iterator, with all its processes. If one cannot be started, torch leaves those before it,
+    which outlive signals: the end of this process would wait for them for ever."""
+    others = multiprocessing.active_children()
+    try:
+        return iter(loader)
+    except OSError as error:
+        for process in set(multiprocessing.active_children()) - set(others):
+            process.kill()
+        raise VsslError(
+            f"a loader process cannot be started ({error.strerror}); lower runtime.workers, or allow more "
+            "open files (ulimit -n) and processes (ulimit -u)"
+        ) from error
 
 
 def _outlive_signals(worker: int) -> None:

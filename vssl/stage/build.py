@@ -100,6 +100,10 @@ def _made(value: Any, hint: Any, where: str) -> Any:
             raise OptionError(where, value, "no such value", remedy)
     elif not _fits(value, hint):
         raise OptionError(where, value, f"not {_wanted(hint)}", _remedy(value, hint, where))
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise OptionError(where, value, "too large", "choose a whole number below 2**63")
+    if value == "":
+        raise OptionError(where, value, "empty", f"give {_wanted(hint)}")
     return value
 
 

@@ -165,7 +165,7 @@ class StageSpec:
 
 def content_hash(value: object) -> str:
     """Hash plain data. 1 and 1.0 are the same number; the order of keys does not matter."""
-    text = json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
 
 
