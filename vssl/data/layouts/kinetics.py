@@ -32,14 +32,14 @@ def chosen(lists: Lists, classes: Sequence[str]) -> Callable[[str], bool]:
     """Whether a file is of a clip that the lists have in one of these classes, by the id in its name."""
     lists.need("train.csv")
     known = Classes(list(classes))
-    rows = [*_rows(lists, "*train*.csv", TRAIN), *_rows(lists, "*val*.csv", TEST)]
+    rows = _both(lists)
     ids = {_clip(row.path)[0] for row in rows if row.word and known.get(row.word) is not None}
     return lambda path: _clip(path)[0] in ids
 
 
 def read(files: Files, lists: Lists) -> Listing:
     """The official validation list is the test set: the test list came without labels, few have its files."""
-    rows = [*_rows(lists, "train", TRAIN), *_rows(lists, "val", TEST)]
+    rows = _both(lists)
     listed = {row.subset for row in rows}
     in_folders = [
         (path, name, subset)
@@ -81,6 +81,11 @@ def _clip(path: str) -> tuple[str, tuple[int, ...]]:
     if not match:
         return stem, ()
     return match["id"], (int(match["start"]), int(match["end"])) if match["start"] else ()
+
+
+def _both(lists: Lists) -> list[Row]:
+    """The rows of the training list and of the validation list."""
+    return [*_rows(lists, "train", TRAIN), *_rows(lists, "val", TEST)]
 
 
 def _rows(lists: Lists, name: str, subset: int) -> Iterator[Row]:
