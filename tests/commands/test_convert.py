@@ -22,7 +22,8 @@ from vssl.stage.weights import load_backbone
 def test_a_damaged_and_a_missing_file(launch, tmp_path):
     (tmp_path / "bad.pth").write_bytes(b"root:x:0:0:root:/root:/bin/bash")
     torch.save([1, 2], tmp_path / "list.pth")
-    for file, message in (("bad.pth", "damaged"), ("list.pth", "no state dict"), ("none.pth", "no such file")):
+    said = {"bad.pth": "damaged", "list.pth": "no state dict", "none.pth": "no such file"}
+    for file, message in said.items():
         done = launch("mode=convert", "backbone=r3d_10", f"convert.weights={tmp_path / file}")
         assert done.returncode == 1
         assert message in done.stderr

@@ -1,8 +1,7 @@
 """Files over HTTP: continued after any break, and held against what is known of them.
 
-Libraries were looked at: pooch, torchvision and parfive begin again after a break, pypdl and huggingface_hub
-continue without asking whether the file is still the same. So this stands above requests, which knows
-proxies, certificates and redirections.
+It stands above requests, which knows proxies, certificates and redirections, and adds what 100 GB need:
+to continue after a break, but only if the file there is still the same.
 """
 
 import hashlib
