@@ -77,7 +77,7 @@ def test_a_data_set_is_fetched_through_three_breaks_and_unpacked(site, video, tm
     lines = said.splitlines()
     assert lines[0] == f"ucf101: about 0.0011 GB into {out}"
     assert lines[1].startswith("licence: none stated")
-    assert "nobody tried them from here" in lines[2]
+    assert "not tried by the authors of vssl" in lines[2]
     assert "breaks 3" in said
     assert lines[-1] == (
         f"check it: python launch.py mode=check source=ucf101 downstream=ucf101 'roots.ucf101={out}'"

@@ -56,7 +56,7 @@ def execute(cfg: DictConfig) -> None:
     addresses = read_addresses(node, asked.url)
     size = number(sum(one.gb for one in addresses))
     print(f"{name}: about {size} GB into {out}", f"licence: {node['licence']}", sep="\n")
-    print(f"{node['stated']}; nobody tried them from here")
+    print(f"{node['stated']}; not tried by the authors of vssl")
     rar_tool(address.name for address in addresses)
     with owned(out / WORK, "downloading"):
         downloads = Downloads(out, asked, name)
