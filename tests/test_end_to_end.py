@@ -93,6 +93,15 @@ def test_what_only_reads_imports_neither_torch_nor_mlflow(mode, finished, data):
     assert said.splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize(
+    "part", ["downstream.train.per_class=2", "protocol.choose={training.optimizer.lr:[0.01,0.1]}"]
+)
+@pytest.mark.parametrize("mode", ["status", "report"])
+def test_a_part_of_synthetic_videos_is_counted_without_torch(mode, part, tmp_path):
+    said = imported(tmp_path, f"mode={mode}", "auxiliary=none", "pretext=none", part)
+    assert said.splitlines()[-1] == "[]"
+
+
 def test_plan_of_the_quick_start_shares_stages(launch, tmp_path):
     done = launch("-m", "+sweeps=quickstart", "mode=plan", small=False)
     assert done.returncode == 0, done.stderr

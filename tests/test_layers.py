@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 BASE = {"vssl", "checks", "compat", "distributed", "errors", "files", "modules", "result", "secrets", "stop"}
-BASE |= {"rendezvous", "terminal", "words"}
+BASE |= {"rendezvous", "terminal", "video", "words"}
 SIBLINGS = {"backbone", "pretext", "auxiliary", "protocol", "data", "engine", "tracking"}
 STAGE = BASE | {"types", "nn", "stage"} | SIBLINGS
 PIPELINE = STAGE | {"pipeline", "rehearsal"}

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vssl.checks import Checked
 from vssl.errors import VsslError
 from vssl.result import References
+from vssl.video import Video as Video
 
 Batch = dict[str, Tensor]
 """A collated batch: `clips` (uint8 from the loader, float after augmentation) [B,K,C,T,H,W], `label`
@@ -80,15 +81,6 @@ class Objective(nn.Module, ABC):
     def keys(self) -> Tensor | None:
         """Embeddings [H,D] that the objective remembers, for a monitor to look at; None if it has none."""
         return None
-
-
-@dataclass(frozen=True)
-class Video:
-    """One video of a source: its name there, the number of frames that decode, its class if it has one."""
-
-    name: str
-    num_frames: int
-    label: int | None = None
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from vssl.checks import Checked, at_least, between, check_at_least, check_choice, check_folder
 from vssl.data.decode import check_decoder, load_decoder, read_frames
 from vssl.errors import OptionError, VsslError
-from vssl.types import Video
+from vssl.video import Video
 
 MOTIONS = ("translate", "bounce", "rotate", "zoom", "oscillate", "orbit", "zigzag", "shear")
 """The classes, by label."""
