@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vssl.checks import Checked
 from vssl.errors import VsslError
 from vssl.result import References
-from vssl.video import Video as Video
+from vssl.video import Video
 
 Batch = dict[str, Tensor]
 """A collated batch: `clips` (uint8 from the loader, float after augmentation) [B,K,C,T,H,W], `label`

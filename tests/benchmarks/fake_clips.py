@@ -24,7 +24,8 @@ from vssl.pipeline import plan
 from vssl.stage.callback import Silent
 from vssl.stage.construct import Stage
 from vssl.stage.spec import StageSpec
-from vssl.types import Batch, Video
+from vssl.types import Batch
+from vssl.video import Video
 
 LENGTH = 300
 """Frames of a video: ten seconds of Kinetics."""

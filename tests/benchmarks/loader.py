@@ -37,7 +37,8 @@ from vssl.data.probe import BadVideo, probe
 from vssl.data.synthetic import SyntheticVideos
 from vssl.errors import VsslError
 from vssl.stage.build import build
-from vssl.types import ClipPlan, ClipSampler, Video
+from vssl.types import ClipPlan, ClipSampler
+from vssl.video import Video
 
 SIZE, CROP = [128, 171], 112
 GOAL = 4.0

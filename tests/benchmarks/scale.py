@@ -25,7 +25,7 @@ from vssl.data.synthetic import SyntheticVideos
 from vssl.engine.cost import CostMeter
 from vssl.engine.loader import Loading, Steps, training_batches
 from vssl.stage.construct import Stage
-from vssl.types import Video
+from vssl.video import Video
 
 SIZES = (100, 1_000, 10_000, 240_000)
 CLIPS = 200

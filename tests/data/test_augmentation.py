@@ -22,7 +22,7 @@ from vssl.errors import VsslError
 from vssl.pipeline import plan
 from vssl.stage.build import build
 from vssl.stage.construct import Machine, Stage
-from vssl.types import Video
+from vssl.video import Video
 
 CONF = ROOT / "conf" / "augmentation"
 PRESETS = sorted(path.stem for path in CONF.glob("*.yaml"))

@@ -17,7 +17,8 @@ from vssl.data.operations.grey import Grey
 from vssl.engine.cost import CostMeter
 from vssl.engine.loader import Loading, evaluation_batches
 from vssl.errors import VsslError
-from vssl.types import ClipPlan, ClipSampler, Video
+from vssl.types import ClipPlan, ClipSampler
+from vssl.video import Video
 
 AUGMENTED = augmentation(crop=RandomCrop([16, 20], 12), grey=Grey(0.2))
 PLAIN = AUGMENTED.without_randomness()

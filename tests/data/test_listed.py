@@ -12,7 +12,7 @@ from vssl.data import index as stored
 from vssl.data.index import fingerprint, select
 from vssl.data.listed import ListedVideos
 from vssl.errors import VsslError
-from vssl.types import Video
+from vssl.video import Video
 
 
 @pytest.fixture

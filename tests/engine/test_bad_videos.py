@@ -9,7 +9,7 @@ from conftest import training
 from vssl.engine.bad_videos import BadVideos
 from vssl.engine.loader import Steps
 from vssl.errors import VsslError
-from vssl.types import Video
+from vssl.video import Video
 
 VIDEOS = [Video(f"v{n}.mp4", 10) for n in range(10)]
 STEPS = Steps(10, training(), seed=0)

@@ -13,7 +13,7 @@ from vssl.data.dataset import ClipDataset
 from vssl.data.operations.flip import Flip
 from vssl.errors import VsslError
 from vssl.pretext.ctp import CTP, CTPSampler, alpha, between, draw_keys, draw_track, mirrored, paste, targets
-from vssl.types import Video
+from vssl.video import Video
 
 SAMPLER = CTPSampler(num_frames=16, max_stride=5, num_patches=3)
 

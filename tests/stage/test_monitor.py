@@ -18,7 +18,7 @@ from vssl.stage.construct import Stage
 from vssl.stage.monitor import Monitor, evaluating, monitor_for, spread, two_sets
 from vssl.stage.run import run_stage
 from vssl.stage.weights import load_backbone
-from vssl.types import Video
+from vssl.video import Video
 
 PRETEXT = ["auxiliary=none", "pretext.training.epochs=4"]  # of two steps each
 LOOK = ["monitor.every_epochs=2", "monitor.videos=8", "monitor.k=3"]

@@ -13,7 +13,8 @@ from torch.utils.data import Dataset, get_worker_info
 
 from vssl.data.augmentation import Augmentation
 from vssl.errors import VsslError
-from vssl.types import ClipPlan, ClipSampler, Video, VideoSource
+from vssl.types import ClipPlan, ClipSampler, VideoSource
+from vssl.video import Video
 
 log = logging.getLogger("vssl")
 

@@ -14,7 +14,7 @@ from vssl.data.decode import Decoder, read_frames
 from vssl.data.index import Column, Index, check_selection, fingerprint, load, select
 from vssl.data.lists import printable
 from vssl.errors import VsslError
-from vssl.types import Video
+from vssl.video import Video
 
 LOOKS = 5000
 """Files whose size is looked at before a stage begins; a network disk takes up to a millisecond for each."""

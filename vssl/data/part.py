@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from vssl.checks import BELOW_1, Checked, at_least
 from vssl.errors import OptionError, VsslError
+from vssl.video import Video
 
 if TYPE_CHECKING:
-    from vssl.types import Video, VideoSource  # it would import torch
+    from vssl.types import VideoSource  # it would import torch
 
 Rows = NDArray[np.int64]
 

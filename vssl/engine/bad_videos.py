@@ -10,7 +10,8 @@ from vssl import distributed
 from vssl.engine.loader import Steps
 from vssl.errors import VsslError
 from vssl.files import write_atomically
-from vssl.types import Batch, Video
+from vssl.types import Batch
+from vssl.video import Video
 
 NAMED = 20
 """Videos that an error message names."""

@@ -29,7 +29,8 @@ from vssl.result import References
 from vssl.stage.construct import Stage
 from vssl.stage.features import describe
 from vssl.stage.saved import expected_input
-from vssl.types import Backbone, Batch, Objective, Video, VideoSource
+from vssl.types import Backbone, Batch, Objective, VideoSource
+from vssl.video import Video
 
 PREFIX = "monitor/"
 """Begins the names of the metrics."""
