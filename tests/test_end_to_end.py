@@ -97,8 +97,9 @@ def test_what_only_reads_imports_neither_torch_nor_mlflow(mode, finished, data):
     "part", ["downstream.train.per_class=2", "protocol.choose={training.optimizer.lr:[0.01,0.1]}"]
 )
 @pytest.mark.parametrize("mode", ["status", "report"])
-def test_a_part_of_synthetic_videos_is_counted_without_torch(mode, part, tmp_path):
-    said = imported(tmp_path, f"mode={mode}", "auxiliary=none", "pretext=none", part)
+def test_a_part_of_synthetic_videos_is_counted_without_torch(mode, part, finished):
+    store, _ = finished
+    said = imported(store.root.parent, f"mode={mode}", "auxiliary=none", "pretext=none", part)
     assert said.splitlines()[-1] == "[]"
 
 
