@@ -364,6 +364,7 @@ def fine_tuning(classes, repeat, augmentation, recipe, average, frames=16, clips
         "stage": "finetune",
         "choose": None,  # nothing: all values are said
         "held_out": 0.25,
+        "tested_on": "test",
         "num_classes": classes,
         "repeat": repeat,
         "sampler": {"num_frames": frames, "out_of_bounds": "loop"},

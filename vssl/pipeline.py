@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from vssl.checks import check_above_0, check_at_least, check_below_1, check_folder, check_text, check_type
 from vssl.data.index import assumed, check_source, checked, class_names, is_checked, rows_of_part
 from vssl.data.part import Part, fingerprint_of, rows_of
-from vssl.errors import OptionError, VsslError
+from vssl.errors import OptionError, VsslError, nearest
 from vssl.files import digest
 from vssl.rehearsal import shrink
 from vssl.stage.build import build, naming
@@ -33,9 +33,11 @@ stands in their index."""
 OF_A_PART = ("per_class", "held_out", "side")
 """Values of a source that say which part of its videos is meant."""
 
+TESTED_ON = ("test", "held_out")
+
 NOT_THE_TASK = (
     *("stage", "augmentation", "training", "batch_size", "revision", "repeat", "test", "input"),
-    *("choose", "held_out"),
+    *("choose", "held_out", "tested_on"),
 )
 """Values of a node that belong to other parts of the recipe than its object."""
 
@@ -81,6 +83,7 @@ class Chain:
     def build(self) -> list[StageSpec]:
         """All stages that the config asks for."""
         self._check_sources()
+        self._hold_out()
         is_longer = self.config["auxiliary"].get("longer_pretext", False)
         if not isinstance(is_longer, bool):
             raise OptionError("auxiliary.longer_pretext", is_longer, "neither true nor false", "say true")
@@ -100,13 +103,27 @@ class Chain:
             self.add("test", COMPARISON, "protocol", "downstream.test")
         return self.stages
 
+    def _hold_out(self) -> None:
+        """Put a share of the training videos in the place of the test set, where that is to stay unseen."""
+        protocol = self.config["protocol"]
+        share, choose = protocol["held_out"], protocol.get("choose")
+        with naming("protocol"):
+            check_type("held_out", share, float)
+            check_above_0("held_out", share)
+            check_below_1("held_out", share)
+            if (tested_on := protocol["tested_on"]) not in TESTED_ON:
+                raise OptionError("tested_on", tested_on, "no such value", nearest(str(tested_on), TESTED_ON))
+            if tested_on == "held_out" and choose is not None:
+                remedy = "leave it out, or say protocol.tested_on=test"
+                raise OptionError("choose", choose, "its candidates have the held-out videos already", remedy)
+        if tested_on == "held_out":
+            self.config["downstream"] = held_out(self.config["downstream"], share)
+
     def _classify(self) -> None:
         """Train a classifier and test it; candidates first, where there is something to choose."""
         protocol = self.config["protocol"]
         if not re.fullmatch(r"\w+", str(protocol["stage"])):
             raise OptionError("protocol.stage", protocol["stage"], "no name of a folder", "give a word")
-        with naming("protocol"):
-            _check_held_out(protocol.get("held_out", 0.5))
         self._check_classes()
         protocol["num_classes"] = self._num_classes(protocol["num_classes"])
         pairs = []
@@ -120,13 +137,9 @@ class Chain:
 
     def _candidates(self, protocol: Node) -> list[tuple[StageSpec, StageSpec]]:
         """Add the stages of all candidates: a training without, and a test on, what is held out."""
-        share = protocol["held_out"]
         with naming("protocol"):
             changed = [with_values(protocol, values) for values in grid(protocol["choose"])]
-        train, test = self.config["downstream"]["train"], self.config["downstream"]["test"]
-        kept = {**train, "held_out": share, "side": "train"}
-        held = {**train, "held_out": share, "side": "val", "repeat": test["repeat"]}
-        downstream = {**self.config["downstream"], "train": kept, "test": held}
+        downstream = held_out(self.config["downstream"], protocol["held_out"])
         pairs = []
         for candidate in changed:
             config = {**self.config, "protocol": {**candidate, "choose": None}, "downstream": downstream}
@@ -250,6 +263,14 @@ class Chain:
             )
 
 
+def held_out(downstream: Node, share: float) -> Node:
+    """The node of the downstream data with a share of the training videos as the test, and the others left."""
+    train, test = downstream["train"], downstream["test"]
+    kept = {**train, "held_out": share, "side": "train"}
+    held = {**train, "held_out": share, "side": "val", "repeat": test["repeat"]}
+    return {**downstream, "train": kept, "test": held}
+
+
 def plain(part: Any) -> Any:
     """A part of a config as plain data, with all that it refers to."""
     if isinstance(part, DictConfig):
@@ -291,12 +312,6 @@ def _target(written: str, above: list[str]) -> str | None:
     dots, path = found.groups()
     base = above[: len(above) - len(dots) + 1] if dots else []
     return ".".join([*base, path])
-
-
-def _check_held_out(share: Any) -> None:
-    check_type("held_out", share, float)
-    check_above_0("held_out", share)
-    check_below_1("held_out", share)
 
 
 def _digest_of_file(path: str, option: str) -> str:

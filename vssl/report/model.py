@@ -406,7 +406,8 @@ def hours(runs: Sequence[Run]) -> tuple[float, str] | None:
 def data_words(recipe: Recipe) -> str:
     """The data set of a recipe and which part of it."""
     part = recipe.data.get("subset") or recipe.data.get("appearance")
-    return " ".join(filter(None, [recipe.data_name, part]))
+    held_out = "held out" if recipe.is_held_out else None
+    return " ".join(filter(None, [recipe.data_name, part, held_out]))
 
 
 def _stage_words(spec: StageSpec) -> str:

@@ -60,6 +60,12 @@ class Recipe:
         return bool(self.data.get("part", {}).get("held_out"))
 
     @property
+    def is_held_out(self) -> bool:
+        """Whether its videos are a share that was held out of training videos."""
+        of_candidate = self.is_candidate and self.data["part"]["side"] == "val"
+        return of_candidate or self.data.get("subset") == "val"
+
+    @property
     def data_name(self) -> str:
         """What people call the videos."""
         return str(self.data.get("name") or ("synthetic" if self.is_synthetic else class_name(self.data)))
@@ -77,7 +83,7 @@ class Recipe:
     @property
     def words(self) -> str:
         """What the stage is, in a few words."""
-        held_out = " held out" if self.is_candidate and self.data["part"]["side"] == "val" else ""
+        held_out = " held out" if self.is_held_out else ""
         videos = f"{self.data_name} x {self.num_videos}{held_out}"
         epochs = f", {self.epochs} epochs" if self.training else ""
         chosen = f", chosen: {', '.join(self.choose['options'])}" if self.choose else ""
