@@ -21,6 +21,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from hydra_plugins.vssl_rules import chosen_by_hand
+from vssl import tuning
 from vssl.compat.hydra_private import (
     apply_values,
     collect_choices_where_needed,
@@ -55,6 +56,10 @@ class ForestSweeper(Sweeper):
         assert self.launcher is not None
         swept = [f"{name}={value}" for name, value in self.params.items()]
         overrides = self.parser.parse_overrides([*swept, *arguments])
+        for one in overrides:
+            if one.is_interval_sweep():
+                remedy = "say hydra/sweeper=optuna to tune it"
+                raise VsslError(f"{one.input_line}: an interval is no list of values; {remedy}")
         points = product(overrides)
         table = places(self.config, {override.key_or_group for override in overrides})
         _refuse_both(overrides, table)
@@ -71,19 +76,31 @@ class ForestLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what is needed to compose the points."""
-        self.context, self.config = hydra_context, config
+        self.context, self.config, self.is_frozen = hydra_context, config, False
         read_files_once(hydra_context.config_loader)
         parse_once()
         collect_choices_where_needed()
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Compose every point, then run the mode on all of them at once; the first one has the sweep file."""
+        """Run the mode on all points at once. To a sweeper that tunes, each returns what it reached."""
         from vssl.commands import execute
 
+        composed = self.composed(job_overrides)
+        tuned = tuning.points_of(composed) if self._tunes() else []
+        execute(composed)
+        returns = [JobReturn(overrides=list(o), status=JobStatus.COMPLETED) for o in job_overrides]
+        for one, point in zip(returns, tuned, strict=False):
+            one.return_value = tuning.reached(point).value
+        return returns
+
+    def composed(self, job_overrides: Sequence[Sequence[str]]) -> list[tuple[DictConfig, list[str]]]:
+        """The config of every point, and its overrides; the first one has the sweep file."""
         # All of it stays; to look for garbage in it, again and again, would take longer than making it.
         gc.disable()
         configs = [self._compose(list(overrides)) for overrides in job_overrides]
-        gc.freeze()
+        if not self.is_frozen:  # later, what a library would free at its end might be frozen too
+            gc.freeze()
+        self.is_frozen = True
         gc.enable()
         if "sweep" in self.config:
             with open_dict(configs[0]):
@@ -92,8 +109,12 @@ class ForestLauncher(Launcher):
                     left_out = self.config.sweep.get("not_run") or []
                     asked = [row for row in left_out if any(word in row.label for word in words)]
                     configs[0].sweep.not_run = asked
-        execute(list(zip(configs, map(list, job_overrides), strict=True)))
-        return [JobReturn(overrides=list(o), status=JobStatus.COMPLETED) for o in job_overrides]
+        return list(zip(configs, map(list, job_overrides), strict=True))
+
+    def _tunes(self) -> bool:
+        """Whether the sweeper wants to know what points reach: any but those that only multiply."""
+        sweeper = str(self.config.hydra.sweeper._target_)
+        return sweeper.rpartition(".")[2] not in ("ForestSweeper", "BasicSweeper")
 
     def _compose(self, overrides: list[str]) -> DictConfig:
         """The config of one point. Points with the same choices of groups are composed once: composing takes

@@ -12,7 +12,7 @@ SIBLINGS = {"backbone", "pretext", "auxiliary", "protocol", "data", "engine", "t
 STAGE = BASE | {"types", "nn", "stage"} | SIBLINGS
 PIPELINE = STAGE | {"pipeline", "rehearsal"}
 REPORT = PIPELINE | {"dispatch", "report"}
-TOP = REPORT | {"commands", "context", "options", "preflight"}
+TOP = REPORT | {"commands", "context", "options", "preflight", "tuning"}
 ALLOWED = {
     **dict.fromkeys(BASE, BASE),
     "types": BASE,
@@ -23,7 +23,7 @@ ALLOWED = {
     "pipeline": BASE | {"data", "stage", "rehearsal"},
     "dispatch": PIPELINE,
     "report": REPORT,
-    **dict.fromkeys(("commands", "context", "options", "preflight", "worker"), TOP),
+    **dict.fromkeys(("commands", "context", "options", "preflight", "tuning", "worker"), TOP),
     "cli": BASE | {"overrides"},
     "overrides": BASE,
 }
@@ -40,7 +40,7 @@ ONE_HOME = {
     "pandas": ("vssl/report/results.py", "vssl/__init__.py"),
     "omegaconf": tuple(
         f"vssl/{name}"
-        for name in ("compat", "pipeline", "rehearsal", "preflight", "options", "commands", "cli")
+        for name in ("compat", "pipeline", "rehearsal", "preflight", "options", "commands", "cli", "tuning")
     ),
 }
 LONGEST = 40

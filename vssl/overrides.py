@@ -32,11 +32,12 @@ NESTED = re.compile(r"['\"\[({]")
 def as_hydra_wants_it(words: Sequence[str]) -> list[str]:
     """Command-line words in Hydra's grammar, which takes no flag after the first override, and a `+` only and
     always before a group that the defaults list has not: people write `mode=plan -m`, `+experiment=quick` and
-    `sweeps=table4`. A sweep file is always a multirun."""
+    `sweeps=table4`. A sweep file is always a multirun, and so is a sweeper that is chosen."""
     words = [word.removeprefix("+") if word.startswith("+experiment=") else word for word in words]
     words = [word for word in words if word != "experiment=null"]  # as it is by default
     words = [f"+{word}" if word.startswith("sweeps=") else word for word in words]
-    if any(word.startswith("+sweeps=") for word in words) and not any(word.startswith("-") for word in words):
+    sweeps = any(word.startswith(("+sweeps=", "hydra/sweeper=")) for word in words)
+    if sweeps and not any(word.startswith("-") for word in words):
         words = ["-m", *words]
     is_sweep = any(word in MULTIRUN for word in words)
     words = [word if word.startswith("-") else _with_quotes(word, is_sweep) for word in words]

@@ -9,10 +9,18 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from vssl.checks import check_above_0, check_at_least, check_below_1, check_folder, check_text, check_type
+from vssl.checks import (
+    check_above_0,
+    check_at_least,
+    check_below_1,
+    check_choice,
+    check_folder,
+    check_text,
+    check_type,
+)
 from vssl.data.index import assumed, check_source, checked, class_names, is_checked, rows_of_part
 from vssl.data.part import Part, fingerprint_of, rows_of
-from vssl.errors import OptionError, VsslError, nearest
+from vssl.errors import OptionError, VsslError
 from vssl.files import digest
 from vssl.rehearsal import shrink
 from vssl.stage.build import build, naming
@@ -111,8 +119,7 @@ class Chain:
             check_type("held_out", share, float)
             check_above_0("held_out", share)
             check_below_1("held_out", share)
-            if (tested_on := protocol["tested_on"]) not in TESTED_ON:
-                raise OptionError("tested_on", tested_on, "no such value", nearest(str(tested_on), TESTED_ON))
+            check_choice("tested_on", tested_on := protocol["tested_on"], TESTED_ON)
             if tested_on == "held_out" and choose is not None:
                 remedy = "leave it out, or say protocol.tested_on=test"
                 raise OptionError("choose", choose, "its candidates have the held-out videos already", remedy)
@@ -264,7 +271,7 @@ class Chain:
 
 
 def held_out(downstream: Node, share: float) -> Node:
-    """The node of the downstream data with a share of the training videos as the test, and the others left."""
+    """The node of the downstream data with a share of the training videos as the test set."""
     train, test = downstream["train"], downstream["test"]
     kept = {**train, "held_out": share, "side": "train"}
     held = {**train, "held_out": share, "side": "val", "repeat": test["repeat"]}

@@ -5,7 +5,7 @@ the same for all of them: outputs, dispatch, tracking, runtime. A mode that make
 be a plan, says `PLANNED = False` and has `execute(cfg)`. A mode may bring a `plan(cfg)` of its own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from omegaconf import DictConfig
 
@@ -14,7 +14,7 @@ from vssl.errors import OptionError, VsslError
 from vssl.modules import check_module, load_module
 from vssl.options import check_options
 from vssl.pipeline import Point, absolute_outputs, naming_options, plain
-from vssl.stage.spec import leaves
+from vssl.stage.spec import StageSpec, leaves
 
 ONE_FOR_ALL = ["outputs", "runtime", "dispatch", "tracking"]
 """What a launch has one of, whatever its points are."""
@@ -22,8 +22,21 @@ ONE_FOR_ALL = ["outputs", "runtime", "dispatch", "tracking"]
 
 def execute(composed: Sequence[tuple[DictConfig, list[str]]]) -> None:
     """Run the mode on the plans of all (config, overrides)."""
-    check_module(__name__, "mode", mode := composed[0][0].mode)
     configs = [cfg for cfg, _ in composed]
+    check(configs)
+    module = load_module(__name__, "mode", configs[0].mode)
+    if not getattr(module, "PLANNED", True):
+        for cfg in configs:
+            with naming_options(cfg):
+                module.execute(cfg)
+        return
+    _check_same(configs, ONE_FOR_ALL)
+    module.execute(planned(composed, getattr(module, "plan", pipeline.plan)), configs[0])
+
+
+def check(configs: Sequence[DictConfig]) -> None:
+    """Check the options that no group's class takes, and make `outputs` absolute."""
+    check_module(__name__, "mode", configs[0].mode)
     if configs[0].get("only") is not None and "sweep" not in configs[0]:
         raise OptionError(
             "only", configs[0].only, "there is no sweep file", "say +sweeps=NAME, or leave it out"
@@ -33,19 +46,16 @@ def execute(composed: Sequence[tuple[DictConfig, list[str]]]) -> None:
     for cfg in configs:
         check_options(cfg, own)
         absolute_outputs(cfg)
-    module = load_module(__name__, "mode", mode)
-    if not getattr(module, "PLANNED", True):
-        for cfg in configs:
-            with naming_options(cfg):
-                module.execute(cfg)
-        return
-    _check_same(configs, ONE_FOR_ALL)
-    plan = getattr(module, "plan", pipeline.plan)
-    points = [
+
+
+def planned(
+    composed: Sequence[tuple[DictConfig, list[str]]], plan: Callable[[DictConfig], list[StageSpec]]
+) -> list[Point]:
+    """The points of all (config, overrides), each with its stages."""
+    return [
         Point(label, cfg.seed, plan(cfg), str(cfg.column or ""), cfg, overrides)
         for (cfg, overrides), label in zip(composed, _labels(composed), strict=True)
     ]
-    module.execute(points, composed[0][0])
 
 
 def _check_same(configs: Sequence[DictConfig], names: list[str]) -> None:

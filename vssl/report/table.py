@@ -93,6 +93,14 @@ def job_table(outcomes: Sequence[Outcome]) -> None:
     print(_counts(outcomes))
 
 
+def trial_table(options: Sequence[str], rows: Sequence[tuple[Sequence[str], str]]) -> None:
+    """Print the values that were tried, and what they reached in words."""
+    table = _table("trial", *options, "reached", numeric=["trial", *options, "reached"])
+    for number, (values, reached) in enumerate(rows):
+        table.add_row(str(number), *map(Text, [*values, reached]))
+    _print(table)
+
+
 def status_table(states: Sequence[State]) -> None:
     """Print how each stage stands, then the log files of those that need a look, and totals."""
     _stage_table("job detail", ((one, [one.job, one.detail]) for one in states))
