@@ -1,5 +1,6 @@
 """Launches: how they end."""
 
+import shlex
 import signal
 from types import SimpleNamespace
 
@@ -76,3 +77,10 @@ def test_the_table_of_a_run_compares_as_the_sweep_file_says(tmp_path, monkeypatc
     run.execute(points, config)
     said = "less 1 segment UCF101: 1 seed: no test"
     assert said in capsys.readouterr().out
+
+
+def test_a_sweep_says_which_command_makes_its_report(monkeypatch):
+    monkeypatch.setattr(run.sys, "argv", ["launch.py", "-m", "mode=run", "label='a b'", "seed=0,1"])
+    words = run._again("mode=report")
+    assert words == """python launch.py -m 'label='"'"'a b'"'"'' seed=0,1 mode=report"""
+    assert shlex.split(words)[2:] == ["-m", "label='a b'", "seed=0,1", "mode=report"]

@@ -2,6 +2,7 @@ import io
 
 import pytest
 
+from vssl.report.course import Far
 from vssl.report.progress import Progress
 
 
@@ -102,3 +103,11 @@ def test_a_bar_is_drawn_at_most_ten_times_a_second(monkeypatch, clock):
     with Progress("p", 160_000, clock=clock) as progress:
         work(progress, clock, 1000, 0.001)
     assert 5 <= terminal.getvalue().count("ETA") <= 11
+
+
+def test_beside_a_stage_stands_how_far_all_of_them_are(capsys):
+    far = Far(done=3, total=8, reused=1, share=0.417, seconds=80.0)
+    with Progress("pretext", 10, far=lambda: far) as progress:
+        progress.done = 4
+    said = capsys.readouterr().out
+    assert said.rstrip().endswith("; all: 3 of 8 stages done (1 reused), 41% of the clips, ETA 1:20")

@@ -1,6 +1,7 @@
 """mode=run: run the forest of all points, then show what came of it."""
 
 import logging
+import shlex
 import sys
 import uuid
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from vssl.pipeline import Point, merge
 from vssl.preflight import preflight
 from vssl.report import table
 from vssl.report.collect import of_points
+from vssl.report.course import Course
 from vssl.stage.context import Context, Outcome
 from vssl.stage.spec import StageSpec
 from vssl.stage.store import StageStore
@@ -37,17 +39,23 @@ def execute(points: Sequence[Point], cfg: DictConfig) -> None:
     labels = list(dict.fromkeys(point.label for point in points))
     name = f"{len(points)} points: {'; '.join(labels)}" if len(points) > 1 else labels[0]
     launch = Launch(uuid.uuid4().hex, name, " ".join(["python", *sys.argv]))
-    context, tracker = open_context({"outputs": cfg.outputs, "launch": asdict(launch), **ready.nodes})
+    to_do = [spec for spec in ready.forest if store.result(spec) is None]
+    course = Course(ready.forest, store, {spec: ready.stages[spec].clips for spec in to_do})
+    plain = {"outputs": cfg.outputs, "launch": asdict(launch), **ready.nodes}
+    context, tracker = open_context(plain, course)
     tracker.claim(outputs / "launches")
     outcomes = run_forest(ready.dispatcher, ready.forest, context, tracker)
     if any(outcome.status in ("submitted", "queued") for outcome in outcomes):
         table.job_table(outcomes)
-        print("\nthe same command with mode=status shows how they stand, mode=cancel takes them back")
+        print(f"\nhow they stand: {_again('mode=status', 'watch=true')}")
+        print(f"take them back: {_again('mode=cancel')}")
         return
     table.outcome_table(outcomes, store)
     found = states(merge(point.chain for point in points), store, None)
     table.result_table(of_points(points, sweep_of(cfg), found))
     print(f"\nresults: {store.root}\ntracking: {tracker.where()}")
+    if len(points) > 1 or "sweep" in cfg:
+        print(f"report: {_again('mode=report')}")
     if failed := _count(outcomes, "failed"):
         skipped = _count(outcomes, "skipped")
         raise VsslError(
@@ -70,6 +78,12 @@ def run_forest(
     finally:
         tracker.end(ok)
     return outcomes
+
+
+def _again(*words: str) -> str:
+    """The command of this launch with other words for its mode, as a shell takes it."""
+    own = [word for word in sys.argv[1:] if not word.startswith("mode=")]
+    return shlex.join(["python", "launch.py", *own, *words])
 
 
 def _count(outcomes: Sequence[Outcome], status: str) -> int:

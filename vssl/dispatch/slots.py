@@ -72,6 +72,7 @@ class Slots:
                     ended[one.spec] = self._outcome(one)
                 self._skip_orphans(pending, ended)
                 self._start(pending, ended)
+                context.look()
                 time.sleep(POLL_S)
         finally:
             self._stop()

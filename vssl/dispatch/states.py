@@ -21,7 +21,8 @@ class State:
     """How a stage stands.
 
     `job`: its Slurm job, if it has one. `detail`: the headline of a test, progress, or why the stage waits,
-    failed or stopped. `log`: the file that tells more.
+    failed or stopped. `log`: the file that tells more. `progress`: how far a stage is that runs, as
+    `progress.json` has it.
     """
 
     stage: StoredStage
@@ -29,6 +30,7 @@ class State:
     job: str = ""
     detail: str = ""
     log: Path | None = None
+    progress: Mapping[str, float] | None = None
 
     @property
     def spec(self) -> StageSpec:
@@ -76,7 +78,8 @@ class _Reader:
         paths = [stage.folder / "log.txt", *([self.records.log(number)] if number else [])]
         log = next((path for path in paths if path.exists()), None)
         status, detail = self._status(stage.spec, record, self.jobs.get(number), parent)
-        return State(stage, status, number, detail, log)
+        progress = self.store.note(stage.spec, "progress.json") if status == "running" else None
+        return State(stage, status, number, detail, log, progress)
 
     def _status(
         self, spec: StageSpec, record: Record | None, job: Job | None, parent: State | None

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from vssl.files import write_atomically
+from vssl.report.course import Course, Far
 from vssl.report.plots import draw_curves
 from vssl.report.progress import Progress
 from vssl.report.sheet import draw_neighbours, draw_preview
@@ -26,10 +27,19 @@ class StageLogger:
     per second (`rate`), and the `time` of that. `tags`: of the process that runs it.
     """
 
-    def __init__(self, spec: StageSpec, store: StageStore, tracker: Tracker, tags: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        spec: StageSpec,
+        store: StageStore,
+        tracker: Tracker,
+        tags: Mapping[str, str],
+        course: Course | None = None,
+    ) -> None:
         self.spec, self.store, self.tracker, self.tags = spec, store, tracker, tags
         self.folder = store.folder(spec)
-        self.progress = Progress(str(spec), 0)
+        self.progress = Progress(str(spec), 0, far=self._far if course else None)
+        self.course = course
+        self.far: tuple[float, Far] | None = None
         self.mirrored = self.noted = time.monotonic()
         self.step: int | None = None
 
@@ -64,6 +74,7 @@ class StageLogger:
 
     def close(self, status: Status) -> None:
         """End the bar; draw the curves, unless interrupted, and hand everything to the tracker."""
+        self.far = None  # a stage more may be done
         self.progress.close()
         if status == "interrupted":
             if self.step is not None:
@@ -76,6 +87,13 @@ class StageLogger:
                 path = self.folder / "curves.png"
                 draw_curves(stage.lines, str(self.spec), stage.result.references, path)
         self._mirror(status)
+
+    def _far(self) -> Far:
+        """How far the forest is, as of the last note."""
+        assert self.course is not None
+        if self.far is None or self.far[0] != self.noted:
+            self.far = self.noted, self.course.far()
+        return self.far[1]
 
     def _mirror(self, status: Tracked) -> None:
         self.tracker.mirror(self.store.stage(self.spec).tracked(self.tags), status)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
+from vssl.report.course import Far
 from vssl.words import duration, number
 
 LINE_EVERY_S = 5.0
@@ -20,7 +21,7 @@ class Progress:
     """Shows how far `total` units of work have come, at what speed, and the latest values.
 
     `clock` returns seconds. Use as a context manager, or call `start` and `close`; `done` units were done by
-    earlier runs and do not count for the speed.
+    earlier runs and do not count for the speed. `far`: how far all the work is that this is a part of.
     """
 
     def __init__(
@@ -30,10 +31,11 @@ class Progress:
         unit: str = "clips",
         done: int = 0,
         clock: Callable[[], float] = time.monotonic,
+        far: Callable[[], Far] | None = None,
     ) -> None:
         self.title, self.total, self.unit, self.done = title, total, unit, done
         self.values: dict[str, float] = {}
-        self._clock = clock
+        self._clock, self._far = clock, far
         self._is_shown = False
         self._bar: Bar | None = None
 
@@ -56,6 +58,8 @@ class Progress:
             # No refreshing thread: the process forks loader workers while the bar is shown.
             self._bar = Bar(title, BarColumn(bar_width=None), text, auto_refresh=False, expand=True)
             self._bar.add_task(self.title, total=self.total, text="")
+            if self._far:
+                self._bar.add_task("all stages", total=1.0, text="")
             self._show("")
             self._bar.start()
 
@@ -88,7 +92,11 @@ class Progress:
         facts += [f"{name} {number(value)}" for name, value in self.values.items()]
         if self._bar:
             text = "  ".join([f"{percent:3}%", *facts, time_text])
+            if self._far:
+                far = self._far()
+                self._bar.update(self._bar.task_ids[1], completed=far.share or 0.0, text=far.words)
             self._bar.update(self._bar.task_ids[0], completed=self.done, text=text, refresh=True)
         else:
+            beside = f"; all: {self._far().words}" if self._far else ""
             counted = f"{percent}% {self.done}/{self.total} {self.unit}"
-            print(self.title, ", ".join([counted, *facts, time_text]), flush=True)
+            print(self.title, ", ".join([counted, *facts, time_text]) + beside, flush=True)

@@ -25,6 +25,8 @@ class Context:
     """The same as JSON can hold it, for a worker in another process."""
     monitoring: "Monitoring"
     """What to look at while stages train without labels."""
+    look: Callable[[], None] = lambda: None
+    """Called again and again while stages run in other processes."""
 
 
 @dataclass(frozen=True)
