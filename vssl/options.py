@@ -25,6 +25,7 @@ class Launch(Checked):
     label: str | int | float | None
     column: str | int | float | None
     only: str | int | float | list[str | int | float] | None
+    watch: bool
 
 
 @dataclass(frozen=True)

@@ -69,10 +69,11 @@ def points_of(composed: Sequence[tuple[DictConfig, list[str]]]) -> list[Point]:
 
 
 def wait_for(points: Sequence[Point]) -> None:
-    """Wait until no stage of these points runs or is in a queue any more."""
-    from vssl.commands.status import watch
+    """Show how the stages of these points stand until none can go on, where they run on a cluster."""
+    from vssl.commands.status import follow
 
-    watch(merge(point.chain for point in points), StageStore(Path(points[0].cfg.outputs)))
+    if not reached(*points).is_known:
+        follow(merge(point.chain for point in points), StageStore(Path(points[0].cfg.outputs)))
 
 
 def reached(*points: Point) -> Reached:

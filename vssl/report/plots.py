@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from vssl.dispatch.states import State
 from vssl.report import cka
 from vssl.report.comparison import Comparison
-from vssl.report.model import Column, Curves, Report, Row, Run, distinct
+from vssl.report.model import Cell, Column, Curves, Report, Row, Run, distinct
 from vssl.report.predictions import arrays
 from vssl.result import Metric, References
 
@@ -101,6 +101,15 @@ def draw(report: Report, alike: cka.Similarities | None = None) -> list[Plot]:
 
 
 def _of_report(report: Report, alike: cka.Similarities | None) -> Iterator[Plot]:
+    if rows := [row for row in report.rows if any(row.cell(column).values for column in report.columns)]:
+        others = "published numbers are left out: these are other videos" if report.rehearsal else ""
+        beside = "hollow diamonds: published, with what the size of their test set leaves open"
+        published = any(row.cell(column).comparable is not None for row in rows for column in report.columns)
+        caption = (
+            "What each row reaches: mean over the seeds. Thick: 95 % interval over seeds; thin: over test"
+        )
+        words = others or (beside if published else "")
+        yield _picture(_reached(report, rows), "results", f"{caption} videos{words and '; '}{words}.")
     placed = [row.cell(column) for row in report.rows if row.x is not None for column in report.columns]
     if any(one.values or one.comparable is not None for one in placed):
         others = "Published points are left out: these are other videos."
@@ -162,6 +171,36 @@ def _picture(figure: Figure, name: str, caption: str, row: int | None = None) ->
     figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None})
     wide = bool(figure.get_figwidth() > 1.3 * WIDTH)
     return Plot(name, caption, row, png.getvalue(), svg.getvalue(), wide)
+
+
+def _reached(report: Report, rows: Sequence[Row]) -> Figure:
+    """A panel for each column, a line for each row: what it reached, and what was published."""
+    short = TextWrapper(width=44, max_lines=2, placeholder=" ...").fill
+    labels = [short(row.label) for row in rows]
+    figure, panels = _panels(report.columns, len(report.columns), 3.6, 0.0)
+    figure.set_size_inches(3.4 * len(panels) + 2.6, 0.9 + 0.34 * len(rows))
+    for place, (axes, column) in enumerate(panels):
+        for height, row in enumerate(rows):
+            _one_result(axes, row.cell(column), height)
+        axes.set_yticks(range(len(rows)), labels if place == 0 else [""] * len(rows))
+        axes.set(ylim=(len(rows) - 0.5, -0.5), title=_title(column, rows))
+        axes.set_xlabel(_axis(column.metric))
+    return figure
+
+
+def _one_result(axes: Axes, cell: Cell, height: float) -> None:
+    """A mean and its intervals, and below it the published number with that of its test set."""
+    for ends, width in ((cell.over_videos, 1.0), (cell.over_seeds, 3.5)):
+        if ends:
+            axes.plot(ends, [height, height], color=COLOURS[0], linewidth=width, solid_capstyle="butt")
+    if cell.mean is not None:
+        axes.plot([cell.mean], [height], "o", color=COLOURS[0], markersize=6)
+    if cell.comparable is not None:
+        if ends := cell.published_over_videos:
+            axes.plot(ends, [height + 0.28] * 2, color=COLOURS[1], linewidth=1.0)
+        axes.plot(
+            [cell.comparable], [height + 0.28], "D", color=COLOURS[1], markerfacecolor="none", markersize=5
+        )
 
 
 def _curve(report: Report) -> Figure:

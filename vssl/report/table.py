@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from vssl.data.check import Remark
     from vssl.stage.context import Outcome  # it would import torch
 
-_COLOURS = {
+COLOURS = {
     "done": "green",
     "reused": "cyan",
     "running": "bold green",
@@ -179,7 +179,7 @@ def _table(*header: str, numeric: Sequence[str] = ("files", "clips", "time")) ->
 
 
 def _state(state: str) -> Text:
-    return Text(state, style=_COLOURS.get(state, "yellow"))
+    return Text(state, style=COLOURS.get(state, "yellow"))
 
 
 def _counts(stages: Iterable[Outcome | State]) -> str:
