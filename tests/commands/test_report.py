@@ -116,7 +116,7 @@ def test_csv_has_numbers_in_full_and_other_metrics(made):
 def test_figures_are_written_and_those_of_an_earlier_report_are_gone(made):
     folder = written(made[1]) / "figures"
     files = {path.name for path in folder.iterdir()}
-    names = {"curve", "training", "cost", "training-01", "training-02", "confusion-01"}
+    names = {"results", "curve", "training", "cost", "training-01", "training-02", "confusion-01"}
     assert files == {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
     assert Image.open(folder / "curve.png").size[0] > 600
 

@@ -49,10 +49,12 @@ def drawn(*rows, **parts):
 def test_only_what_there_are_numbers_for_is_drawn():
     waiting = Row("waits", [Run(UCF, [pretext(0)])])
     assert drawn(waiting) == {}
-    assert set(drawn(row("a", 0.5))) == {"cost", "training-01"}
+    assert set(drawn(row("a", 0.5))) == {"results", "cost", "training-01"}
     assert set(drawn(row("a", None))) == {"training-01"}
     curves = Curves("pretext", ["loss"])
-    assert set(drawn(row("a", 0.5, x=1), curves=curves)) == {"curve", "training", "cost", "training-01"}
+    assert set(drawn(row("a", 0.5, x=1), curves=curves)) == {
+        *("results", "curve", "training", "cost", "training-01")
+    }
     assert "training" not in drawn(row("a", 0.5), curves=Curves("finetune", ["loss"]))
 
 
@@ -211,3 +213,24 @@ def test_several_lines_of_metrics_in_an_epoch_have_places_of_their_own():
     axes = Figure().add_subplot()
     plots._lines(axes, [pretext(0, None, logged)], "loss", "red", "")
     assert axes.lines[0].get_xdata().tolist() == [0.5, 1.0, 1.5, 2.0]
+
+
+def test_the_first_figure_is_what_each_row_reaches_beside_what_was_published():
+    runs = [row("a", top1, seed=seed).runs[0] for seed, top1 in enumerate((0.4, 0.5, 0.6))]
+    one = Row("a", runs, {"UCF101": 57.5}, test_videos={"UCF101": 3783})
+    assert next(iter(drawn(one, row("b", None)))) == "results"
+    [axes] = plots._reached(Report("n", "t", "", [UCF], [one]), [one]).axes
+    cell = one.cell(UCF)
+    found = [(line.get_marker(), list(line.get_xdata()), line.get_linewidth()) for line in axes.lines]
+    assert [x for marker, x, _ in found if marker == "o"] == [[pytest.approx(50.0)]]
+    assert [x for marker, x, _ in found if marker == "D"] == [[57.5]]
+    thick, thin = (next(x for _, x, width in found if width == wanted) for wanted in (3.5, 1.0))
+    assert thick == pytest.approx(list(cell.over_seeds))
+    assert thin == pytest.approx(list(cell.published_over_videos))
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a"]
+
+
+def test_published_numbers_of_other_videos_are_not_drawn_beside_ours():
+    picture = drawn(row("a", 0.4, expected=ELSEWHERE))["results"]
+    assert "published numbers are left out" in picture.caption
+    assert "diamonds" in drawn(row("a", 0.4))["results"].caption

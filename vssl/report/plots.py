@@ -175,14 +175,14 @@ def _picture(figure: Figure, name: str, caption: str, row: int | None = None) ->
 
 def _reached(report: Report, rows: Sequence[Row]) -> Figure:
     """A panel for each column, a line for each row: what it reached, and what was published."""
-    short = TextWrapper(width=44, max_lines=2, placeholder=" ...").fill
+    short = TextWrapper(width=28, max_lines=2, placeholder=" ...").fill
     labels = [short(row.label) for row in rows]
     figure, panels = _panels(report.columns, len(report.columns), 3.6, 0.0)
-    figure.set_size_inches(3.4 * len(panels) + 2.6, 0.9 + 0.34 * len(rows))
+    figure.set_size_inches(2.7 * len(panels) + 1.9, 0.9 + 0.36 * len(rows))
     for place, (axes, column) in enumerate(panels):
         for height, row in enumerate(rows):
             _one_result(axes, row.cell(column), height)
-        axes.set_yticks(range(len(rows)), labels if place == 0 else [""] * len(rows))
+        axes.set_yticks(range(len(rows)), labels if place == 0 else [""] * len(rows), fontsize=8)
         axes.set(ylim=(len(rows) - 0.5, -0.5), title=_title(column, rows))
         axes.set_xlabel(_axis(column.metric))
     return figure
