@@ -19,7 +19,6 @@ from vssl import tuning
 from vssl.checks import check_at_least, check_type
 from vssl.errors import OptionError, VsslError
 from vssl.pipeline import Point
-from vssl.report.table import trial_table
 from vssl.tuning import Reached
 from vssl.words import count
 
@@ -125,6 +124,8 @@ class OptunaSweeper(ForestSweeper):
 
 def _show(trials: Sequence[Trial], others: Sequence[str], seeds: Override | None) -> None:
     """Print all trials, the best one, and the command that tests it; raise `VsslError` if any is not done."""
+    from vssl.report.table import trial_table  # late: Hydra imports all plugins each time
+
     names = list(trials[0].values)
     trial_table(names, [(list(trial.values.values()), trial.reached.words) for trial in trials])
     if not_done := sum(not trial.reached.is_known for trial in trials):
