@@ -69,7 +69,7 @@ def test_what_nobody_counted_is_taken_from_stages_of_the_kind(store):
 def test_a_forest_that_is_done_has_no_time_left(store):
     for spec in CHAIN:
         finish(store, spec, clips=10, seconds=1)
-    assert Course(CHAIN, store).far().words == "3 of 3 stages done (3 reused), 100% of the clips"
+    assert Course(CHAIN, store).far().words == "3 of 3 stages done, 100% of the clips"
 
 
 def test_stages_that_end_later_are_not_reused(store):

@@ -40,8 +40,8 @@ class Far:
 
 
 class Course:
-    """The course of a forest. `clips` of each stage, where they are known; else as other stages have them for
-    each video. It looks at results and notes alone: at no lock, so that the owner of a stage may ask too."""
+    """The course of a forest. `clips` of each stage that a launch is to run, which reuses the others; without
+    them as other stages have them for each video, and nothing is reused. It looks at results and notes alone: at no lock, so that the owner of a stage may ask too."""
 
     def __init__(
         self, forest: Sequence[StageSpec], store: StageStore, clips: Mapping[StageSpec, int] | None = None
@@ -49,7 +49,7 @@ class Course:
         self.forest, self.store, self.clips = forest, store, clips or {}
         self.results: dict[StageSpec, StageResult] = {}
         self._look()
-        self.reused = len(self.results)
+        self.reused = 0 if clips is None else len(self.results)
 
     def far(self) -> Far:
         """How far it is now."""
