@@ -248,3 +248,15 @@ def test_the_test_set_is_not_what_any_sweeper_tunes_by(launch, needs_optuna):
     assert done.returncode == 1
     said = "values would be chosen by the test set; say protocol.tested_on=held_out protocol.held_out=0.25"
     assert said in done.stderr
+
+
+def test_what_runs_on_a_cluster_is_waited_for(tmp_path, monkeypatch):
+    specs = fake_store.chain(1, seed=0)
+    [point] = tuned(specs, outputs=tmp_path)
+    followed = []
+    monkeypatch.setattr("vssl.commands.status.follow", lambda forest, store: followed.append(forest))
+    tuning.wait_for([point])
+    assert followed == [specs]
+    fake_store.finish_chain(StageStore(tmp_path), specs, 0.5)
+    tuning.wait_for([point])
+    assert len(followed) == 1  # there is nothing to wait for
