@@ -55,9 +55,9 @@ class Reached:
 
 def points_of(composed: Sequence[tuple[DictConfig, list[str]]]) -> list[Point]:
     """The points to tune by. Raises `VsslError` for one that is tested on the test set."""
-    from vssl.commands import check, planned
+    from vssl.commands import check_configs, planned
 
-    check([cfg for cfg, _ in composed])
+    check_configs([cfg for cfg, _ in composed])
     points = planned(composed, plan)
     for point in points:
         if not any(spec.recipe.is_held_out for spec in point.chain):

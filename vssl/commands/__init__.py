@@ -23,7 +23,7 @@ ONE_FOR_ALL = ["outputs", "runtime", "dispatch", "tracking"]
 def execute(composed: Sequence[tuple[DictConfig, list[str]]]) -> None:
     """Run the mode on the plans of all (config, overrides)."""
     configs = [cfg for cfg, _ in composed]
-    check(configs)
+    check_configs(configs)
     module = load_module(__name__, "mode", configs[0].mode)
     if not getattr(module, "PLANNED", True):
         for cfg in configs:
@@ -34,7 +34,7 @@ def execute(composed: Sequence[tuple[DictConfig, list[str]]]) -> None:
     module.execute(planned(composed, getattr(module, "plan", pipeline.plan)), configs[0])
 
 
-def check(configs: Sequence[DictConfig]) -> None:
+def check_configs(configs: Sequence[DictConfig]) -> None:
     """Check the options that no group's class takes, and make `outputs` absolute."""
     check_module(__name__, "mode", configs[0].mode)
     if configs[0].get("only") is not None and "sweep" not in configs[0]:
