@@ -40,8 +40,12 @@ class Far:
 
 
 class Course:
-    """The course of a forest. `clips` of each stage that a launch is to run, which reuses the others; without
-    them as other stages have them for each video, and nothing is reused. It looks at results and notes alone: at no lock, so that the owner of a stage may ask too."""
+    """The course of a forest.
+
+    `clips` of each stage that a launch is to run, which reuses the others; without them as other stages have
+    them for each video, and nothing is reused. It looks at results and notes alone: at no lock, so that the
+    owner of a stage may ask too.
+    """
 
     def __init__(
         self, forest: Sequence[StageSpec], store: StageStore, clips: Mapping[StageSpec, int] | None = None
