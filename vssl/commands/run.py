@@ -41,6 +41,7 @@ def execute(points: Sequence[Point], cfg: DictConfig) -> None:
     launch = Launch(uuid.uuid4().hex, name, " ".join(["python", *sys.argv]))
     to_do = [spec for spec in ready.forest if store.result(spec) is None]
     course = Course(ready.forest, store, {spec: ready.stages[spec].clips for spec in to_do})
+    print(f"{course.far().words}; {sum(course.clips.values()):,} clips to do")
     plain = {"outputs": cfg.outputs, "launch": asdict(launch), **ready.nodes}
     context, tracker = open_context(plain, course)
     tracker.claim(outputs / "launches")
