@@ -25,6 +25,7 @@ def contents(folder):
         ("a.tgz", tarred(FILES)),
         ("a.tar", tarred(FILES, "w")),
     ],
+    ids=["zip", "tar.gz", "tgz", "tar"],  # archives hold the time, and so would names made of them
 )
 def test_zip_and_tar(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
@@ -89,6 +90,7 @@ def test_rar_without_a_tool_is_said_with_how_to_get_one(monkeypatch):
             r"no archive but a page of the server \(<!DOCTYPE html>",
         ),
     ],
+    ids=["cut zip", "no zip", "cut tar", "no tar", "out of the folder", "page"],
 )
 def test_what_is_no_archive_is_one_line(tmp_path, name, content, said):
     (tmp_path / name).write_bytes(content)
