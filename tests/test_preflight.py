@@ -61,7 +61,7 @@ class Ready(Exception):
 def without_effects(monkeypatch):
     """mode=run leaves the signals of this process alone, and ends where its stages would begin."""
 
-    def begin(plain):
+    def begin(plain, course):
         raise Ready
 
     monkeypatch.setattr(stop, "listen", lambda: None)

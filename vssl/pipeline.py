@@ -114,6 +114,8 @@ class Chain:
     def _hold_out(self) -> None:
         """Put a share of the training videos in the place of the test set, where that is to stay unseen."""
         protocol = self.config["protocol"]
+        if "tested_on" not in protocol:  # a protocol's own file need not have it
+            return
         share, choose = protocol["held_out"], protocol.get("choose")
         with naming("protocol"):
             check_type("held_out", share, float)
