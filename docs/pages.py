@@ -89,7 +89,7 @@ def _formulas(text: str) -> str:
 def _mathml(formula: str, display: str) -> str:
     made: str = convert(" ".join(formula.split()), display=display)
     # At the beginning of a line, Markdown would take a bare formula for a block.
-    return f"<div>{made}</div>" if display == "block" else f"<span>{made}</span>"
+    return f'<div class="formula">{made}</div>' if display == "block" else f"<span>{made}</span>"
 
 
 def all_tables() -> Iterator[str]:

@@ -7,20 +7,35 @@ from importlib.util import module_from_spec, spec_from_file_location
 import pytest
 from omegaconf import OmegaConf
 
+import chromium
 from conftest import ROOT
 
 
-def recipes():
-    spec = spec_from_file_location("recipes", ROOT / "docs" / "recipes.py")
+def script(name):
+    spec = spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     module = module_from_spec(spec)
-    sys.modules["recipes"] = module  # where its dataclass looks for the types of its fields
+    sys.modules[name] = module  # where its dataclass looks for the types of its fields
     spec.loader.exec_module(module)
     return module
 
 
 def test_the_page_is_up_to_date():
-    made = recipes().page()
+    made = script("recipes").page()
     assert (ROOT / "docs" / "recipes.md").read_text() == made, "run: python docs/recipes.py"
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(chromium.find() is None, reason="no Chromium here (apt-get install chromium)")
+@pytest.mark.parametrize("page", ["cep", "videomoco"])
+def test_the_longest_formulas_fit_on_a_phone(page, tmp_path):
+    filled = script("pages").filled((ROOT / "docs" / "methods" / f"{page}.md").read_text())
+    formulas = re.findall(r"^<div.*</math></div>$", filled, re.MULTILINE)
+    style = (ROOT / "docs" / "site.css").read_text()
+    (tmp_path / "page.html").write_text("".join([f"<meta charset=utf-8><style>{style}</style>", *formulas]))
+    with chromium.Chromium() as browser:
+        browser.open(tmp_path / "page.html", width=390)
+        assert browser.run("document.querySelectorAll('math').length") == len(formulas) > 0
+        assert browser.run("document.documentElement.scrollWidth") == 390
 
 
 @pytest.mark.parametrize("experiment", ["standard", "as_paper", "as_released"])
