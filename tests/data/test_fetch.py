@@ -50,6 +50,11 @@ def fetch(site, folder, digest=None, url=None):
     return seen
 
 
+def hangs_up(request):
+    request.close_connection = True
+    return True
+
+
 def failure(site, folder, **options):
     with pytest.raises(OptionError) as error:
         fetch(site, folder, **options)
@@ -164,6 +169,12 @@ def test_redirections_are_followed_but_not_for_ever(site, tmp_path):
     (tmp_path / "a.zip").unlink()
     site.misbehave("/a.zip", always(answers(302, Location="/a.zip")))
     assert "cannot be fetched (Exceeded 30 redirects" in failure(site, tmp_path)
+
+
+def test_a_server_that_hangs_up_is_said_in_words(site, tmp_path):
+    site.misbehave("/a.zip", always(hangs_up))
+    line = failure(site, tmp_path)
+    assert "a.zip: Remote end closed connection without response, 3 times in a row; run it again" in line
 
 
 def test_a_host_that_is_not_there_is_one_line_without_the_password(tmp_path):

@@ -1,5 +1,6 @@
 """Archives of every kind, whole and not."""
 
+import random
 import shutil
 import stat
 
@@ -11,6 +12,11 @@ from vssl.data.unpack import RAR_TOOLS, is_archive, rar_tool, unpack
 from vssl.errors import VsslError
 
 FILES = {"run/1.avi": b"one" * 1000, "walk/2.avi": b"two"}
+
+
+ASKS_FOR_PASSWORD = zipped(FILES).replace(b"PK\1\2\x14\3\x14\0\0", b"PK\1\2\x14\3\x14\0\1")
+TWO_BLOCKS = tarred({"a": random.Random(0).randbytes(1_500_000)}, "w:bz2")
+DAMAGED_LATE = TWO_BLOCKS[:1_200_000] + bytes(1000) + TWO_BLOCKS[1_201_000:]
 
 
 def contents(folder):
@@ -81,6 +87,9 @@ def test_rar_without_a_tool_is_said_with_how_to_get_one(monkeypatch):
     [
         ("a.zip", zipped(FILES)[:-30], "not a whole archive"),
         ("a.zip", b"PK nonsense", "not a whole archive"),
+        ("a.zip", zipped(FILES)[40:], "not a whole archive"),
+        ("a.zip", ASKS_FOR_PASSWORD, ".*encrypted"),
+        ("a.tar.bz2", DAMAGED_LATE, "not a whole archive"),
         ("a.tar.gz", tarred({"a": bytes(10**6)})[:300], "not a whole archive"),
         ("a.tar.gz", b"nonsense", "not a whole archive"),
         ("a.tar.gz", tarred({"../../up": b"x"}), "not a whole archive"),

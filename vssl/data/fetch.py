@@ -277,5 +277,13 @@ def _bytes(version: Version) -> str:
 
 def _short(error: Exception) -> str:
     """The innermost reason that a library gives, without the objects that it names."""
-    reason = getattr(error.args[0], "reason", error) if error.args else error
+    reason: Any = error
+    while inner := _inner(reason):
+        reason = inner
     return hidden(re.sub(r"^(<.*?>|\w+\(host=.*?\)): ", "", first_line(reason)))[:200]
+
+
+def _inner(error: Any) -> BaseException | None:
+    """The exception that another one was made of, by requests and urllib3."""
+    inside = (getattr(error, "reason", None), *reversed(error.args))
+    return next((one for one in inside if isinstance(one, BaseException)), None)

@@ -1,6 +1,6 @@
 """Archives: zip and tar by the standard library, rar by a tool of the system."""
 
-import gzip
+import errno
 import lzma
 import shutil
 import subprocess
@@ -58,7 +58,9 @@ def unpack(archive: Path, folder: Path, is_wanted: Wanted | None = None) -> None
             _unzip(archive, folder, is_wanted)
         else:
             _untar(archive, folder, is_wanted)
-    except DAMAGED as error:
+    except (OSError, *DAMAGED) as error:
+        if isinstance(error, OSError) and error.errno not in OF_CONTENT:
+            raise
         remedy = "delete it and run again"
         raise VsslError(f"{archive}: not a whole archive ({first_line(error)}); {remedy}") from error
 
@@ -70,12 +72,14 @@ class _SaysTool(Exception):
 DAMAGED = (
     zipfile.BadZipFile,
     tarfile.TarError,
-    gzip.BadGzipFile,
     zlib.error,
     lzma.LZMAError,
     EOFError,
+    RuntimeError,  # a password is asked for, or (NotImplementedError) the compression is not known
     _SaysTool,
 )
+OF_CONTENT = (None, errno.EINVAL)
+"""`OSError`s that a damaged archive causes (gzip, bzip2, the end of a zip); others are the disk's."""
 
 
 def _check_begin(archive: Path) -> None:
