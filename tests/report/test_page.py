@@ -2,14 +2,17 @@
 
 import base64
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 import fake_store
 from vssl.dispatch.states import states
 from vssl.pipeline import merge
+from vssl.report import table
 from vssl.report.collect import of_points
 from vssl.report.page import to_html
 from vssl.report.plots import GRID, INK, Plot, draw
@@ -101,6 +104,18 @@ def test_drawings_follow_the_ground_of_the_page(made):
     assert INK not in svg.replace(style, "")
     assert "var(--ink)" in svg
     assert "xlink:href" not in re.sub(r'xlink:href="(#|data:)', "", svg).replace("xmlns:xlink", "")
+
+
+def test_numbers_of_quick_are_marked_without_published_ones_too(tmp_path, capsys):
+    points, config = fake_store.segments_sweep(tmp_path)
+    config.sweep.rows = []
+    assert "mean nothing" not in to_html(collected(points, config), [])
+    quick = [replace(point, cfg=OmegaConf.create({"quick": {}})) for point in points]
+    report = collected(quick, config)
+    warning = "A rehearsal (experiment=quick): these numbers mean nothing."
+    assert warning in to_html(report, [])
+    table.result_table(report)
+    assert warning in capsys.readouterr().out
 
 
 def test_a_rehearsal_is_marked_in_every_row(tmp_path):

@@ -41,6 +41,7 @@ def of_points(points: Sequence[Point], sweep: Mapping[str, Any], found: Iterable
         rows=[*with_baselines(rows, sweep), *not_run(sweep)],
         x_label=sweep.get("x_label", ""),
         curves=Curves(**sweep["curves"]) if sweep.get("curves") else None,
+        is_quick=any(point.cfg.get("quick") is not None for point in points),
     )
 
 

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from vssl.report import comparison
 from vssl.report.comparison import INTERVALS, SEEDS, VIDEOS, Comparison
-from vssl.report.model import Cell, Column, Report, Row, costs, declared, distinct, in_words
+from vssl.report.model import QUICK, Cell, Column, Report, Row, costs, declared, distinct, in_words
 from vssl.report.statistics import Interval
 from vssl.result import Cost
 from vssl.words import MINUS, NONE, count, duration, number
@@ -182,13 +182,13 @@ def how_to_read(report: Report) -> str:
 
 
 def rehearsal_words(report: Report) -> str:
-    """The warning that stands above numbers from other videos; "" if none is needed."""
-    if not report.rehearsal:
-        return ""
-    return (
+    """The warning that stands above numbers that mean nothing, or from other videos; "" if none is needed."""
+    quick = QUICK if report.is_quick else ""
+    other = (
         f"Not as published: {report.rehearsal}. "
         "These numbers cannot be held against the published ones, so no difference is given."
     )
+    return " ".join(filter(None, [quick, report.rehearsal and other]))
 
 
 def protocol(row: Row) -> dict[str, str]:

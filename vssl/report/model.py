@@ -333,6 +333,10 @@ class Curves:
     metrics: Sequence[str]
 
 
+QUICK = "A rehearsal (experiment=quick): these numbers mean nothing."
+"""What stands beside numbers that `Report.is_quick`."""
+
+
 @dataclass(frozen=True)
 class Report:
     """A table with its rows and columns, and where the published numbers stand."""
@@ -344,6 +348,7 @@ class Report:
     rows: Sequence[Row]
     x_label: str = ""
     curves: Curves | None = None
+    is_quick: bool = False
 
     @property
     def runs(self) -> list[Run]:

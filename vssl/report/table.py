@@ -19,7 +19,7 @@ from vssl.data.index import VERDICTS
 from vssl.dispatch.states import State
 from vssl.report import comparison
 from vssl.report.comparison import INTERVALS
-from vssl.report.model import Column, Report, Row, declared, in_words
+from vssl.report.model import QUICK, Column, Report, Row, declared, in_words
 from vssl.stage.store import StageStore
 from vssl.words import count, duration
 
@@ -127,6 +127,8 @@ def result_table(report: Report) -> None:
     _print(table)
     unit = "in percent" if all(metric.percent for metric in metrics) else in_words(metrics)
     print(f"{unit}: mean ± standard deviation over the seeds")
+    if report.is_quick:
+        print(QUICK)
     if report.intervals or report.comparisons:
         _certainty_table(report)
 
