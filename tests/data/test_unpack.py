@@ -99,7 +99,10 @@ def test_rar_without_a_tool_is_said_with_how_to_get_one(monkeypatch):
             r"no archive but a page of the server \(<!DOCTYPE html>",
         ),
     ],
-    ids=["cut zip", "no zip", "cut tar", "no tar", "out of the folder", "page"],
+    ids=[
+        *["cut zip", "no zip", "zip without its begin", "zip with a password", "damaged bzip2"],
+        *["cut tar", "no tar", "out of the folder", "page"],
+    ],
 )
 def test_what_is_no_archive_is_one_line(tmp_path, name, content, said):
     (tmp_path / name).write_bytes(content)
