@@ -4,6 +4,7 @@ import errno
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from dataclasses import replace
 
@@ -93,6 +94,32 @@ def test_the_death_of_a_loader_process_is_told_to_who_waits_for_a_batch_and_nowh
         VsslError, match=r"the loader worker .* is killed by signal: Killed .* want of memory"
     ):
         list(batches)
+
+
+class Endless(Numbers):
+    """A dataset whose samples take longer than anybody waits."""
+
+    def __getitem__(self, at):
+        time.sleep(60)
+
+    def reading(self):
+        return ["a.mp4"]
+
+
+def test_the_death_of_a_loader_process_while_somebody_waits_for_its_batch():
+    def kill():
+        while not (loaders := multiprocessing.active_children()):
+            time.sleep(0.01)
+        time.sleep(0.5)
+        os.kill(loaders[0].pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(
+        VsslError, match=r"is killed by signal: Killed while reading a\.mp4; .* want of memory"
+    ):
+        list(evaluation_batches(Endless(), 2, Loading(1, False, timeout_s=60), cost()))
+    killer.join()
 
 
 class Failing(Numbers):

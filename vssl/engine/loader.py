@@ -242,7 +242,8 @@ NO_FILES = ("Too many open files", "ancillary data", "unable to open shared memo
 def _lost(error: Exception, reading: list[str]) -> str | None:
     """What to tell of loader processes that hang, have died or cannot hand over a batch; None if it is not
     that."""
-    text = str(error)
+    # Whoever waits for a batch when a process dies gets torch's vaguer error around the one that says how.
+    text = str(error.__cause__ if isinstance(error.__cause__, RuntimeError) else error)
     if any(words in text for words in NO_ROOM):
         return (
             "shared memory (/dev/shm) has no room for a batch; give it more (docker run --shm-size=8g), or "
