@@ -203,6 +203,10 @@ def spin():
         left = ctypes.PyDLL(None).sleep(left)
 
 
+def crash():
+    os._exit(3)
+
+
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -211,14 +215,21 @@ def die():
     "ignore:This DataLoader will create", "ignore::pytest.PytestUnraisableExceptionWarning"
 )
 @pytest.mark.parametrize(
-    ("harm", "what"), [(spin, r"timed out after 5\.?0? seconds"), (die, r"worker .*(exited|killed)")]
+    ("harm", "what", "remedy"),
+    [
+        (spin, r"timed out after 5\.?0? seconds", "take the video out"),
+        (crash, r"worker .*(exited|killed)", "take the video out"),
+        (die, r"worker .*(exited|killed)", "the system kills for want of memory"),
+    ],
 )
-def test_a_video_that_hangs_or_kills_its_reader_is_named_and_the_processes_end(harm, what, monkeypatch):
+def test_a_video_that_hangs_or_kills_its_reader_is_named_and_the_processes_end(
+    harm, what, remedy, monkeypatch
+):
     monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.5)
     source = Bad((30, 40, 50, 60), "2", harm=harm)
     loading = Loading(workers=2, pin_memory=False, timeout_s=5)
     before = set(multiprocessing.active_children())
-    with pytest.raises(VsslError, match=rf"the loader {what}.* while reading .*\b2\b.*; take"):
+    with pytest.raises(VsslError, match=rf"the loader {what}.* while reading .*\b2\b.*; {remedy}"):
         list(evaluation_batches(dataset(source=source, repeat=1), 1, loading, CostMeter(torch.device("cpu"))))
     gc.collect()
     for process in set(multiprocessing.active_children()) - before:
