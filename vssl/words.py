@@ -20,4 +20,5 @@ def duration(seconds: float) -> str:
 
 def count(amount: int, noun: str) -> str:
     """The amount with its noun in the singular or the plural."""
-    return f"{amount:,} {noun}" if amount == 1 else f"{amount:,} {noun}s"
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{amount:,} {noun if amount == 1 else plural}"

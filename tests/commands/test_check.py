@@ -105,7 +105,7 @@ def test_files_that_are_slow_to_read_are_counted(launch, tmp_path):
     done = launch(*check(tmp_path / "own"), small=False)
     assert done.returncode == 0, done.stderr
     assert "3 of 3 files without any remark" in done.stdout
-    assert "2 files are decoded from their start for each clip, as nothing says rightly where" in done.stdout
+    assert "decoded from their start for each clip: 2 files, as nothing says rightly where" in done.stdout
 
 
 def test_a_file_that_takes_too_much_memory_costs_itself_alone(launch, tmp_path):

@@ -45,3 +45,23 @@ def test_a_mode_that_takes_points_one_by_one_takes_them_as_they_are(monkeypatch,
     monkeypatch.setattr(sync, "execute", lambda cfg: seen.append(cfg.outputs))
     launch([f"outputs={tmp_path}/a"], [f"outputs={tmp_path}/b"], common=["mode=sync"])
     assert seen == [f"{tmp_path}/a", f"{tmp_path}/b"]
+
+
+FOLDER = ["source=folder", "source.root=ROOT"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "option"),
+    [
+        (["mode=preview", "outputs=/proc/x"], "outputs=/proc/x/preview"),
+        (["mode=check", *FOLDER, "outputs=/proc/x"], "outputs=/proc/x/index"),
+        (["mode=prepare", *FOLDER, "prepare.out=/proc/x"], "prepare.out=/proc/x"),
+        (["mode=download", "source=hmdb51", "download.out=/proc/x"], "download.out=/proc/x"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_said_in_one_line(mode, option, tmp_path, monkeypatch):
+    monkeypatch.setattr("vssl.commands.download.rar_tool", lambda names: None)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "a.mp4").touch()
+    with pytest.raises(VsslError, match=f"^{option}: No such file or directory; give another place$"):
+        launch([word.replace("ROOT", str(tmp_path)) for word in mode])

@@ -89,6 +89,15 @@ def test_where_there_is_no_room_for_all_what_runs_and_what_failed_stays(course):
     assert any(line.startswith("and 3 done") for line in lines)
 
 
+@pytest.mark.parametrize("statuses", [["done", "to do", "to do"], ["done", "stale", "to do"]])
+def test_who_waits_for_nothing_is_told_so(course, statuses):
+    assert screen(standing(*statuses), course)[-1].endswith(
+        "nothing runs: this waits for a launch (Ctrl-C leaves)"
+    )
+    statuses[1] = "queued"
+    assert "nothing runs" not in screen(standing(*statuses), course)[-1]
+
+
 def test_elsewhere_it_is_plain_lines_and_one_for_each_failure(course, capsys, monkeypatch):
     monkeypatch.setattr(watch, "EVERY_S", 0.0)
     monkeypatch.setattr(watch, "LINE_EVERY_S", 0.0)

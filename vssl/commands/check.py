@@ -12,6 +12,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from vssl import options
+from vssl.checks import make_folder
 from vssl.data import layouts
 from vssl.data.check import Check, Remark
 from vssl.data.decode import FROM_START, load_decoder
@@ -23,6 +24,7 @@ from vssl.pipeline import Node, plain
 from vssl.report.progress import Progress
 from vssl.report.table import cause_table
 from vssl.stage.build import naming
+from vssl.words import count
 
 PLANNED = False
 
@@ -51,6 +53,7 @@ def execute(cfg: DictConfig) -> None:
     complaints = []
     for file, (path, source) in sources.items():
         with naming(path):
+            make_folder("index", file.parent)
             index = _check(source, file, limits, cfg.runtime.workers)
         bad = 1 - index.usable.mean()
         if bad > limits.max_bad:
@@ -118,10 +121,10 @@ def _some(names: list[str]) -> str:
 def _counts(source: Node, index: Index) -> Iterator[str]:
     """Classes, and videos per split and subset: listed, usable, published; and how long they are."""
     if index.classes:
-        yield f"{len(index.classes):,} classes: {_some(_names(index, range(len(index.classes))))}"
+        yield f"{count(len(index.classes), 'class')}: {_some(_names(index, range(len(index.classes))))}"
     for split, codes in enumerate(index.subsets, start=1):
         if unused := int((codes == UNUSED).sum()):
-            yield f"split {split}: {unused:,} videos neither to train nor to test on"
+            yield f"split {split}: {count(unused, 'video')} neither to train nor to test on"
         for code in (TRAIN, TEST):
             rows, subset = codes == code, SUBSETS[code]
             published = source["published"][subset][split - 1 : split]
@@ -129,12 +132,12 @@ def _counts(source: Node, index: Index) -> Iterator[str]:
                 yield f"split {split} {subset}: {_count(index, rows, published)}"
     if slow := int((index.usable & (index.decoder == FROM_START.encode())).sum()):
         why = "as nothing says rightly where to seek (AVI never does)"
-        yield f"{slow:,} files are decoded from their start for each clip, {why}; mode=prepare helps"
+        yield f"decoded from their start for each clip: {count(slow, 'file')}, {why}; mode=prepare helps"
 
 
 def _count(index: Index, rows: Any, published: list[int]) -> str:
     listed, frames = int(rows.sum()), index.frames[rows & index.usable]
-    words = f"{listed:,} videos, {len(frames):,} usable"
+    words = f"{count(listed, 'video')}, {len(frames):,} usable"
     if len(frames):
         words += f", {frames.min():,} to {frames.max():,} frames (median {np.median(frames):,.0f})"
     if unlabelled := int((rows & (index.label == UNLABELLED)).sum()):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vssl.backbone.convert import convert
 from vssl.backbone.published import Origin
+from vssl.checks import make_folder
 from vssl.engine.checkpoint import load, save
 from vssl.errors import OptionError, VsslError, as_typed
 from vssl.files import digest, write_atomically
@@ -38,7 +39,7 @@ def _convert(point: Point) -> None:
     node = {key: value for key, value in plain(point.cfg.backbone).items() if key != "input"}
     converted = convert(family, _read(Path(path)), build(node, "backbone"))
     folder, name = Path(point.cfg.convert.folder), f"{Path(path).stem}-{family}-{digest(Path(path))[:8]}"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder("convert.folder", folder)
     chosen = [line for line in point.overrides if line.startswith("backbone") and ".input." not in line]
     row = _row(name, chosen, converted.origin)
     save(folder / f"{name}.pt", converted.state)

@@ -14,7 +14,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from vssl import options
-from vssl.checks import check_folder
+from vssl.checks import check_folder, make_folder
 from vssl.data import layouts
 from vssl.data.addresses import Address, check_addresses, read_addresses
 from vssl.data.fetch import Cancelled, Fetch, Patience, Watch, check_digest, digest_of, part_of
@@ -58,6 +58,7 @@ def execute(cfg: DictConfig) -> None:
     print(f"{name}: about {size} GB into {out}", f"licence: {node['licence']}", sep="\n")
     print(f"{node['stated']}; not tried by the authors of vssl")
     rar_tool(address.name for address in addresses)
+    make_folder("download.out", out)
     with owned(out / WORK, "downloading"):
         downloads = Downloads(out, asked, name)
         downloads.run([one for one in addresses if not one.parts and not is_archive(one.name)])

@@ -13,7 +13,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from vssl import options
-from vssl.checks import check_folder
+from vssl.checks import check_folder, make_folder
 from vssl.data.decode import read_frames
 from vssl.data.index import absolute, root_of
 from vssl.data.journal import noting
@@ -26,6 +26,7 @@ from vssl.files import write_atomically
 from vssl.pipeline import plain
 from vssl.report.progress import Progress
 from vssl.stage.build import build, naming
+from vssl.words import count
 
 PLANNED = False
 
@@ -42,6 +43,7 @@ def execute(cfg: DictConfig) -> None:
     names = video_files(root)
     if not names:
         raise OptionError("source.root", root, "no video below it", "give the folder of the videos")
+    make_folder("prepare.out", out)
     with claimed(out, look):
         failed = copy_lists(root, out) | _transcode(names, root, out, look, cfg)
     _report(names, failed, root, out)
@@ -115,7 +117,7 @@ def _report(names: Sequence[str], failed: dict[str, str], root: Path, out: Path)
     if not ready:
         return
     was, now = (sum((folder / name).stat().st_size for name in ready) / 1e6 for folder in (root, out))
-    print(f"{len(ready):,} videos: {was:,.1f} MB before, {now:,.1f} MB now")
+    print(f"{count(len(ready), 'video')}: {was:,.1f} MB before, {now:,.1f} MB now")
     chosen = [ready[n] for n in np.unique(np.linspace(0, len(ready) - 1, SAMPLE).astype(int))]
     lengths = {name: probe(out / name).frames for name in chosen}
     was, now = (_clip_ms(folder, lengths) for folder in (root, out))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from vssl.checks import make_folder
 from vssl.files import write_atomically
 from vssl.pipeline import Point, naming_options
 from vssl.report.sheet import draw_preview
@@ -16,9 +17,10 @@ from vssl.stage.spec import StageSpec, class_name
 def execute(points: Sequence[Point], cfg: DictConfig) -> None:
     """Write a sheet for every stage that trains, and print where it is."""
     folder = Path(cfg.outputs) / "preview"
-    for spec, stage in _checked(points).items():
+    stages = _checked(points)
+    make_folder("outputs", folder)
+    for spec, stage in stages.items():
         path = folder / f"{spec.name}-{class_name(spec.recipe.task)}-{spec.key[:8]}.png"
-        folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, draw_preview(preview(stage, samples=8)))
         print(path)
 

@@ -15,7 +15,7 @@ from vssl.report.predictions import per_video
 from vssl.report.statistics import Interval, interval_of_mean, interval_of_share, interval_of_test_set
 from vssl.result import Cost, Metric
 from vssl.stage.spec import Recipe, StageSpec, class_name
-from vssl.words import NONE
+from vssl.words import NONE, count
 
 _TOLD_ELSEWHERE = ("backbone", "backbone_parameters", "task", "start", "epochs", "effective_batch", "seed")
 
@@ -417,7 +417,7 @@ def data_words(recipe: Recipe) -> str:
 
 def _stage_words(spec: StageSpec) -> str:
     recipe = spec.recipe
-    words = f"{class_name(recipe.task)} on {data_words(recipe)}, {recipe.num_videos:,} videos"
+    words = f"{class_name(recipe.task)} on {data_words(recipe)}, {count(recipe.num_videos, 'video')}"
     if recipe.training:
         words += f", epochs {recipe.epochs}, batch {recipe.training['batch_size']}"
     return words

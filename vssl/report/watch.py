@@ -26,6 +26,8 @@ WIDE = 100
 BAR = 12
 """Columns of a bar."""
 
+IDLE = "nothing runs: this waits for a launch (Ctrl-C leaves)"
+
 REASONS = 5
 """Up to how many failures are explained; the table at the end explains all."""
 
@@ -83,7 +85,9 @@ def _lines(look: Callable[[], list[State]], course: Course) -> list[State]:
 
 def _summary(found: Sequence[State], course: Course) -> str:
     counts = Counter(one.status for one in found if one.status not in ("done", "to do"))
-    return ", ".join([course.far().words, *(f"{amount} {status}" for status, amount in counts.items())])
+    idle = [] if is_over(found) or counts.keys() & {"running", "queued"} else [IDLE]
+    told = [f"{amount} {status}" for status, amount in counts.items()]
+    return ", ".join([course.far().words, *told, *idle])
 
 
 def _screen(found: Sequence[State], course: Course, console: Console) -> Group:
