@@ -57,9 +57,7 @@ class ForestSweeper(Sweeper):
         swept = [f"{name}={value}" for name, value in self.params.items()]
         overrides = self.parser.parse_overrides([*swept, *arguments])
         for one in overrides:
-            if one.is_interval_sweep():
-                remedy = "say hydra/sweeper=optuna to tune it"
-                raise VsslError(f"{one.input_line}: an interval is no list of values; {remedy}")
+            check_enumerable(one, "say hydra/sweeper=optuna to tune it")
         points = product(overrides)
         table = places(self.config, {override.key_or_group for override in overrides})
         _refuse_both(overrides, table)
@@ -130,6 +128,12 @@ class ForestLauncher(Launcher):
         put(chosen_by_hand(loader, name, parsed), config)
         apply_values([one for one, choice in zip(parsed, chooses, strict=True) if not choice], config)
         return config
+
+
+def check_enumerable(override: Override, remedy: str) -> None:
+    """Raise `VsslError` if the values of an override cannot be listed."""
+    if override.is_interval_sweep():
+        raise VsslError(f"{override.input_line}: an interval is no list of values; {remedy}")
 
 
 def places(config: DictConfig, given: Collection[str] = ()) -> list[tuple[str, list[str]]]:

@@ -14,7 +14,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Transformer
 
-from hydra_plugins.vssl_forest import ForestLauncher, ForestSweeper
+from hydra_plugins.vssl_forest import ForestLauncher, ForestSweeper, check_enumerable
 from vssl import tuning
 from vssl.checks import check_at_least, check_type
 from vssl.errors import OptionError, VsslError
@@ -62,9 +62,11 @@ class OptunaSweeper(ForestSweeper):
         tuned = {one.get_key_element(): one for one in overrides if one.is_sweep_override()}
         fixed = [str(one.input_line) for one in overrides if not one.is_sweep_override()]
         seeds = tuned.pop("seed", None)
+        if seeds:
+            check_enumerable(seeds, "list the seeds")
         self._check(tuned)
         alike = [[*fixed, seed] for seed in _lines(seeds)] if seeds else [fixed]
-        trials = self._trials({name: _distribution(one) for name, one in tuned.items()}, alike)
+        trials = self._trials({name: _space(one) for name, one in tuned.items()}, alike)
         if self.runs:
             _show(trials, fixed, seeds)
         else:
@@ -160,6 +162,16 @@ def _optuna() -> Any:
     except ImportError as error:
         raise VsslError(INSTALL) from error
     return optuna
+
+
+def _space(override: Override) -> Any:
+    """The distribution of an option's values; raises `OptionError` if it has none."""
+    try:
+        return _distribution(override)
+    except (ValueError, IndexError) as error:  # of Optuna; of a range without numbers
+        name, _, value = str(override.input_line).partition("=")
+        remedy = "name the smaller end first, and one above 0 where the scale is logarithmic"
+        raise OptionError(name, value, "no values lie there", remedy) from error
 
 
 def _distribution(override: Override) -> Any:

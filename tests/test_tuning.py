@@ -219,6 +219,14 @@ REFUSED = {
     ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=0", f"{LR}=interval(0.1,1)"): (
         "hydra.sweeper.n_trials=0: too small; choose 1 or more"
     ),
+    ("hydra/sweeper=optuna", f"{LR}=interval(0.1,0.01)"): (
+        f"{LR}=interval(0.1,0.01): no values lie there; name the smaller end first"
+    ),
+    ("hydra/sweeper=optuna", f"{LR}=tag(log,interval(0,1))"): f"{LR}=tag(log,interval(0,1)): no values lie",
+    ("hydra/sweeper=optuna", f"{LR}=range(3,1)"): f"{LR}=range(3,1): no values lie there",
+    ("hydra/sweeper=optuna", "seed=interval(0,3)", f"{LR}=1,2"): (
+        "seed=interval(0,3): an interval is no list of values; list the seeds"
+    ),
     ("hydra/sweeper=optuna", "hydra.sweeper.n_trial=2"): (
         "hydra.sweeper.n_trial: no such option; did you mean 'n_trials'?"
     ),
