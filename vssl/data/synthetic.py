@@ -9,6 +9,7 @@ that one frame alone tells nothing about the class.
 import hashlib
 import json
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -35,6 +36,9 @@ POOL = 64
 
 TEXELS = 30
 """Side of a sprite's picture: about as many pixels as it covers, or slow motion would flicker."""
+
+BLOCK = 8
+"""Frames that are drawn at a time; no part of what they look like."""
 
 # Motion at natural speed, in frames and sides of the frame (radius, reach: share of the side).
 SPEED = 0.05
@@ -149,11 +153,17 @@ class SyntheticVideos(Checked):
         canvas_THWC[:] = draw_background(self.appearance, int(ground), self.height, self.width)
         radius = rng.uniform(0.8, 1.0) / 2 * min(self.height, self.width)
         paste(canvas_THWC, picture, radius, draw_poses(MOTIONS[index % len(MOTIONS)], num_frames, rng))
-        canvas_THWC *= _light(num_frames, self.height, self.width, rng)[..., None]
+        light_THW = _light(num_frames, self.height, self.width, rng)
         grain_THW = rng.standard_normal(canvas_THWC.shape[:3], np.float32)
-        canvas_THWC += np.float32(self.noise / 255) * grain_THW[..., None]
-        canvas_THWC *= 255
-        return canvas_THWC.clip(0, 255, out=canvas_THWC).astype(np.uint8)
+        grain_THW *= np.float32(self.noise / 255)
+        frames_THWC = np.empty(canvas_THWC.shape, np.uint8)
+        for part in _blocks(num_frames):
+            canvas_BHWC = canvas_THWC[part]
+            canvas_BHWC *= light_THW[part, ..., None]
+            canvas_BHWC += grain_THW[part, ..., None]
+            canvas_BHWC *= 255
+            frames_THWC[part] = canvas_BHWC.clip(0, 255, out=canvas_BHWC)
+        return frames_THWC
 
 
 @dataclass(frozen=True)
@@ -261,12 +271,21 @@ def paste(canvas_THWC: Floats, picture: Floats, radius: float, poses: Poses) -> 
     inverse_22T: Doubles = np.array(rows) * np.exp(-poses.log_scale_T)
     inverse_T22 = inverse_22T.transpose(2, 0, 1).astype(np.float32) / radius
     # sprite coordinates of every pixel; the sprite lies in (-1, 1)
-    v_THW = (inverse_T22[:, 0, :1] * down_TH)[:, :, None] + (inverse_T22[:, 0, 1:] * right_TW)[:, None, :]
-    u_THW = (inverse_T22[:, 1, :1] * down_TH)[:, :, None] + (inverse_T22[:, 1, 1:] * right_TW)[:, None, :]
-    inside = np.flatnonzero((np.abs(u_THW) < 1) & (np.abs(v_THW) < 1))
-    colour_N4 = _bilinear(picture, v_THW.reshape(-1)[inside], u_THW.reshape(-1)[inside])
-    canvas_N3 = canvas_THWC.reshape(-1, 3)
-    canvas_N3[inside] = canvas_N3[inside] * (1 - colour_N4[:, 3:]) + colour_N4[:, :3]
+    down_T2H, right_T2W = inverse_T22[:, :, :1] * down_TH[:, None], inverse_T22[:, :, 1:] * right_TW[:, None]
+    for part in _blocks(len(canvas_THWC)):
+        vu_B2HW = down_T2H[part, :, :, None] + right_T2W[part, :, None, :]
+        v_N, u_N = (vu_B2HW[:, axis].reshape(-1) for axis in range(2))
+        inside = np.flatnonzero((np.abs(u_N) < 1) & (np.abs(v_N) < 1))
+        colour_N4 = _bilinear(picture, v_N[inside], u_N[inside])
+        canvas_N3 = canvas_THWC[part].reshape(-1, 3)
+        mixed_N3 = canvas_N3.take(inside, axis=0) * (1 - colour_N4[:, 3:]) + colour_N4[:, :3]
+        # as one item for each pixel: a quarter of the time of setting rows
+        np.put(canvas_N3.view("V12"), inside, mixed_N3.view("V12"))
+
+
+def _blocks(num_frames: int) -> Iterator[slice]:
+    """A few frames at a time: they stay in the processor's cache."""
+    return (slice(at, at + BLOCK) for at in range(0, num_frames, BLOCK))
 
 
 def _offset(centre_T: Doubles, side: int) -> Floats:
