@@ -16,6 +16,8 @@ from vssl.data.prepare import PreparedFormat, transcode
 
 FRAMES = 70
 LOOK = PreparedFormat([32, 128], 20, 1)
+GROUPS = {"g": "12", "bf": "0", "sc_threshold": "0"}
+"""Of an encoder: a key frame, and eleven pictures that refer to those before them."""
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +55,28 @@ def test_a_prepared_video_is_read_without_opening_it(prepared, monkeypatch):
     assert np.array_equal(frames, expected)
 
 
-@pytest.mark.parametrize("head", [64, mp4.HEAD])
-def test_pictures_lie_where_ffmpeg_finds_them(prepared, head, monkeypatch):
-    monkeypatch.setattr(mp4, "HEAD", head)
+def test_a_video_in_which_pictures_refer_to_earlier_ones_is_read_without_opening_it(tmp_path, monkeypatch):
+    path = write(tmp_path / "x.mp4", FRAMES, options=GROUPS)
+    assert found(path).keys_K.tolist() == [0, 12, 24, 36, 48, 60]
+    assert exact(path, "pyav")
+    agree_with_ffmpeg(path)
+    clips = [np.sort(np.random.default_rng(seed).integers(0, FRAMES, seed + 1)) for seed in range(16)]
+    with monkeypatch.context() as usual:
+        usual.setattr(pyav, "pictures", lambda file: None)
+        expected = [read_frames(path, clip_T, "pyav") for clip_T in clips]
+    unopened(monkeypatch)
+    for clip_T, frames in zip(clips, expected, strict=True):
+        assert np.array_equal(read_frames(path, clip_T, "pyav"), frames)
+
+
+def test_all_that_is_decoded_for_some_pictures_by_hand():
+    pictures = mp4.Pictures(b"", np.zeros(20, int), np.zeros(20, int), np.array([0, 5, 12]))
+    assert pictures.needed(np.array([3])) == [0, 1, 2, 3]
+    assert pictures.needed(np.array([5, 6, 13])) == [5, 6, 12, 13]
+    assert pictures.needed(np.array([4, 12])) == [0, 1, 2, 3, 4, 12]
+
+
+def test_pictures_lie_where_ffmpeg_finds_them(prepared):
     agree_with_ffmpeg(prepared)
 
 
@@ -85,11 +106,11 @@ def agree_with_ffmpeg(path):
 
 
 def test_files_that_have_to_be_opened(prepared, tmp_path):
-    assert found(write(tmp_path / "movie box last.mp4", 10, options={"g": "1", "bf": "0"})) is None
+    assert found(write(tmp_path / "out of order.mp4", 10, options={"bf": "2"})) is None
     assert found(write(tmp_path / "x.avi", 10, codec="mpeg4")) is None
-    assert found(cut(prepared, tmp_path / "cut.mp4", 5)) is None
-    transcode(prepared, tmp_path / "few key frames.mp4", PreparedFormat([32, 128], 20, 8))
-    assert found(tmp_path / "few key frames.mp4") is None
+    groups = write(tmp_path / "groups.mp4", 30, options=GROUPS)
+    assert found(groups) is not None
+    assert found(cut(groups, tmp_path / "cut.mp4", 5)) is None
     for content in (b"", b"no video " * 100, prepared.read_bytes()[:600]):
         (tmp_path / "broken.mp4").write_bytes(content)
         assert found(tmp_path / "broken.mp4") is None
@@ -109,7 +130,7 @@ def test_a_turned_video_has_to_be_opened(prepared, tmp_path):
     [
         (b"udta", b"trak"),  # a second track
         (b"udta", b"mvex"),  # more pictures come in fragments
-        (b"stts", b"stss"),  # some pictures are no key frames
+        (b"stts", b"stss"),  # key frames that cannot be
         (b"stts", b"ctts"),  # out of order
         (b"avc1", b"hev1"),
         (b"btrt", b"colr"),  # colours other than those that the pictures themselves tell of
@@ -164,3 +185,49 @@ def test_a_damaged_picture_is_left_to_the_usual_way(prepared, tmp_path, monkeypa
     assert pyav._alone(path, bad) is None
     assert pyav._alone(path, good) is not None
     assert numbers(read_frames(path, good, "pyav")) == good.tolist()
+
+
+@pytest.mark.parametrize("keys", [[2, 13], [1, 13, 13], [1, 71]])
+def test_key_frames_that_cannot_be_are_left_to_ffmpeg(tmp_path, keys):
+    """None for the first picture; one of them twice; one beyond the last picture."""
+    content = bytearray(write(tmp_path / "x.mp4", FRAMES, options=GROUPS).read_bytes())
+    struct.pack_into(f">{len(keys)}I", content, content.index(b"stss") + 4 + 8, *keys)
+    (tmp_path / "x.mp4").write_bytes(content)
+    assert found(tmp_path / "x.mp4") is None
+
+
+def test_a_picture_that_changes_how_the_next_ones_are_decoded(tmp_path):
+    """Sizes of another video before a key frame: what is read later must not depend on them."""
+    plain = write(tmp_path / "plain.mp4", 24, options=GROUPS)
+    small = write(tmp_path / "small.mp4", 24, size=(16, 64), options=GROUPS)
+    path = tmp_path / "changing.mp4"
+    with av.open(str(plain)) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                foreign = units(found(small).setup) if packet.is_keyframe and packet.pts else b""
+                changed = av.Packet(foreign + bytes(packet))
+                changed.pts, changed.dts, changed.time_base = packet.pts, packet.dts, packet.time_base
+                changed.is_keyframe, changed.stream = packet.is_keyframe, stream
+                target.mux(changed)
+    assert found(path).setup == found(plain).setup
+    assert pyav._alone(path, np.arange(3)) is not None
+    assert pyav._alone(path, np.arange(12, 15)) is None
+    assert numbers(read_frames(plain, np.arange(12, 15), "pyav")) == [12, 13, 14]
+
+
+def units(setup):
+    """The parameter sets of a decoder's setup, as they stand before a picture (ISO/IEC 14496-15, 5.3.3)."""
+    [length] = struct.unpack_from(">H", setup, 6)
+    sequence, rest = setup[8 : 8 + length], setup[8 + length :]
+    [length] = struct.unpack_from(">xH", rest)
+    picture = rest[3 : 3 + length]
+    return b"".join(struct.pack(">I", len(unit)) + unit for unit in (sequence, picture))
+
+
+def test_parameters_are_found_before_the_first_slice_only():
+    slice_, notes, sequence = b"\0\0\0\2\x65\7", b"\0\0\0\3\x06\1\1", b"\0\0\0\2\x67\1"
+    assert not mp4.brings_parameters(slice_)
+    assert not mp4.brings_parameters(notes + slice_)
+    assert mp4.brings_parameters(notes + sequence + slice_)
+    assert not mp4.brings_parameters(b"\0\0\0")

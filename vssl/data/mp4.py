@@ -1,7 +1,8 @@
-"""Where the pictures of an mp4 file lie, if each of them can be decoded on its own.
+"""Where the pictures of an mp4 file lie, if they are shown in the order in which they are decoded.
 
-Such are the videos that `mode=prepare` writes. Half of the time of reading a clip went into opening the file
-and into seeking, and both can be done without. Of ISO/IEC 14496-12, only what FFmpeg writes for them is read.
+Such are synthetic videos and those that `mode=prepare` writes. Half of the time of reading a clip went into
+opening the file and into seeking, and both can be done without. Of ISO/IEC 14496-12, only what FFmpeg writes
+for them is read.
 """
 
 import os
@@ -12,32 +13,49 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-HEAD = 2**14
-"""Bytes that are read at first; the table of five minutes fits into twice that."""
-
 UPRIGHT = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 """The display matrix of a picture that is shown as it is."""
 
 SAMPLE_ENTRY, DESCRIPTION = 78, {b"avcC", b"pasp", b"btrt"}
 """Bytes of a visual sample entry before its boxes; those boxes that leave pixels alone."""
 
+LAST_SLICE, PARAMETERS = 5, {7, 8, 13, 15}
+"""Types of the units of a coded picture: those up to 5 are its slices, before which all others stand; the
+others say how whatever follows is to be decoded (ITU-T H.264, 7.4.1)."""
+
 Boxes = dict[bytes, bytes]
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Coded pictures in the order in which they are shown; `setup` is what an H.264 decoder reads first."""
+    """Coded pictures in the order in which they are shown.
+
+    setup: what an H.264 decoder reads first. keys_K: numbers of the key frames, rising from 0.
+    """
 
     setup: bytes
     starts_N: NDArray[np.int64]
     sizes_N: NDArray[np.int64]
+    keys_K: NDArray[np.int64]
+
+    @property
+    def are_alone(self) -> bool:
+        """Whether no picture refers to another one."""
+        return len(self.keys_K) == len(self.sizes_N)
+
+    def needed(self, frames_T: NDArray[np.int64]) -> list[int]:
+        """The numbers, rising, of all pictures that are decoded for these: each from its key frame on."""
+        if self.are_alone:
+            return list(frames_T.tolist())
+        firsts_T = self.keys_K[np.searchsorted(self.keys_K, frames_T, "right") - 1]
+        return sorted(set[int]().union(*map(range, firsts_T.tolist(), (frames_T + 1).tolist())))
 
 
 def pictures(file: int) -> Pictures | None:
     """The pictures of an open file.
 
-    None unless it is an mp4 file of H.264 alone, in which all of them are key frames, shown upright, from the
-    first to the last, in the colours that they themselves tell of, and none is missing.
+    None unless it is an mp4 file of H.264 alone, in which all of them are shown as they are decoded, upright,
+    from the first to the last, in the colours that they themselves tell of, and none is missing.
     """
     length = os.fstat(file).st_size
     try:
@@ -48,17 +66,26 @@ def pictures(file: int) -> Pictures | None:
     return found if is_there else None
 
 
+def brings_parameters(picture: bytes) -> bool:
+    """Whether a coded picture changes how the next ones are decoded, those of another file too."""
+    at = 0
+    while at + 4 < len(picture) and (kind := picture[at + 4] & 31) > LAST_SLICE:
+        if kind in PARAMETERS:
+            return True
+        at += 4 + int.from_bytes(picture[at : at + 4], "big")
+    return False
+
+
 def _movie(file: int, length: int) -> bytes:
-    """The content of the movie box; nothing unless it is the second one of an mp4 file."""
-    head = os.pread(file, HEAD, 0)
-    begin, brand = struct.unpack_from(">I4s", head)
-    size, kind = struct.unpack_from(">I4s", head, begin)
-    end = begin + size
-    if brand != b"ftyp" or kind != b"moov" or end > length:
-        return b""
-    if end > len(head):
-        head += os.pread(file, end - len(head), len(head))
-    return head[begin + 8 : end]
+    """The content of the movie box of an mp4 file, whichever it is; raises `ValueError` if there is none."""
+    begin, end, kind = 0, 0, b""
+    while kind != b"moov":
+        begin = end
+        size, kind = struct.unpack(">I4s", os.pread(file, 8, begin))
+        end = begin + size
+        if size < 8 or end > length or (begin == 0) != (kind == b"ftyp"):
+            raise ValueError("other than an mp4 file")
+    return os.pread(file, size - 8, begin + 8)
 
 
 def _of_movie(movie: bytes) -> Pictures:
@@ -70,14 +97,25 @@ def _of_movie(movie: bytes) -> Pictures:
     described = _boxes(entry[SAMPLE_ENTRY:])
     is_upright = UPRIGHT in track[b"tkhd"] and UPRIGHT in boxes[b"mvhd"]
     is_whole = b"edts" not in track or _shows_all(track[b"edts"], boxes[b"mvhd"], media[b"mdhd"])
-    # stss would name the key frames among others, ctts the times of pictures that are out of order.
-    are_alone = not table.keys() & {b"stss", b"ctts"} and b"mvex" not in boxes
+    # ctts would give the times of pictures that are out of order, mvex announces more of them.
+    are_in_order = b"ctts" not in table and b"mvex" not in boxes
     has_sizes = not any(table[b"stsz"][4:8])  # else all pictures have this one
-    is_plain = kind == b"avc1" and described.keys() <= DESCRIPTION
-    if not (is_upright and is_whole and are_alone and has_sizes and is_plain):
+    has_lengths = described[b"avcC"][4] & 3 == 3  # of four bytes, before each unit of a picture
+    is_plain = kind == b"avc1" and described.keys() <= DESCRIPTION and has_lengths
+    if not (is_upright and is_whole and are_in_order and has_sizes and is_plain):
         raise ValueError("other than one picture after the other")
     sizes_N = _numbers(table[b"stsz"][4:], ">u4")
-    return Pictures(described[b"avcC"], _starts(table, sizes_N), sizes_N)
+    return Pictures(described[b"avcC"], _starts(table, sizes_N), sizes_N, _keys(table, len(sizes_N)))
+
+
+def _keys(table: Boxes, count: int) -> NDArray[np.int64]:
+    """Numbers of the key frames, which are all of them if none is named."""
+    if b"stss" not in table:
+        return np.arange(count)
+    keys_K = _numbers(table[b"stss"], ">u4") - 1
+    if keys_K[0] != 0 or (np.diff(keys_K) <= 0).any() or keys_K[-1] >= count:
+        raise ValueError("key frames that cannot be")
+    return keys_K
 
 
 def _shows_all(edits: bytes, movie: bytes, media: bytes) -> bool:

@@ -19,7 +19,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from vssl.data.decode import BadVideo, check_range, undecodable
-from vssl.data.mp4 import pictures
+from vssl.data.mp4 import brings_parameters, pictures
 
 TIMED = ("mov", "matroska")
 """Containers whose times are those of the pictures. AVI has none: FFmpeg guesses, and DivX with B-frames
@@ -94,25 +94,33 @@ def _alone(path: Path, frames_T: NDArray[np.int64]) -> NDArray[np.uint8] | None:
             if (found := pictures(file.fileno())) is None:
                 return None
             check_range(path, frames_T, len(found.sizes_N))
-            places = zip(found.sizes_N[frames_T].tolist(), found.starts_N[frames_T].tolist(), strict=True)
+            needed = found.needed(frames_T)
+            places = zip(found.sizes_N[needed].tolist(), found.starts_N[needed].tolist(), strict=True)
             coded = [os.pread(file.fileno(), size, start) for size, start in places]
     except OSError:
         return None  # FFmpeg says it better
-    context = _decoder(found.setup)
+    if any(map(brings_parameters, coded)):
+        return None
+    context = _decoder(found.setup, found.are_alone)
+    wanted, last, shown = set(frames_T.tolist()), -2, []
     try:
-        frames = [context.decode(av.Packet(content)) for content in coded]
+        for number, content in zip(needed, coded, strict=True):
+            if number > last + 1 and not found.are_alone:  # it refers to nothing that was seen before
+                context.flush_buffers()
+            [frame] = context.decode(av.Packet(content))
+            if number in wanted:
+                shown.append(to_rgb(frame))
+            last = number
+        return np.stack(shown)
     except MemoryError:
         raise
-    except FFmpegError:
-        frames = [[]]
-    if any(len(one) != 1 for one in frames):
+    except (FFmpegError, ValueError):  # damaged; not one picture; of another size than the one before
         _decoder.cache_clear()  # it is in the middle of something
         return None
-    return np.stack([to_rgb(frame) for [frame] in frames])
 
 
 @lru_cache(maxsize=8)
-def _decoder(setup: bytes) -> av.VideoCodecContext:
+def _decoder(setup: bytes, are_alone: bool) -> av.VideoCodecContext:
     """A decoder that stays: making one takes longer than decoding a picture.
 
     It refuses what is damaged; by default it would mend that with what it has seen before.
