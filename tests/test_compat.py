@@ -33,6 +33,7 @@ USED = [  # library, module, name in it, what vssl loses without
         "_MultiProcessingDataLoaderIter._shutdown_workers",
         "the end of loader processes after an error",
     ),
+    ("torch", "torch._dynamo.utils", "is_compile_supported", "fast planning with networks of torchvision"),
     (
         "hydra-core",
         "hydra._internal.config_loader_impl",
@@ -106,6 +107,19 @@ def test_workers_of_a_loader_are_found_and_end():
         assert not any(worker.is_alive() for worker in workers)
     finally:
         signal.signal(signal.SIGCHLD, before)
+
+
+def test_torchvision_is_imported_without_the_compiler_and_finds_it_later():
+    code = (
+        "import sys, torch; from vssl.compat.torch_private import without_compiler\n"
+        "with without_compiler():\n    from torchvision.models import video\n"
+        "assert 'torch._dynamo' not in sys.modules and video.r3d_18\n"
+        "supported = sys.modules['torchvision.ops.roi_align'].is_compile_supported('cpu')\n"
+        "print(supported, bool(torch._dynamo.config))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.stdout != "True True\n":
+        gone("torchvision", "import without the compiler", f"fast planning ({done.stderr.strip()[-200:]})")
 
 
 def test_values_are_set_as_hydra_sets_them():

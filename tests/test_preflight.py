@@ -10,6 +10,7 @@ from vssl import stop
 from vssl.commands import execute, run
 from vssl.errors import VsslError
 
+BACKBONES = sorted(path.stem for path in (ROOT / "conf" / "backbone").glob("*.yaml"))
 REFUSED = {
     "seed=-1": "too small; choose 0 or more",
     "decoder=nonsense": "no such decoder; valid: decord, from_start, pyav, torchcodec",
@@ -94,16 +95,23 @@ def test_the_plan_accepts_what_the_run_accepts(overrides, tmp_path, without_effe
         execute([(composed(*words, "mode=run"), words)])
 
 
-def test_the_plan_of_a_sweep_imports_no_mlflow(tmp_path):
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["+sweeps=table4"], "6 points, 18 stages asked for"),
+        (["-m", f"backbone={','.join(BACKBONES)}", "pretext=ctp"], f"{len(BACKBONES)} points"),
+    ],
+)
+def test_the_plan_of_a_sweep_imports_neither_mlflow_nor_the_compiler_of_torch(words, told, tmp_path):
     code = (
         "import sys, runpy\n"
-        f"sys.argv = ['launch.py', '+sweeps=table4', 'mode=plan', 'outputs={tmp_path}']\n"
+        f"sys.argv = ['launch.py', *{words}, 'mode=plan', 'outputs={tmp_path}']\n"
         "runpy.run_path('launch.py', run_name='__main__')\n"
-        "print(sorted({'mlflow', 'decord'} & set(sys.modules)))"
+        "print(sorted({'mlflow', 'decord', 'torch._dynamo', 'sympy'} & set(sys.modules)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
-    assert "6 points, 18 stages asked for" in done.stdout
+    assert told in done.stdout

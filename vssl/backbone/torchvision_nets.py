@@ -6,10 +6,13 @@ The keys of their state dicts are torchvision's own, without those of the classi
 from typing import Literal
 
 from torch import nn
-from torchvision.models import video
 
 from vssl.backbone.pooled import PooledBackbone, set_bn_eps, set_bn_momentum
+from vssl.compat.torch_private import without_compiler
 from vssl.errors import OptionError
+
+with without_compiler():
+    from torchvision.models import video
 
 Architecture = Literal["r3d_18", "mc3_18", "r2plus1d_18"]
 Stride = Literal[1, 2]

@@ -20,13 +20,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import roi_align
 
 from vssl.checks import at_least
+from vssl.compat.torch_private import without_compiler
 from vssl.errors import VsslError
 from vssl.nn.frames import keep_inside
 from vssl.result import References
 from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, StepOutput, Task
+
+with without_compiler():
+    from torchvision.ops import roi_align
 
 Floats = NDArray[np.float64]
 
