@@ -24,13 +24,10 @@ from hydra_plugins.vssl_rules import chosen_by_hand
 from vssl import tuning
 from vssl.compat.hydra_private import (
     apply_values,
-    collect_choices_where_needed,
     compose_files,
     is_choice,
-    parse_once,
     product,
     put,
-    read_files_once,
 )
 from vssl.errors import OptionError, VsslError, nearest
 from vssl.overrides import quoted
@@ -75,9 +72,6 @@ class ForestLauncher(Launcher):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what is needed to compose the points."""
         self.context, self.config, self.is_frozen = hydra_context, config, False
-        read_files_once(hydra_context.config_loader)
-        parse_once()
-        collect_choices_where_needed()
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the mode on all points at once. To a sweeper that tunes, each returns what it reached."""

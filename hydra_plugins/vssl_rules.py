@@ -24,7 +24,13 @@ from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
-from vssl.compat.hydra_private import compose_files, compose_with, is_choice
+from vssl.compat.hydra_private import (
+    collect_choices_where_needed,
+    compose_files,
+    compose_with,
+    is_choice,
+    parse_once,
+)
 from vssl.errors import VsslError
 
 GROUPS = ("backbone", "auxiliary", "pretext", "protocol", "downstream")
@@ -144,6 +150,8 @@ def chosen_by_hand(loader: Any, name: str, overrides: Iterable[Override]) -> dic
 
 
 compose_with(chosen_by_hand)
+parse_once()
+collect_choices_where_needed()
 
 
 class RulesPath(SearchPathPlugin):
