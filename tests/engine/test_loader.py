@@ -40,6 +40,13 @@ def test_micro_batches_of_a_full_and_of_the_last_step():
     plan = steps()
     assert [len(micro) for micro in plan.micro_batches(0)] == [2, 2]
     assert [len(micro) for micro in plan.micro_batches(2)] == [2]
+    assert plan.most == 2
+
+
+@pytest.mark.parametrize(("batch_size", "micro_batch"), [(4, 2), (4, 4), (9, 3), (12, 4), (30, 3)])
+def test_no_step_has_more_micro_batches_than_the_first(batch_size, micro_batch):
+    plan = steps(batch_size=batch_size, micro_batch=micro_batch)
+    assert plan.most == max(len(plan.micro_batches(step)) for step in range(plan.total))
 
 
 def test_drop_last_leaves_the_rest_out():

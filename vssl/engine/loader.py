@@ -85,7 +85,9 @@ class Steps:
             problem = f"{num_samples} samples do not fill one batch, and drop_last=true"
             raise OptionError("batch_size", training.batch_size, problem, f"choose {num_samples} or less")
         self.total = self.per_epoch * training.epochs
-        training.check_ranks(distributed.world_size(), len(self.micro_batches(0)))
+        self.most = -(-min(num_samples, training.batch_size) // training.micro_batch)
+        """Micro-batches of a step, but for the last step of an epoch, which may have fewer."""
+        training.check_ranks(distributed.world_size(), self.most)
 
     @property
     def samples(self) -> int:

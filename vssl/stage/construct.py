@@ -170,7 +170,7 @@ class Stage:
         if self.recipe.batch_size is not None:
             check_count(self.spec.option("batch_size"), self.recipe.batch_size)
         if training := self.training:
-            micro_batches = len(self.steps.micro_batches(0))
+            micro_batches = self.steps.most
             with naming(self.spec.option("task")):
                 self.task.check(training.batch_size, training.drop_last)
             num_samples = self.num_samples
