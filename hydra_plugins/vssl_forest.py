@@ -5,7 +5,6 @@ launcher hands all points to vssl as one forest, in which no stage stands twice.
 by name.
 """
 
-import gc
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,7 +70,7 @@ class ForestLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what is needed to compose the points."""
-        self.context, self.config, self.is_frozen = hydra_context, config, False
+        self.context, self.config = hydra_context, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the mode on all points at once. To a sweeper that tunes, each returns what it reached."""
@@ -87,13 +86,7 @@ class ForestLauncher(Launcher):
 
     def composed(self, job_overrides: Sequence[Sequence[str]]) -> list[tuple[DictConfig, list[str]]]:
         """The config of every point, and its overrides; the first one has the sweep file."""
-        # All of it stays; to look for garbage in it, again and again, would take longer than making it.
-        gc.disable()
         configs = [self._compose(list(overrides)) for overrides in job_overrides]
-        if not self.is_frozen:  # later, what a library would free at its end might be frozen too
-            gc.freeze()
-        self.is_frozen = True
-        gc.enable()
         if "sweep" in self.config:
             with open_dict(configs[0]):
                 configs[0].sweep = self.config.sweep

@@ -5,6 +5,7 @@ the same for all of them: outputs, dispatch, tracking, runtime. A mode that make
 be a plan, says `PLANNED = False` and has `execute(cfg)`. A mode may bring a `plan(cfg)` of its own.
 """
 
+import gc
 from collections.abc import Callable, Sequence
 
 from omegaconf import DictConfig
@@ -25,6 +26,9 @@ def execute(composed: Sequence[tuple[DictConfig, list[str]]]) -> None:
     configs = [cfg for cfg, _ in composed]
     check_configs(configs)
     module = load_module(__name__, "mode", configs[0].mode)
+    if not gc.isenabled():  # since `vssl.cli`: what was made stays; what a second launch frees would stay too
+        gc.freeze()
+        gc.enable()
     if not getattr(module, "PLANNED", True):
         for cfg in configs:
             with naming_options(cfg):
