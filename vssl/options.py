@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from vssl.checks import ABOVE_0, SHARE, Checked, at_least, between, check_text
 from vssl.data.addresses import check_url
 from vssl.errors import OptionError, VsslError, nearest
+from vssl.pipeline import plain
 from vssl.stage.build import build_as
 from vssl.stage.spec import leaves
 
@@ -171,10 +172,7 @@ def check_options(cfg: DictConfig, sweep: str | None = None) -> None:
         _check_node(cfg, path)
     for path in KNOWN:
         _check_names(cfg, path, [sweep] if sweep and not path else [])
-    top: Any = OmegaConf.to_container(
-        OmegaConf.masked_copy(cfg, list(Launch.__dataclass_fields__)), resolve=True, throw_on_missing=True
-    )
-    build_as(Launch, top, "")
+    build_as(Launch, {name: plain(cfg[name]) for name in Launch.__dataclass_fields__}, "")
     for group in GROUPS:
         read(cfg, group)
     for name, root in _values(cfg, "roots").items():
@@ -204,15 +202,14 @@ def _check_names(cfg: DictConfig, path: str, own: Sequence[str]) -> None:
 
 def _check_node(cfg: DictConfig, path: str) -> None:
     """Raise `OptionError` if what stands at a path or above it, if anything does, holds no options."""
-    node, names = cfg, path.split(".")
-    for place, name in enumerate(names, 1):
-        if name not in node or (name == "quick" and node[name] is None):
+    node: Any = cfg
+    for place, name in enumerate(names := path.split("."), 1):
+        if name not in node or ((node := node[name]) is None and name == "quick"):
             return
-        if not isinstance(node[name], DictConfig):
+        if not isinstance(node, DictConfig):
             option = ".".join(names[:place])
             remedy = f"set one of them ({option}.NAME=...)"
-            raise OptionError(option, node[name], "not a group of options", remedy)
-        node = node[name]
+            raise OptionError(option, node, "not a group of options", remedy)
 
 
 def _values(cfg: DictConfig, group: str) -> dict[str, Any]:

@@ -282,7 +282,7 @@ def held_out(downstream: Node, share: float) -> Node:
 
 def plain(part: Any) -> Any:
     """A part of a config as plain data, with all that it refers to."""
-    if isinstance(part, DictConfig):
+    if OmegaConf.is_config(part):
         return OmegaConf.to_container(part, resolve=True, throw_on_missing=True)
     return part
 

@@ -26,16 +26,23 @@ def execute(composed: Sequence[tuple[DictConfig, list[str]]]) -> None:
     configs = [cfg for cfg, _ in composed]
     check_configs(configs)
     module = load_module(__name__, "mode", configs[0].mode)
-    if not gc.isenabled():  # since `vssl.cli`: what was made stays; what a second launch frees would stay too
-        gc.freeze()
-        gc.enable()
     if not getattr(module, "PLANNED", True):
+        _look_for_garbage()
         for cfg in configs:
             with naming_options(cfg):
                 module.execute(cfg)
         return
     _check_same(configs, ONE_FOR_ALL)
-    module.execute(planned(composed, getattr(module, "plan", pipeline.plan)), configs[0])
+    points = planned(composed, getattr(module, "plan", pipeline.plan))
+    _look_for_garbage()
+    module.execute(points, configs[0])
+
+
+def _look_for_garbage() -> None:
+    """From now on, as not since `vssl.cli`, but never in what was made before."""
+    if not gc.isenabled():  # or a sweeper launches again: what it frees at its end is not to stay
+        gc.freeze()
+        gc.enable()
 
 
 def check_configs(configs: Sequence[DictConfig]) -> None:
