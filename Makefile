@@ -11,7 +11,7 @@ help:            ## what can be made
 install: $(STAMP)  ## set up .venv with the tested versions
 
 run: $(STAMP)    ## the quick start: three methods, three seeds, one table
-	@echo "three methods, three seeds each, on synthetic videos: 27 stages, about four minutes on two cores"
+	@echo "three methods, three seeds each, on synthetic videos: 27 stages, about three minutes on two cores"
 	$(RUN) launch.py -m +sweeps=quickstart
 
 test: $(STAMP)   ## tests, on all cores; but for those below
