@@ -20,7 +20,7 @@ from vssl.stage.provenance import code_digest, git_commit
 
 PLANNED = False
 
-LIBRARIES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "mlflow", "submitit")
+LIBRARIES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "mlflow", "submitit", "optuna")
 DECODERS = {"pyav": "av", "decord": "decord", "torchcodec": "torchcodec"}
 """The library of each decoder."""
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "SLURM_JOB_ID")
