@@ -62,7 +62,7 @@ def main() -> None:
     for name, source in FROM_ROOT.items():
         (MADE / name).write_text(_from_root((ROOT / source).read_text()))
     for page in MADE.rglob("*.md"):
-        page.write_text(filled(page.read_text()))
+        page.write_text(filled(_into_site(page.read_text())))
 
 
 def _from_root(text: str) -> str:
@@ -70,6 +70,13 @@ def _from_root(text: str) -> str:
     for other, path in FROM_ROOT.items():
         text = text.replace(f"]({path}", f"]({other}")
     return text.replace("](docs/", "](")
+
+
+def _into_site(text: str) -> str:
+    """A page of docs/, whose links to pages of the root lead to those of the site."""
+    for name, source in FROM_ROOT.items():
+        text = text.replace(f"](../{source}", f"]({name}")
+    return text
 
 
 def filled(page: str) -> str:
