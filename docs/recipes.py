@@ -33,7 +33,7 @@ UNSAID |= {"choose", "held_out", "tested_on"}
 
 HEAD = """# Recipes: paper, released code, here
 
-Every value of every published recipe: `+experiment=as_paper`, `+experiment=as_released`, and the default, on
+Every value of every published recipe: `experiment=as_paper`, `experiment=as_released`, and the default, on
 `backbone=r2plus1d_10` and `source=kinetics100` unless a heading says otherwise. What differs from the
 default is **bold**; {none} is an option that a recipe does not have. Options are as they are typed, but that
 clips and augmentation of the auxiliary stage refer to `pretext.sampler` and `pretext.augmentation`, and
