@@ -40,9 +40,9 @@ seeds, in percent. Whether a pretext beats another one here says nothing about o
 - MoCo's key encoder stands still in the end (`momentum_end`). With one that moves, it was at 65 % (seed 2)
   after three epochs, and fell as it slowed down; VideoMoCo's and CEP's move to the end. Besides, 1,024 keys
   are those of one and a half epochs, some of them of the query's own video.
-- Shuffle & Learn asks one linear layer whether the clip in the middle lies between the others, which is hardly a
-  linear question: of the long videos it learns nothing (51.2 ± 3.5 %, 3 seeds). Its videos have 64 to 70 frames,
-  little more than a tuple, so that how bright a clip is tells its place.
+- Shuffle & Learn asks one linear layer whether the clip in the middle lies between the others, hardly a
+  linear question: from the long videos it learns nothing (51.2 ± 3.5 %, 3 seeds). Its videos have 64 to
+  70 frames, little more than a tuple, so that how bright a clip is tells its place.
 - CtP has another backbone, with a map of 8 x 8 places, AdamW and 24 epochs (240 steps; published: 675,000);
   its linear accuracy compares with no other row. It learns a little of the way and nothing of the growth, of
   which boxes in whole pixels of 32 tell little: the exact sizes would explain 40 %.
