@@ -41,6 +41,8 @@ REFUSED = {
 """Overrides that cannot run, and what is said of the last of them."""
 REFUSED_FOR_ANOTHER = {
     "source.num_videos=15": "auxiliary.training.batch_size=16: 15 samples do not fill one batch",
+    "dispatch=slurm dispatch.default.gpus=4": "auxiliary.training.batch_size=16: 4 processes cannot share ",
+    "dispatch=slurm dispatch.finetune.nodes=3": "protocol.training.batch_size=16: 3 processes cannot share ",
     "dispatch.processes_per_stage=3": "auxiliary.training.batch_size=16: 3 processes cannot share the 1 ",
 }
 """Overrides with which another option cannot stay as it is, and the line that says so."""
@@ -49,7 +51,8 @@ ACCEPTED = [
     "auxiliary=none pretext=none",
     "protocol=knn",
     "pretext=rspnet protocol=finetune_rspnet backbone=r3d_10",
-    "dispatch=slurm dispatch.default.gpus=4",
+    "dispatch=slurm dispatch.pretext.gpus=4 pretext.training.micro_batch=8",
+    "dispatch=slurm dispatch.test.gpus=4",
     "experiment=[as_paper,quick] backbone=c3d pretext=vcop",
 ]
 

@@ -1,6 +1,6 @@
 """Everything that a launch will use, made before anything runs: run and plan refuse the same."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,7 @@ def preflight(points: Sequence[Point], cfg: DictConfig, store: StageStore) -> Pr
         nodes["monitor"] = monitored(cfg, is_provisional)
         runtime: Runtime = build(nodes["runtime"], "runtime")
         dispatcher = build(plain(cfg.dispatch), "dispatch")
-        machine: Machine = dispatcher.check(runtime)
+        machines: Mapping[str, Machine] = dispatcher.machines(runtime)
         build(nodes["tracking"], "tracking")
         build(nodes["monitor"], "monitor")
     for point in points:
@@ -51,7 +51,7 @@ def preflight(points: Sequence[Point], cfg: DictConfig, store: StageStore) -> Pr
                 if spec not in stages:
                     stages[spec] = Stage(spec, shared)
                     if store.result(spec) is None:
-                        stages[spec].check(machine)
+                        stages[spec].check(machines[spec.kind.name])
     return Preflight(link(stages.values()), stages, dispatcher, nodes)
 
 

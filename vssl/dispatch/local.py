@@ -9,6 +9,7 @@ from vssl.dispatch.slots import Slots
 from vssl.engine.runtime import Runtime
 from vssl.stage.construct import Machine
 from vssl.stage.context import Context, Outcome
+from vssl.stage.kind import KINDS
 from vssl.stage.run import one_line, run_stage
 from vssl.stage.spec import StageSpec
 
@@ -29,10 +30,10 @@ class LocalDispatcher(Checked):
     gpus_per_stage: int = field(metadata=at_least(0))
     processes_per_stage: int | None = field(metadata=at_least(1))
 
-    def check(self, runtime: Runtime) -> Machine:
-        """What a training runs on. Raises `OptionError` if it cannot here."""
+    def machines(self, runtime: Runtime) -> dict[str, Machine]:
+        """What stages of each kind run on. Raises `OptionError` if they cannot here."""
         slots = self._slots(runtime)
-        return Machine(slots.processes if slots else 1, runtime.torch_device().type)
+        return dict.fromkeys(KINDS, Machine(slots.processes if slots else 1, runtime.torch_device().type))
 
     def _slots(self, runtime: Runtime) -> Slots | None:
         """Where stages have processes of their own; None if all run in this one."""

@@ -26,7 +26,7 @@ from vssl.engine.runtime import Runtime
 from vssl.errors import OptionError
 from vssl.stage.construct import Machine
 from vssl.stage.context import Context, Outcome
-from vssl.stage.kind import StageKind
+from vssl.stage.kind import KINDS, StageKind
 from vssl.stage.spec import StageSpec
 
 SIGNAL = "USR2"
@@ -69,10 +69,14 @@ class Resources(Checked):
         """The same for a stage that does not train: one process does it."""
         return replace(self, nodes=1, processes=1)
 
+    @property
+    def tasks(self) -> int:
+        """Processes that train a stage together, on all nodes."""
+        return self.processes or (self.nodes or 1) * max(1, self.gpus or 0)
+
     def options(self) -> list[str]:
         """Arguments of sbatch. Raises `VsslError` if nodes cannot have as many processes each."""
-        nodes = self.nodes or 1
-        processes = self.processes or nodes * max(1, self.gpus or 0)
+        nodes, processes = self.nodes or 1, self.tasks
         if processes % nodes:
             raise OptionError("processes", processes, f"not a multiple of nodes={nodes}", "give a multiple")
         same = {name: getattr(self, name) for name in ("partition", "account", "qos", "constraint", "time")}
@@ -119,9 +123,9 @@ class SlurmDispatcher(Checked):
         """Submit; return one outcome per stage, in the order of the forest."""
         return Submission(self, context, Slurm()).submit(forest)
 
-    def check(self, runtime: Runtime) -> Machine:
-        """Nothing is known of the machines that stages will run on."""
-        return Machine()
+    def machines(self, runtime: Runtime) -> dict[str, Machine]:
+        """What stages of each kind run on; of what device the nodes have, nothing is known."""
+        return {name: Machine(self.resources(kind).tasks) for name, kind in KINDS.items()}
 
     def resources(self, kind: StageKind) -> Resources:
         """What a stage of this kind asks for."""
