@@ -55,7 +55,9 @@ def test_without_a_word_nothing_is_removed(copied, capsys):
     said = capsys.readouterr().out
     [pretext] = outputs.glob("stages/pretext/*")
     size = (pretext / "checkpoint.pt").stat().st_size
-    assert f"can go: 1 file, {size / 1e6:,.1f} MB: checkpoints of finished stages that no longer" in said
+    assert (
+        f"can go: 1 file, {size / 1e6:,.1f} MB: checkpoints of finished stages from which no training" in said
+    )
     assert said.splitlines()[-1] == "nothing was removed; prune.apply=true removes what can go"
     total = sum((outputs / path).stat().st_size for path in before)
     assert f"{'all':<18}{len(before):>9,}{total / 1e6:>9,.1f} MB" in said

@@ -49,7 +49,7 @@ def test_markdown(made):
     assert head == golden(rf"""
         # Segments of VSPP
 
-        Highest UCF101 video top-1: {TWO}, 60.0 % (1 seed; ucf101 test). Ours less published: −5.5 to +2.5 points over 2 numbers, −1.5 on average. 3 of 6 runs done: 10 of 18 stages, 20.00 GPU h in all.
+        Highest UCF101 video top-1: {TWO}, 60.0 % (1 seed; ucf101 test). Ours minus published: −5.5 to +2.5 points over 2 numbers, −1.5 on average. 3 of 6 runs done: 10 of 18 stages, 20.00 GPU h in all.
 
         | method | UCF101 video top-1 | 95 % (seeds) | 95 % (videos) | seeds | published | difference | test data | wall time | compute | clips seen | peak memory | energy | % per hour |
         | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |
@@ -227,16 +227,16 @@ def compared(folder):
 def test_rows_are_compared_with_their_baseline_in_every_form(tmp_path, capsys):
     files = compared(tmp_path)
     out = capsys.readouterr().out
-    assert "\nDistinguishable from a baseline: 1 of 2 (VSPP less scratch UCF101).\n" in out
+    assert "\nDistinguishable from a baseline: 1 of 2 (VSPP minus scratch UCF101).\n" in out
     one, two = csv.DictReader(files["comparisons.csv"].splitlines())
-    assert (one["label"], one["less"], one["column"], one["seeds"]) == ("VSPP", "scratch", "UCF101", "3")
+    assert (one["label"], one["minus"], one["column"], one["seeds"]) == ("VSPP", "scratch", "UCF101", "3")
     assert [float(one[name]) for name in ("difference", "95 % (seeds) low", "p", "p Holm")] == pytest.approx(
         [22, 22 - 4.3027 * (7 / 3) ** 0.5, 0.00479, 2 * 0.00479], rel=1e-3
     )
     assert 15 < float(one["95 % (videos) low"]) < 20
     assert (one["comparisons"], one["distinguishable"], two["distinguishable"]) == ("2", "yes", "no")
     least = float(two["smallest detectable"])
-    said = f"not distinguishable: 3 seeds see differences from {least:.1f} up"
+    said = f"not distinguishable: 3 seeds can detect differences of {least:.1f} or more"
     assert two["in words"] == said
     assert r"| **+22.0 \[15.4, 28.6], 3 seeds** |" in files["table.md"]
     assert f"| {said} |" in files["table.md"]
@@ -245,7 +245,7 @@ def test_rows_are_compared_with_their_baseline_in_every_form(tmp_path, capsys):
     assert "The table makes 2 comparisons, so p is corrected" in files["index.html"]
     rows = files["index.html"].split('id="comparisons"')[1].split("</table>")[0].split("<tr")[2:]
     assert ['class="distinguishable"' in row for row in rows] == [True, False]
-    assert "<small>less scratch, UCF101 video top-1</small>" in rows[0]
+    assert "<small>minus scratch, UCF101 video top-1</small>" in rows[0]
 
 
 def test_published_numbers_have_the_interval_of_their_test_set(tmp_path):

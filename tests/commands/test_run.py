@@ -75,7 +75,7 @@ def test_the_table_of_a_run_compares_as_the_sweep_file_says(tmp_path, monkeypatc
         monkeypatch.setattr(run, name, lambda *_, value=value: value)
     monkeypatch.setattr(run.stop, "listen", lambda: None)
     run.execute(points, config)
-    said = "less 1 segment UCF101: 1 seed: no test"
+    said = "minus 1 segment UCF101: 1 seed: no test"
     assert said in capsys.readouterr().out
 
 

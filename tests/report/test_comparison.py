@@ -1,4 +1,4 @@
-"""Rows less their baselines, against numbers worked by hand."""
+"""Rows minus their baselines, against numbers worked by hand."""
 
 import math
 from dataclasses import replace
@@ -62,7 +62,9 @@ def test_more_comparisons_ask_for_more():
     rows = [replace(VSPP, label=label) for label in "ABCD"]
     found = compared(SCRATCH, *rows)
     assert [one.adjusted for one in found] == pytest.approx([4 * 0.013236] * 4, abs=1e-5)
-    assert {one.words for one in found} == {"not distinguishable: 5 seeds see differences from 3.9 up"}
+    assert {one.words for one in found} == {
+        "not distinguishable: 5 seeds can detect differences of 3.9 or more"
+    }
     assert {one.detectable for one in found} == {detectable(found[0].differences, 0.05 / 4)}
     assert compared(SCRATCH, rows[0], rows[1])[0].is_distinguishable
 
@@ -73,7 +75,7 @@ def test_more_comparisons_ask_for_more():
         ([0.35], "1 seed: no test"),
         ([0.30, 0.32], "the same in all 2 seeds: no test"),
         ([0.31, 0.33, 0.29, 0.32, 0.30], "the same in all 5 seeds: no test"),
-        ([0.31, 0.31], "not distinguishable: 2 seeds see differences from 11.5 up"),
+        ([0.31, 0.31], "not distinguishable: 2 seeds can detect differences of 11.5 or more"),
     ],
 )
 def test_what_cannot_be_tested_is_said(values, words):
@@ -164,7 +166,7 @@ def test_the_table_says_how_many_comparisons_it_makes_and_corrects_for_them():
     assert "Distinguishable: p (Holm) below 0.05" in how_to_read(two)[2]
     assert "80 % of all cases (power) at 0.05 / 2" in how_to_read(two)[3]
     assert in_a_sentence(two) == (
-        "Distinguishable from a baseline: 2 of 2 (VSPP less scratch UCF101; VCOP less scratch UCF101)."
+        "Distinguishable from a baseline: 2 of 2 (VSPP minus scratch UCF101; VCOP minus scratch UCF101)."
     )
     long = [replace(VSPP, label=f"{label}{'x' * 200}") for label in "AB"]
     assert in_a_sentence(compared(SCRATCH, *long)) == "Distinguishable from a baseline: 2 of 2."

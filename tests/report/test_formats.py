@@ -94,6 +94,6 @@ def test_less_may_be_better_and_is_no_percent():
     best, difference, _ = says(report(*rows, columns=[column]))
     assert best == "Lowest mean rank: B, 2.25 (1 seed; ucf101 test)."
     assert difference == (
-        "Ours less published: −37.8 to −2.5 in mean rank over 2 numbers, −20.1 on average."  # noqa: RUF001
+        "Ours minus published: −37.8 to −2.5 in mean rank over 2 numbers, −20.1 on average."  # noqa: RUF001
     )
     assert "Mean rank: mean ±" in to_markdown(report(*rows, columns=[column]))

@@ -131,7 +131,7 @@ def test_differences_are_drawn_with_both_intervals_and_full_only_if_distinguisha
         assert (tuple(thin.get_xdata()), tuple(zero.get_xdata())) == (videos, (0, 0))
         assert mean.get_xdata() == pytest.approx([3])
         assert mean.get_markerfacecolor() == face
-        assert [tick.get_text() for tick in axes.get_yticklabels()] == ["VSPP\nless scratch"]
+        assert [tick.get_text() for tick in axes.get_yticklabels()] == ["VSPP\nminus scratch"]
     long = replace(ours, label="a long label, " * 30)
     for one in (
         report,

@@ -170,17 +170,17 @@ def test_rows_stand_above_what_they_are_less_their_baselines(capsys, tmp_path):
     sweep = {"rows": [{"label": "scratch"}, {"label": "vspp", "baseline": "scratch"}]}
     result_table(of_points(points, sweep, states(merge(p.chain for p in points), store, None)))
     assert capsys.readouterr().out.split("the seeds\n")[1] == golden("""
-        method           video top-1   95 % (seeds)      p
-        ──────────────────────────────────────────────────
-        scratch                 30.0              –
-        vspp                    33.0   [28.0, 38.0]
-          less scratch          +3.0    [−2.0, 8.0]   0.12
-        vspp less scratch: not distinguishable: 3 seeds see differences from 6.5 up
+        method            video top-1   95 % (seeds)      p
+        ───────────────────────────────────────────────────
+        scratch                  30.0              –
+        vspp                     33.0   [28.0, 38.0]
+          minus scratch          +3.0    [−2.0, 8.0]   0.12
+        vspp minus scratch: not distinguishable: 3 seeds can detect differences of 6.5 or more
         95 % (seeds): t interval of the mean, by the spread of the seeds.
         p: paired t test, two-sided, over the seeds that both rows have done on the same test videos.
         The table makes 1 comparison.
         Distinguishable: p below 0.05, and 0 outside the interval over videos.
-        What seeds see: the least difference found in 80 % of all cases (power) at 0.05, if it varies as theirs.
+        What seeds can detect: the least difference found in 80 % of all cases (power) at 0.05, if it varies as theirs.
         """)  # noqa: E501, RUF001
 
 

@@ -33,7 +33,7 @@ CAPTION = (
 
 
 class Features(NamedTuple):
-    """Features of some videos, each less its mean, and what their inner products come to.
+    """Features of some videos, each minus its mean, and what their inner products come to.
 
     centred_VD: float32. norm: Frobenius norm of X'X.
     """

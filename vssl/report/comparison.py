@@ -1,4 +1,4 @@
-"""A row less its baseline: the same seeds on the same test videos, and whether that tells them apart."""
+"""A row minus its baseline: the same seeds on the same test videos, and whether that tells them apart."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ INTERVALS = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """A row less its baseline in one column.
+    """A row minus its baseline in one column.
 
     differences: one for each seed that both have done, as shown. over_videos: where their mean lies, by the
     spread of the test videos; None where videos have no values. among: how many comparisons of the table have
@@ -99,7 +99,7 @@ class Comparison:
     @property
     def name(self) -> str:
         """What is compared with what, and in which column."""
-        return f"{self.row.label} less {self.baseline} {self.column.name}".rstrip()
+        return f"{self.row.label} minus {self.baseline} {self.column.name}".rstrip()
 
     @property
     def signed(self) -> str:
@@ -124,13 +124,15 @@ class Comparison:
         if (least := self.detectable) is None:
             return f"{seeds}: no test" if len(self.differences) == 1 else f"the same in all {seeds}: no test"
         if not self.is_over_seeds:
-            return f"not distinguishable: {seeds} see differences from {self.metric.words(least)} up"
+            return (
+                f"not distinguishable: {seeds} can detect differences of {self.metric.words(least)} or more"
+            )
         found = f"{self.metric.signed(mean(self.differences))} {self.metric.between(self.over_seeds)}"
         return f"{found}, {seeds}" + ("" if self.is_over_videos else ", on these test videos alone")
 
 
 def compare(rows: Sequence[Row], columns: Sequence[Column]) -> list[Comparison]:
-    """Every row less each of its baselines, in each column in which both have a result."""
+    """Every row minus each of its baselines, in each column in which both have a result."""
     of_label = {row.label: row for row in rows}
     found = [
         _comparison(row, of_label[label], column)
@@ -193,7 +195,7 @@ def grid(comparisons: Sequence[Comparison]) -> tuple[list[str], list[list[str]]]
     for one in comparisons:
         numbers = [one.signed, *one.ends(INTERVALS), *one.p_words(p_values)]
         rows.append([one.row.label, one.baseline, one.column.head, *numbers, one.words])
-    return ["method", "less", "in", "difference", *INTERVALS, *p_values, "in words"], rows
+    return ["method", "minus", "in", "difference", *INTERVALS, *p_values, "in words"], rows
 
 
 def p_names(comparisons: Sequence[Comparison]) -> list[str]:
@@ -230,8 +232,8 @@ def how_to_read(comparisons: Sequence[Comparison]) -> list[str]:
         "p: paired t test, two-sided, over the seeds that both rows have done on the same test videos.",
         f"The table makes {count(tested, 'comparison')}{corrected}.",
         f"Distinguishable: {p_names(comparisons)[-1]} below {LEVEL}, and 0 outside the interval over videos.",
-        f"What seeds see: the least difference found in {100 * POWER:.0f} % of all cases (power) at {level}, "
-        "if it varies as theirs.",
+        f"What seeds can detect: the least difference found in {100 * POWER:.0f} % of all cases (power) at "
+        f"{level}, if it varies as theirs.",
     ]
 
 

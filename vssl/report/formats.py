@@ -266,7 +266,7 @@ def _differences(unit: str, values: Sequence[float], one: Cell) -> str:
     span = f"{one.signed(min(values))} to {one.signed(max(values))}"
     words = span if len(values) > 1 else one.signed(values[0])
     average = f"over {count(len(values), 'number')}, {one.signed(mean(values))} on average"
-    return f"Ours less published: {words} {unit} {average}."
+    return f"Ours minus published: {words} {unit} {average}."
 
 
 def _rates(report: Report, row: Row) -> str:
@@ -328,7 +328,7 @@ def _cell_record(row: Row, column: Column) -> dict[str, object]:
 def _comparison_record(one: Comparison) -> dict[str, object]:
     return {
         "label": one.row.label,
-        "less": one.baseline,
+        "minus": one.baseline,
         "column": one.column.label,
         "metric": one.metric.name,
         "seeds": len(one.differences),

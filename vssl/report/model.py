@@ -207,7 +207,7 @@ class Cell:
 
     @property
     def difference(self) -> float | None:
-        """Ours less the published number; None if it was measured on other videos."""
+        """Ours minus the published number; None if it was measured on other videos."""
         return None if self.mean is None or self.comparable is None else self.mean - self.comparable
 
     @property
@@ -363,7 +363,7 @@ class Report:
 
     @cached_property
     def comparisons(self) -> list[Comparison]:
-        """Every row less its baselines, in each column."""
+        """Every row minus its baselines, in each column."""
         return compare(self.rows, self.columns)
 
     @property

@@ -118,8 +118,8 @@ def _of_report(report: Report, alike: cka.Similarities | None) -> Iterator[Plot]
         yield _picture(_curve(report), "curve", caption)
     if drawn := [one for one in report.comparisons if one.over_seeds or one.over_videos]:
         caption = (
-            "Rows less their baselines. Thick: 95 % interval over seeds; thin, below: over test videos. Full "
-            "where distinguishable, hollow where not."
+            "Rows minus their baselines. Thick: 95 % interval over seeds; thin, below: over test videos. "
+            "Full where distinguishable, hollow where not."
         )
         yield _picture(_differences(drawn), "differences", caption)
     reached = {column: _candidates(report.rows, column) for column in report.columns}
@@ -286,7 +286,7 @@ def _differences(comparisons: Sequence[Comparison]) -> Figure:
 def _compared(one: Comparison) -> str:
     """What is compared, in a few short lines."""
     short = TextWrapper(width=32, max_lines=2, placeholder=" ...").fill
-    return f"{short(one.row.label)}\n{short(f'less {one.baseline}')}"
+    return f"{short(one.row.label)}\n{short(f'minus {one.baseline}')}"
 
 
 def _named(runs: Sequence[Run], curves: Curves) -> list[State]:

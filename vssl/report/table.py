@@ -149,7 +149,7 @@ def _certainty_table(report: Report) -> None:
         for one in [one for one in report.comparisons if one.row is row and one.column == column]:
             found = [one.signed, *one.ends(report.intervals), *one.p_words(p_values)]
             style = "bold" if one.is_distinguishable else ""
-            table.add_row(*map(Text, [f"  less {one.baseline}", *place, *found]), style=style)
+            table.add_row(*map(Text, [f"  minus {one.baseline}", *place, *found]), style=style)
     _print(table)
     for one in report.comparisons:
         print(f"{one.name}: {one.words}")

@@ -45,7 +45,7 @@ def spare_files(
         if needed is not None and key not in needed and key not in before_undone:
             yield from (Spare(path, "of stages that no sweep needs") for path in _files(stage, OF_OTHERS))
         elif not stage.spec.kind.labelled:  # the checkpoint of a classifier has the head that a test reads
-            why = "checkpoints of finished stages that no longer training continues"
+            why = "checkpoints of finished stages from which no training of more epochs continues"
             yield from (Spare(path, why) for path in _files(stage, (CHECKPOINT,)))
 
 
