@@ -2,6 +2,7 @@
 
 import os
 import struct
+import tracemalloc
 
 import av
 import numpy as np
@@ -12,6 +13,7 @@ from vssl.data import mp4
 from vssl.data.decode import read_frames
 from vssl.data.decoders import pyav
 from vssl.data.exactness import exact
+from vssl.data.health import examine_file
 from vssl.data.prepare import PreparedFormat, transcode
 
 FRAMES = 70
@@ -70,7 +72,7 @@ def test_a_video_in_which_pictures_refer_to_earlier_ones_is_read_without_opening
 
 
 def test_all_that_is_decoded_for_some_pictures_by_hand():
-    pictures = mp4.Pictures(b"", np.zeros(20, int), np.zeros(20, int), np.array([0, 5, 12]))
+    pictures = mp4.Pictures(b"", (2, 2), np.zeros(20, int), np.zeros(20, int), np.array([0, 5, 12]))
     assert pictures.needed(np.array([3])) == [0, 1, 2, 3]
     assert pictures.needed(np.array([5, 6, 13])) == [5, 6, 12, 13]
     assert pictures.needed(np.array([4, 12])) == [0, 1, 2, 3, 4, 12]
@@ -225,9 +227,56 @@ def units(setup):
     return b"".join(struct.pack(">I", len(unit)) + unit for unit in (sequence, picture))
 
 
-def test_parameters_are_found_before_the_first_slice_only():
-    slice_, notes, sequence = b"\0\0\0\2\x65\7", b"\0\0\0\3\x06\1\1", b"\0\0\0\2\x67\1"
-    assert not mp4.brings_parameters(slice_)
-    assert not mp4.brings_parameters(notes + slice_)
-    assert mp4.brings_parameters(notes + sequence + slice_)
-    assert not mp4.brings_parameters(b"\0\0\0")
+def test_the_kind_of_a_picture_is_told_by_what_stands_before_its_first_slice_or_by_that():
+    refresh, other = b"\0\0\0\2\x65\7", b"\0\0\0\2\x41\7"
+    notes, sequence = b"\0\0\0\3\x06\1\1", b"\0\0\0\2\x67\1"
+    assert mp4.kind_of(refresh) == mp4.kind_of(notes + refresh + sequence) == mp4.REFRESH
+    assert mp4.kind_of(notes + other + refresh) == 1
+    assert mp4.kind_of(notes + sequence + refresh) in mp4.PARAMETERS
+    assert mp4.kind_of(b"\0\0\0") not in {mp4.REFRESH, *mp4.PARAMETERS}
+
+
+def test_pictures_that_are_wrongly_said_to_need_no_other_are_left_to_the_usual_way(tmp_path):
+    """Without a list of key frames, all pictures are said to be some; in another list, the 15th is one."""
+    content = write(tmp_path / "x.mp4", 24, options=GROUPS).read_bytes()
+    (tmp_path / "all.mp4").write_bytes(content.replace(b"stss", b"free", 1))
+    changed = bytearray(content)
+    struct.pack_into(">2I", changed, content.index(b"stss") + 4 + 8, 1, 15)
+    (tmp_path / "one.mp4").write_bytes(changed)
+    assert found(tmp_path / "all.mp4").keys_K.tolist() == list(range(24))
+    assert found(tmp_path / "one.mp4").keys_K.tolist() == [0, 14]
+    for name, wrong in (("all.mp4", 1), ("one.mp4", 14)):
+        assert pyav._alone(tmp_path / name, np.array([0])) is not None
+        assert pyav._alone(tmp_path / name, np.array([0, wrong])) is None
+
+
+@pytest.mark.parametrize("group", ["1", "12"])
+def test_a_file_that_crops_its_pictures(tmp_path, group):
+    """Some cameras code 1088 rows and write 1080 into the file only; players show 1080."""
+    content = bytearray(write(tmp_path / "x.mp4", 24, options=GROUPS | {"g": group}).read_bytes())
+    at = content.index(b"avc1", content.index(b"stsd")) + 4 + 24
+    assert struct.unpack_from(">HH", content, at) == (128, 32)
+    struct.pack_into(">HH", content, at, 120, 28)
+    (tmp_path / "x.mp4").write_bytes(content)
+    finding = examine_file(tmp_path / "x.mp4", "pyav")
+    assert (finding.verdict, finding.width, finding.height, finding.decoder) == ("ok", 120, 28, "pyav")
+    assert read_frames(tmp_path / "x.mp4", np.array([3, 17]), "pyav").shape == (2, 28, 120, 3)
+
+
+def test_a_long_group_is_not_held_in_memory(tmp_path):
+    noise = np.random.default_rng(0)
+    with av.open(str(tmp_path / "x.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options=GROUPS | {"g": "99", "qp": "0"})
+        stream.width, stream.height, stream.pix_fmt = 128, 128, "yuv420p"
+        for _ in range(60):
+            picture = noise.integers(0, 256, (128, 128, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    size = (tmp_path / "x.mp4").stat().st_size
+    pyav._alone(tmp_path / "x.mp4", np.array([0]))
+    tracemalloc.start()
+    frames = pyav._alone(tmp_path / "x.mp4", np.array([59]))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert frames is not None
+    assert peak < size / 5

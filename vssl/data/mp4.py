@@ -19,9 +19,11 @@ UPRIGHT = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 SAMPLE_ENTRY, DESCRIPTION = 78, {b"avcC", b"pasp", b"btrt"}
 """Bytes of a visual sample entry before its boxes; those boxes that leave pixels alone."""
 
-LAST_SLICE, PARAMETERS = 5, {7, 8, 13, 15}
-"""Types of the units of a coded picture: those up to 5 are its slices, before which all others stand; the
-others say how whatever follows is to be decoded (ITU-T H.264, 7.4.1)."""
+LAST_SLICE = REFRESH = 5
+PARAMETERS = {7, 8, 13, 15}
+"""Types of the units of a coded picture (ITU-T H.264, 7.4.1): those up to 5 are its slices, before which all
+others stand, 5 those of a picture with which decoding begins anew; the last four say how whatever follows is
+to be decoded."""
 
 Boxes = dict[bytes, bytes]
 
@@ -30,10 +32,12 @@ Boxes = dict[bytes, bytes]
 class Pictures:
     """Coded pictures in the order in which they are shown.
 
-    setup: what an H.264 decoder reads first. keys_K: numbers of the key frames, rising from 0.
+    setup: what an H.264 decoder reads first. size: width and height in pixels, to which FFmpeg crops what
+    decodes. keys_K: numbers of the key frames, rising from 0.
     """
 
     setup: bytes
+    size: tuple[int, int]
     starts_N: NDArray[np.int64]
     sizes_N: NDArray[np.int64]
     keys_K: NDArray[np.int64]
@@ -66,14 +70,14 @@ def pictures(file: int) -> Pictures | None:
     return found if is_there else None
 
 
-def brings_parameters(picture: bytes) -> bool:
-    """Whether a coded picture changes how the next ones are decoded, those of another file too."""
-    at = 0
-    while at + 4 < len(picture) and (kind := picture[at + 4] & 31) > LAST_SLICE:
-        if kind in PARAMETERS:
-            return True
+def kind_of(picture: bytes) -> int:
+    """The type of the unit that tells most of a coded picture: `REFRESH` if it refers to no other one, one of
+    `PARAMETERS` if it changes how the next ones are decoded, those of another file too."""
+    at, kind = 0, LAST_SLICE + 1
+    while at + 4 < len(picture) and kind > LAST_SLICE and kind not in PARAMETERS:
+        kind = picture[at + 4] & 31
         at += 4 + int.from_bytes(picture[at : at + 4], "big")
-    return False
+    return kind
 
 
 def _movie(file: int, length: int) -> bytes:
@@ -105,7 +109,9 @@ def _of_movie(movie: bytes) -> Pictures:
     if not (is_upright and is_whole and are_in_order and has_sizes and is_plain):
         raise ValueError("other than one picture after the other")
     sizes_N = _numbers(table[b"stsz"][4:], ">u4")
-    return Pictures(described[b"avcC"], _starts(table, sizes_N), sizes_N, _keys(table, len(sizes_N)))
+    width, height = struct.unpack_from(">24xHH", entry)
+    keys_K = _keys(table, len(sizes_N))
+    return Pictures(described[b"avcC"], (width, height), _starts(table, sizes_N), sizes_N, keys_K)
 
 
 def _keys(table: Boxes, count: int) -> NDArray[np.int64]:

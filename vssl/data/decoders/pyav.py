@@ -19,7 +19,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from vssl.data.decode import BadVideo, check_range, undecodable
-from vssl.data.mp4 import brings_parameters, pictures
+from vssl.data.mp4 import PARAMETERS, REFRESH, Pictures, kind_of, pictures
 
 TIMED = ("mov", "matroska")
 """Containers whose times are those of the pictures. AVI has none: FFmpeg guesses, and DivX with B-frames
@@ -66,9 +66,8 @@ Reading = Literal["parts", "whole file", "from start"]
 
 def reading(path: Path) -> Reading:
     """What `read` does with a file that it can read."""
-    with open(path, "rb") as file:
-        if pictures(file.fileno()):
-            return "parts"
+    if _alone(path, np.zeros(1, np.int64)) is not None:
+        return "parts"
     stream, table = _tabulated(path)
     with stream.container:
         return table.reading if table else "from start"
@@ -94,29 +93,33 @@ def _alone(path: Path, frames_T: NDArray[np.int64]) -> NDArray[np.uint8] | None:
             if (found := pictures(file.fileno())) is None:
                 return None
             check_range(path, frames_T, len(found.sizes_N))
-            needed = found.needed(frames_T)
-            places = zip(found.sizes_N[needed].tolist(), found.starts_N[needed].tolist(), strict=True)
-            coded = [os.pread(file.fileno(), size, start) for size, start in places]
-    except OSError:
-        return None  # FFmpeg says it better
-    if any(map(brings_parameters, coded)):
-        return None
-    context = _decoder(found.setup, found.are_alone)
-    wanted, last, shown = set(frames_T.tolist()), -2, []
-    try:
-        for number, content in zip(needed, coded, strict=True):
-            if number > last + 1 and not found.are_alone:  # it refers to nothing that was seen before
-                context.flush_buffers()
-            [frame] = context.decode(av.Packet(content))
-            if number in wanted:
-                shown.append(to_rgb(frame))
-            last = number
-        return np.stack(shown)
+            shown = _decoded(file.fileno(), found, frames_T)
+            return None if shown is None else np.stack(shown)
     except MemoryError:
         raise
-    except (FFmpegError, ValueError):  # damaged; not one picture; of another size than the one before
+    except (OSError, FFmpegError, ValueError):  # damaged; not one picture
         _decoder.cache_clear()  # it is in the middle of something
         return None
+
+
+def _decoded(file: int, found: Pictures, frames_T: NDArray[np.int64]) -> list[NDArray[np.uint8]] | None:
+    """The pictures; None where one of them is other than the file says, or tells how to decode others."""
+    wanted, last, shown = set(frames_T.tolist()), -2, []
+    for number in found.needed(frames_T):
+        content = os.pread(file, found.sizes_N[number], found.starts_N[number])
+        is_first, kind = found.are_alone or number > last + 1, kind_of(content)
+        if kind in PARAMETERS or (is_first and kind != REFRESH):
+            return None
+        context = _decoder(found.setup, found.are_alone)
+        if is_first and not found.are_alone:  # it refers to nothing that was seen before
+            context.flush_buffers()
+        [frame] = context.decode(av.Packet(content))
+        if (frame.width, frame.height) != found.size:
+            return None
+        if number in wanted:
+            shown.append(to_rgb(frame))
+        last = number
+    return shown
 
 
 @lru_cache(maxsize=8)
