@@ -3,8 +3,10 @@
 import shutil
 import subprocess
 
+import av
 import numpy as np
 import pytest
+from av.bitstream import BitStreamFilterContext
 
 from fake_videos import (
     all_flagged,
@@ -153,3 +155,23 @@ def test_a_picture_is_turned_and_mirrored_as_its_file_asks(tmp_path, matrix):
     for decoder in ("decord", "pyav"):
         right = examine_file(shown, decoder).decoder
         assert np.array_equal(read_frames(shown, np.array([7]), right)[0], given_HWC)
+
+
+@pytest.mark.parametrize("wish", ["rotate=90", "rotate=180", "flip=horizontal"])
+def test_pictures_that_ask_themselves_to_be_turned(tmp_path, wish):
+    """The first one asks for all that follow; those in random access do not know of it."""
+    plain, shown = corner(tmp_path / "plain.mp4"), tmp_path / "shown.mp4"
+    with av.open(str(plain)) as source, av.open(str(shown), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        asking = BitStreamFilterContext(f"h264_metadata=display_orientation=insert:{wish}", stream, stream)
+        for packet in source.demux(video=0):
+            for changed in asking.filter(packet if packet.size else None):
+                changed.stream = stream
+                target.mux(changed)
+    pictures_THWC = read_frames(plain, np.arange(10), "pyav")
+    turn = {"rotate=90": np.rot90, "rotate=180": lambda picture: picture[::-1, ::-1]}
+    wanted_THWC = np.stack([turn.get(wish, lambda picture: picture[:, ::-1])(one) for one in pictures_THWC])
+    found = examine_file(shown, "pyav")
+    assert (found.verdict, found.height) == ("random access is wrong", wanted_THWC.shape[1])
+    assert np.array_equal(read_frames(shown, np.arange(10), found.decoder), wanted_THWC)
+    assert np.array_equal(read_frames(shown, np.array([3, 7]), found.decoder), wanted_THWC[[3, 7]])

@@ -13,7 +13,7 @@ from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from vssl.data.decode import BadVideo, Cause
-from vssl.data.decoders.pyav import Size, films, open_video, to_rgb
+from vssl.data.decoders.pyav import Look, Size, films, open_video, to_rgb
 
 MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip")
 """What stands in bytes 4 to 8 of an mp4 or mov file, whole or not."""
@@ -98,6 +98,7 @@ class _Seen:
         self.packets = self.hidden = self.cut_off = self.interlaced = 0
         self.times = array("q")
         self.sizes: dict[Size, None] = {}
+        self.first: Look | None = None
 
     def pictures(self, path: Path, stream: av.VideoStream) -> Iterator[NDArray[np.uint8]]:
         """The pictures that a viewer is shown; raises `BadVideo` where they break off."""
@@ -110,7 +111,8 @@ class _Seen:
                     self.times.append(NO_TIME if frame.pts is None else frame.pts)
                     self.interlaced += frame.interlaced_frame
                     self.sizes.setdefault((frame.width, frame.height))
-                    yield to_rgb(frame, next(iter(self.sizes)))
+                    self.first = self.first or Look.of(frame)
+                    yield to_rgb(frame, self.first)
         except MemoryError:  # FFmpeg's is also an FFmpegError; no file is to blame for it
             raise
         except FFmpegError as error:

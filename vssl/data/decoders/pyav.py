@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import av
 import numpy as np
@@ -161,19 +161,30 @@ def _prominence(stream: av.VideoStream) -> int:
     return 5_000_000 * bool(is_default) + (context.width * context.height if context else 0)
 
 
-def to_rgb(frame: av.VideoFrame, size: Size | None = None) -> NDArray[np.uint8]:
+class Look(NamedTuple):
+    """How a frame is shown: its size as coded, and the matrix by which it is turned and mirrored, if any."""
+
+    size: Size
+    matrix: bytes | None
+
+    @classmethod
+    def of(cls, frame: av.VideoFrame) -> "Look":
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+        return cls((frame.width, frame.height), None if matrix is None else bytes(matrix))
+
+
+def to_rgb(frame: av.VideoFrame, first: Look | None = None) -> NDArray[np.uint8]:
     """The RGB picture [H,W,C] of a decoded frame, turned and mirrored as its display matrix asks.
 
-    size: of the first picture, to which one of another size is scaled, as FFmpeg does it.
+    first: the look of the file's first picture. One of another size is scaled to it, as FFmpeg does it; all
+    are turned as that one, since pictures that ask for it themselves often do so once for all that follow.
     """
-    own = frame.width, frame.height
-    width, height = size or own
-    kind = None if (width, height) == own else "BICUBIC"
+    (width, height), matrix = first or Look.of(frame)
+    kind = None if (width, height) == (frame.width, frame.height) else "BICUBIC"
     # Without a number of threads it takes one per core, and spends four times the processor's time.
     picture = _REFORMATTER.reformat(frame, width, height, "rgb24", interpolation=kind, threads=1)
     picture_HWC = np.asarray(picture.to_ndarray(), np.uint8)
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    return picture_HWC if matrix is None else _upright(picture_HWC, bytes(matrix))
+    return picture_HWC if matrix is None else _upright(picture_HWC, matrix)
 
 
 def _upright(picture_HWC: NDArray[np.uint8], matrix: bytes) -> NDArray[np.uint8]:
@@ -291,12 +302,12 @@ def _look_up(
 
 def _counted(path: Path, stream: av.VideoStream, frames_T: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
     """The pictures of these numbers, decoding from the first packet on."""
-    wanted, count, size = frames_T.tolist(), 0, None
+    wanted, count, first = frames_T.tolist(), 0, None
     found: list[NDArray[np.uint8]] = []
     for count, frame in enumerate(stream.container.decode(stream), start=1):
-        size = size or (frame.width, frame.height)
+        first = first or Look.of(frame)
         if count - 1 == wanted[len(found)]:
-            found.append(to_rgb(frame, size))
+            found.append(to_rgb(frame, first))
         if len(found) == len(wanted):
             break
     check_range(path, frames_T, count)
