@@ -131,7 +131,9 @@ def test_a_video_of_hmdb51_is_in_one_subset_and_one_class(tmp_path):
     refused("hmdb51", tmp_path, r"walk_test_split1.txt, line 1: walk/a.avi is the same file as run/a.avi in")
 
 
-@pytest.mark.parametrize("path", ["/elsewhere/a.mp4", "../a.mp4"])
+@pytest.mark.parametrize(
+    "path", ["/elsewhere/a.mp4", "../a.mp4", "~/a.mp4", "C:\\data\\a.mp4", "s3://data/a.mp4"]
+)
 def test_a_path_outside_of_the_root_is_not_just_missing(tmp_path, path):
     make(tmp_path / "videos", "a.mp4", train__txt=["a.mp4 run", f"{path} run"])
     refused(
@@ -172,8 +174,49 @@ def test_classes_that_may_be_none_are_named(tmp_path):
 def test_a_file_in_the_folder_of_another_class_is_said(tmp_path):
     make(tmp_path, "run/1.mp4", "walk/2.mp4", "7/3.mp4", train__txt=["run/1.mp4 walk", "walk/2.mp4 walk"])
     make(tmp_path, test__txt=["7/3.mp4 run"])
-    [remark] = layouts.read("folder", tmp_path, None, None).remarks
+    remark, _ = layouts.read("folder", tmp_path, None, None).remarks
     assert remark.startswith("files in the folder of another class: 1, run/1.mp4 for one;")
+
+
+LEFT_OUT = {
+    "a folder of test videos by another name": (
+        ["train/run/1.mp4", "eval/run/2.mp4"],
+        {},
+        "folders above those of the classes, which say nothing: 1, eval; is it right?",
+    ),
+    "people below classes": (
+        ["run/ann/1.mp4", "run/bob/2.mp4", "walk/ann/3.mp4"],
+        {},
+        "folders above those of the classes, which say nothing: 2, run, walk; is it right?",
+    ),
+    "lists by other names": (
+        ["run/1.mp4"],
+        {"train_list__txt": ["run/1.mp4 run"], "Val__TXT": [], "notes__txt": []},
+        "lists of other names, which are not read: 2, Val.TXT, train_list.txt",
+    ),
+    "classes without a training video": (
+        ["run/1.mp4", "run/2.mp4"],
+        {"train__txt": ["run/1.mp4 0"], "test__txt": ["run/2.mp4 run"]},
+        "classes of which there are videos to test on, but none to train on: 1, run",
+    ),
+    "numbers from 1": (
+        ["a.mp4", "b.mp4", "c.mp4"],
+        {"train__txt": ["a.mp4 1", "b.mp4 2", "c.mp4 1"]},
+        "no video is of class 0: do the numbers begin with 1? A classes.txt names them",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", LEFT_OUT)
+def test_what_may_say_something_and_is_not_heard_is_named(tmp_path, kind):
+    paths, lists, remark = LEFT_OUT[kind]
+    make(tmp_path, *paths, **lists)
+    assert remark in layouts.read("folder", tmp_path, None, None).remarks
+
+
+def test_one_folder_around_all_classes_says_nothing(tmp_path):
+    make(tmp_path, "all/run/1.mp4", "all/walk/2.mp4")
+    assert layouts.read("folder", tmp_path, None, None).remarks == ()
 
 
 def test_of_two_lists_of_kinetics_the_one_of_the_official_name_counts(tmp_path):

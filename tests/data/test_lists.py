@@ -173,6 +173,11 @@ FOLDERS = {
         ["train/run/1.mp4", "val/run/2.mp4", "test/run/3.mp4"],
         {"run": [TRAIN, UNUSED, TEST]},
     ),
+    "other forms of the words": (
+        ["Training/run/1.mp4", "valid/run/2.mp4", "testing/run/3.mp4"],
+        {"run": [TRAIN, UNUSED, TEST]},
+    ),
+    "a class that is called so": (["run/1.mp4", "training/2.mp4"], {"run": [TRAIN], "training": [TRAIN]}),
     "val alone": (["train/run/1.mp4", "val/run/2.mp4"], {"run": [TRAIN, TEST]}),
     "classes that sound like subsets": (
         ["train/driving_test/1.mp4", "train/run/2.mp4", "test/bullet-train/3.mp4", "test/run/4.mp4"],
@@ -226,6 +231,25 @@ LINES = {
     "names of a file": (["my clips/1.mp4,1", "2.mp4,0"], ["walk", "run"], ["walk", "run"], [1, 0]),
     "words with blanks": (["my clips/1.mp4 long run", "2.mp4,run 2"], None, ["long run", "run 2"], [0, 1]),
     "quotes": (['"my clips/1.mp4","run"', '"2.mp4"'], None, ["run"], [0, UNLABELLED]),
+    "numbers behind the names": (
+        ["my clips/1.mp4 1", "2.mp4 0"],
+        ["run 1", "walk 0"],
+        ["run", "walk"],
+        [0, 1],
+    ),
+    "numbers before colons": (
+        ["my clips/1.mp4 1", "2.mp4 0"],
+        ["1: run", "0: walk"],
+        ["run", "walk"],
+        [0, 1],
+    ),
+    "names that end in numbers": (
+        ["my clips/1.mp4 2", "2.mp4 0"],
+        ["up", "go 2", "go 1"],
+        ["up", "go 2", "go 1"],
+        [2, 0],
+    ),
+    "texts put together": (["\ufeffmy clips/1.mp4", "\ufeff2.mp4"], None, ["my clips"], [0, UNLABELLED]),
     "nothing": (["my clips/1.mp4", "2.mp4"], None, ["my clips"], [0, UNLABELLED]),
 }
 
@@ -337,6 +361,24 @@ WRONG = {
         {"train.txt": ["a.mp4 x"], "train.csv": ["a.mp4 y"]},
         r"train.csv and \S+train.txt may both be meant; move one of them away",
     ),
+    "several classes by marks": (
+        {"train.txt": ["a.mp4 run;jump"]},
+        r"'a.mp4 run;jump' has more than two col",
+    ),
+    "several classes by bars": (
+        {"train.txt": ["a.mp4,run|jump"]},
+        r"'a.mp4,run\|jump' has more than two col",
+    ),
+    "a comment": ({"train.txt": ["a.mp4 run # good"]}, r"'a.mp4 run # good' has more than two columns"),
+    "no number": (
+        {"train.csv": ["a.mp4,nan"]},
+        r"line 1: 'nan' is no class; number them from 0, or leave it",
+    ),
+    "a heading of classes": (
+        {"train.txt": ["a.mp4 1"], "classes.txt": ["id name", "0 run", "1 jump"]},
+        r"classes.txt: 'id name' has no number, all others have; take it out if it is none",
+    ),
+    "nothing in it": ({"train.txt": ["", " "]}, r"the lists name no video; write lines of 'path class' into"),
     "no text": ({"train.txt": ["a.mp4\0 x"]}, r"train.txt: not a text \(there are zeros in it\); save it as"),
 }
 

@@ -32,6 +32,7 @@ FEW = 20
 VIDEOS = "3g2|3gp|asf|avi|f4v|flv|m2ts|m2v|m4v|mkv|mov|mp4|mpeg|mpg|mts|ogv|ts|vob|webm|wmv"
 """Endings of video files."""
 LISTS = (".txt", ".csv")
+_LIST = re.compile(r"(?i)train|val|test|class|label")
 SYSTEM_FOLDERS = re.compile(
     r"(?i)\$recycle\.bin|[#@]recycle|#snapshot|@eadir|lost\+found|__macosx|system volume information"
 )
@@ -42,10 +43,21 @@ _LINE = re.compile(rf"(?P<path>.+?\.(?:{VIDEOS}))(?P<rest>[\s,].*)?", re.IGNOREC
 _QUOTED = re.compile(r'"(?P<path>[^"]+)"(?P<rest>,.*)?')
 COUNT = re.compile(r"\d{1,9}")
 """A label or a number of seconds; what has more digits is a word, such as a time stamp."""
-_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?")
+_NUMBERED = (
+    re.compile(rf"(?P<number>{COUNT.pattern})[\s,:]+(?P<name>.+)"),
+    re.compile(rf"(?P<name>.+?)[\s,:]+(?P<number>{COUNT.pattern})"),
+)
+"""A class and its number; the other way round."""
+_NUMBER = re.compile(r"(?i)[+-]?\d+(\.\d*)?|nan")
 _NUMBERS = re.compile(r"(?=.*\d)[\d.:+-]+")
 """A number, a time, a range of them."""
-_SUBSET_FOLDER = re.compile(r"(?i)(?P<set>.*[_-])?(?P<word>train|val|test)(idate|idation)?[_-]?\d*")
+_SEVERAL = re.compile(r"[;|]|\s#")
+"""What no class has in its name: marks between columns or classes, and before a comment."""
+_OUTSIDE = re.compile(r"/|\.\./|~/|\w+:/")
+"""How a path begins that does not lie below the root; the last are drives of Windows and addresses."""
+_SUBSET_FOLDER = re.compile(
+    r"(?i)(?P<set>.*[_-])?(?P<word>train|val|test)((?P<ing>ing)|id|idate|idation)?[_-]?\d*"
+)
 
 
 @dataclass(frozen=True)
@@ -193,7 +205,7 @@ def class_and_subset(path: str, are_subsets: bool) -> tuple[str | None, str | No
     """
     *folders, _ = path.split("/")
     match = _SUBSET_FOLDER.fullmatch(folders[0]) if folders else None
-    if match and (len(folders) > 1 or are_subsets or not match["set"]):
+    if match and (len(folders) > 1 or are_subsets or not (match["set"] or match["ing"])):
         return (folders[-1] if len(folders) > 1 else None), match["word"].lower()
     return (folders[-1] if folders else None), None
 
@@ -210,6 +222,7 @@ class Lists:
 
     def __init__(self, root: Path, given: Path | None, folders: Sequence[str], source: str | None) -> None:
         self.root, self.given, self.source = root, given, source
+        self._read: set[Path] = set()
         beside = [place / name for place in (root, root.parent) for name in folders]
         self.places = [given] if given else [*beside, root]
 
@@ -218,6 +231,7 @@ class Lists:
         for place in self.places:
             for pattern in patterns:
                 if found := sorted(path for path in place.glob(pattern) if path.is_file()):
+                    self._read.update(found)
                     return found
         return []
 
@@ -228,8 +242,17 @@ class Lists:
             if len(found) > 1:
                 raise VsslError(f"{found[0]} and {found[1]} may both be meant; move one of them away")
             if found:
+                self._read.update(found)
                 return found
         return []
+
+    def unread(self) -> list[str]:
+        """Names of files that may be lists, too, but were not asked for."""
+        place = self.given or self.root
+        others = set(place.glob("*")) - self._read
+        return sorted(
+            path.name for path in others if path.suffix.lower() in LISTS and _LIST.search(path.name)
+        )
 
     def need(self, *patterns: str) -> list[Path]:
         """As `find`, but there has to be one."""
@@ -260,7 +283,8 @@ def text_of(file: Path) -> list[str]:
     except OSError as error:
         raise VsslError(f"{file}: cannot be read ({error.strerror}); make it readable") from error
     is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    text = content.decode(*(("utf-16", "replace") if is_utf16 else ("utf-8-sig", "surrogateescape")))
+    text = content.decode(*(("utf-16", "replace") if is_utf16 else ("utf-8", "surrogateescape")))
+    text = text.replace("\ufeff", "")  # the mark of UTF-8, which is within where texts were put together
     if "\0" in text:
         raise VsslError(f"{file}: not a text (there are zeros in it); save it as UTF-8")
     return [line.strip() for line in re.split("\r\n|\r|\n", text)]
@@ -279,7 +303,7 @@ def _columns(row: Row) -> tuple[str, str | None]:
     parts = re.split(r"[\s,;]+", words[0]) if words else []
     numbers = list(map(_NUMBERS.fullmatch, parts))
     are_columns = len(parts) > 1 and (all(numbers) if is_marked else any(numbers))
-    if len(words) > 1 or are_columns or any(map(_is_video, parts)):
+    if len(words) > 1 or are_columns or any(map(_is_video, parts)) or any(map(_SEVERAL.search, words)):
         raise VsslError(
             f"{row.where}: {line!r} has more than two columns, the path and the class; take the others out "
             "(a class that has a number among its words needs a comma before it)"
@@ -314,12 +338,11 @@ class Classes:
 
     @classmethod
     def read(cls, file: Path) -> "Classes":
-        """Those of a class-index file: "1 ApplyEyeMakeup" or just names, which are numbered from 0."""
+        """Those of a class-index file: "1 Archery", "Archery 1", or just names, which are numbered from 0."""
         lines = list(filter(None, text_of(file)))
-        matches = [re.fullmatch(rf"({COUNT.pattern})[\s,]+(.+)", line) for line in lines]
-        pairs = [(str(int(match[1])), match[2]) for match in matches if match]
-        if len(pairs) < len(lines):
-            pairs = [(str(label), line) for label, line in enumerate(lines)]
+        pairs = _numbered(lines) or [(str(label), line) for label, line in enumerate(lines)]
+        if len(lines) > 2 and not _numbered(lines) and _numbered(lines[1:]):
+            raise VsslError(f"{file}: {lines[0]!r} has no number, all others have; take it out if it is none")
         for words in zip(*pairs, strict=True):
             if twice := [word for word, count in Counter(words).items() if count > 1]:
                 raise VsslError(f"{file}: has {twice[0]!r} twice; give each class its line and number")
@@ -343,6 +366,16 @@ class Classes:
         return _folder(path) in self._plain and not row.is_of_folder(path)
 
 
+def _numbered(lines: Sequence[str]) -> list[tuple[str, str]]:
+    """Number and name of each line; none unless all have both. "stage 1" and "stage 2" are names."""
+    for form in _NUMBERED:
+        matches = [match for line in lines if (match := form.fullmatch(line))]
+        names = {match["name"] for match in matches}
+        if len(matches) == len(lines) and (form is _NUMBERED[0] or len(names) == len(lines)):
+            return [(str(int(match["number"])), match["name"]) for match in matches]
+    return []
+
+
 def claimed(
     rows: Iterable[Row], find: Callable[[Row], str | None], classes: Classes, splits: int = 1
 ) -> Listing:
@@ -355,7 +388,7 @@ def claimed(
         if row.path not in files:
             files[row.path] = find(row)
         path = files[row.path] or row.path
-        if files[row.path] is None and path.startswith(("/", "../")):
+        if files[row.path] is None and _OUTSIDE.match(path):
             raise VsslError(
                 f"{row.where}: {printable(path)} lies outside of the root; write it as it lies below"
             )

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vssl.data.lists import FEW, UNLABELLED, Classes, Files, Listing, Lists, printable
-from vssl.errors import OptionError
+from vssl.data.lists import FEW, TEST, TRAIN, UNLABELLED, Classes, Files, Listing, Lists, printable
+from vssl.errors import OptionError, VsslError
 from vssl.modules import load_module
 
 
@@ -24,8 +24,11 @@ def read(layout: str, root: Path, lists: Path | None, classes: Sequence[str] | N
     """
     module = load_module(__name__, "layout", layout)
     files = Files(root)
-    listing: Listing = module.read(files, Lists(root, lists, module.PLACES, module.SOURCE))
-    remarks = tuple(_remarks(files, listing))
+    found = Lists(root, lists, module.PLACES, module.SOURCE)
+    listing: Listing = module.read(files, found)
+    if not listing.entries:
+        raise VsslError(f"{lists or root}: the lists name no video; write lines of 'path class' into them")
+    remarks = (*_remarks(files, listing), *_left_out(files, found, listing))
     entries = sorted(listing.entries, key=lambda entry: entry.path)
     if not classes:
         not_listed = len(set(files.paths) - {entry.path for entry in entries})
@@ -64,3 +67,32 @@ def _remarks(files: Files, listing: Listing) -> Iterator[str]:
     elif all(map(str.isdecimal, listing.classes)) and FEW < len(listing.classes) > 2 * len(used):
         numbers = f"classes are numbers up to {len(listing.classes) - 1:,}, of which {len(used):,} occur"
         yield f"{numbers}: do they count something else, such as frames?"
+    elif listing.classes[:1] == ["0"] and 0 not in used and used:
+        yield "no video is of class 0: do the numbers begin with 1? A classes.txt names them"
+
+
+def _left_out(files: Files, lists: Lists, listing: Listing) -> Iterator[str]:
+    """What may say something, but not to this layout."""
+    if unread := lists.unread():
+        yield f"lists of other names, which are not read: {_some(unread)}"
+    classes = Classes(listing.classes)
+    above = set()
+    for entry in listing.entries:
+        folder, subset = files.folders.get(entry.path, (None, None))
+        if folder is not None and classes.get(folder) == entry.label:
+            above.add("/".join(entry.path.split("/")[1 if subset else 0 : -2]))
+    if len(above) > 1:
+        names = _some(sorted(above - {""}))
+        yield f"folders above those of the classes, which say nothing: {names}; is it right?"
+    trained, tested = (
+        {entry.label for entry in listing.entries if subset in entry.subsets} - {UNLABELLED}
+        for subset in (TRAIN, TEST)
+    )
+    if trained and tested - trained:
+        names = _some([listing.classes[label] for label in sorted(tested - trained)])
+        yield f"classes of which there are videos to test on, but none to train on: {names}"
+
+
+def _some(names: Sequence[str]) -> str:
+    """The number of names, and the first of them."""
+    return f"{len(names):,}, {printable(', '.join(names[:3]))}"
