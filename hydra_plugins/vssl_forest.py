@@ -121,6 +121,10 @@ def check_enumerable(override: Override, remedy: str) -> None:
     """Raise `VsslError` if the values of an override cannot be listed."""
     if override.is_interval_sweep():
         raise VsslError(f"{override.input_line}: an interval is no list of values; {remedy}")
+    if not product([override]):
+        raise VsslError(
+            f"{override.input_line}: these are no values at all; write some, such as 0,1 or range(0,3)"
+        )
 
 
 def places(config: DictConfig, given: Collection[str] = ()) -> list[tuple[str, list[str]]]:

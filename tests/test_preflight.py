@@ -34,6 +34,7 @@ REFUSED = {
     "dispatch=slurm dispatch.default.time=soon": "not as Slurm has it; give h:mm:ss",
     "dispatch=slurm dispatch.pretext.nodes=2 dispatch.pretext.processes=3": "not a multiple of nodes=2; ",
     "downstream=folder downstream.root=/no/such": "no such folder; give the folder",
+    "downstream=folder downstream.root=": "empty; give text; is it a variable of the shell",
     "pretext.training.optimizer=null": "not an Optimizer",
     "experiment=quick quick.epochs_by=0": "too small; choose 1 or more",
     "runtime.device=cpu protocol.training.precision=bfloat16": "is for GPUs; say float32",

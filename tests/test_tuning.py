@@ -230,6 +230,13 @@ REFUSED = {
     ("hydra/sweeper=optuna", "hydra.sweeper.n_trial=2"): (
         "hydra.sweeper.n_trial: no such option; did you mean 'n_trials'?"
     ),
+    ("seed=range(3,0)",): "seed=range(3,0): these are no values at all; write some",
+    ("pretext=glob(x*)",): "pretext=glob(x*): these are no values at all; write some",
+    (
+        "hydra/sweeper=optuna",
+        "seed=range(3,0)",
+        f"{LR}=interval(1,2)",
+    ): "seed=range(3,0): these are no values",
     (f"{LR}=interval(0.1,1)",): (
         f"{LR}=interval(0.1,1): an interval is no list of values; say hydra/sweeper=optuna to tune it"
     ),

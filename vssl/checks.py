@@ -48,9 +48,11 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
 
 
 def check_text(name: str, value: object) -> None:
-    """Raise `OptionError` if the value of the option `name` is no text."""
+    """Raise `OptionError` if the value of the option `name` is no text, or an empty one."""
     if not isinstance(value, str):
         raise OptionError(name, value, "not text", "give text")
+    if not value.strip():
+        raise OptionError(name, value, "empty", "give text; is it a variable of the shell that is not set?")
 
 
 def check_list(name: str, value: object, kind: type[int] | type[str]) -> None:
