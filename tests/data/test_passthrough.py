@@ -22,6 +22,7 @@ from fake_videos import (
 from vssl.data.decode import read_frames
 from vssl.data.health import examine_file
 from vssl.data.prepare import PreparedFormat, transcode
+from vssl.errors import VsslError
 
 FFMPEG = shutil.which("ffmpeg")
 
@@ -157,17 +158,40 @@ def test_a_picture_is_turned_and_mirrored_as_its_file_asks(tmp_path, matrix):
         assert np.array_equal(read_frames(shown, np.array([7]), right)[0], given_HWC)
 
 
+def rewritten(source, path, how):
+    """A copy of an H.264 file with other notes in its parameters and before its pictures."""
+    with av.open(str(source)) as whole, av.open(str(path), "w") as target:
+        stream = target.add_stream_from_template(whole.streams.video[0])
+        writing = BitStreamFilterContext(f"h264_metadata={how}", whole.streams.video[0], stream)
+        for packet in whole.demux(video=0):
+            for changed in writing.filter(packet if packet.size else None):
+                changed.stream = stream
+                target.mux(changed)
+    return path
+
+
+def test_colours_that_cannot_be_converted_are_told_as_such(tmp_path):
+    """YCgCo; BT.2020 of constant luminance is taken for the other one, as nearly all who write it mean."""
+    plain = corner(tmp_path / "plain.mp4")
+    ours, other, unknown = (
+        rewritten(plain, tmp_path / f"{matrix}.mp4", f"matrix_coefficients={matrix}") for matrix in (9, 10, 8)
+    )
+    assert examine_file(other, "pyav").verdict == "ok"
+    assert np.array_equal(read_frames(other, np.array([3]), "pyav"), read_frames(ours, np.array([3]), "pyav"))
+    found = examine_file(unknown, "pyav")
+    assert found.verdict == "damaged"
+    assert found.detail.endswith("(its colours, yuv420p of matrix 8, cannot be converted)")
+    with pytest.raises(
+        VsslError, match=r"8.mp4: cannot be decoded \(its colours, yuv420p of matrix 8, cannot"
+    ):
+        read_frames(unknown, np.array([3]), "pyav")
+
+
 @pytest.mark.parametrize("wish", ["rotate=90", "rotate=180", "flip=horizontal"])
 def test_pictures_that_ask_themselves_to_be_turned(tmp_path, wish):
     """The first one asks for all that follow; those in random access do not know of it."""
-    plain, shown = corner(tmp_path / "plain.mp4"), tmp_path / "shown.mp4"
-    with av.open(str(plain)) as source, av.open(str(shown), "w") as target:
-        stream = target.add_stream_from_template(source.streams.video[0])
-        asking = BitStreamFilterContext(f"h264_metadata=display_orientation=insert:{wish}", stream, stream)
-        for packet in source.demux(video=0):
-            for changed in asking.filter(packet if packet.size else None):
-                changed.stream = stream
-                target.mux(changed)
+    plain = corner(tmp_path / "plain.mp4")
+    shown = rewritten(plain, tmp_path / "shown.mp4", f"display_orientation=insert:{wish}")
     pictures_THWC = read_frames(plain, np.arange(10), "pyav")
     turn = {"rotate=90": np.rot90, "rotate=180": lambda picture: picture[::-1, ::-1]}
     wanted_THWC = np.stack([turn.get(wish, lambda picture: picture[:, ::-1])(one) for one in pictures_THWC])

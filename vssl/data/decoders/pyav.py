@@ -31,6 +31,10 @@ SKIPS = ("h264", "hevc")
 HELD = 2**26
 """Bytes up to which all packets of a file are held in memory while a clip is read."""
 
+NOT_CONSTANT, CONSTANT = 9, 10
+"""The matrices of BT.2020 (ITU-T H.273, table 4). FFmpeg converts the first one only; the other, of constant
+luminance, is hardly used but by mistake, and was taken for it by FFmpeg before version 7."""
+
 Size = tuple[int, int]
 """Width and height in pixels, as coded."""
 
@@ -181,8 +185,14 @@ def to_rgb(frame: av.VideoFrame, first: Look | None = None) -> NDArray[np.uint8]
     """
     (width, height), matrix = first or Look.of(frame)
     kind = None if (width, height) == (frame.width, frame.height) else "BICUBIC"
-    # Without a number of threads it takes one per core, and spends four times the processor's time.
-    picture = _REFORMATTER.reformat(frame, width, height, "rgb24", interpolation=kind, threads=1)
+    if frame.colorspace == CONSTANT:
+        frame.colorspace = NOT_CONSTANT
+    try:
+        # Without a number of threads it takes one per core, and spends four times the processor's time.
+        picture = _REFORMATTER.reformat(frame, width, height, "rgb24", interpolation=kind, threads=1)
+    except FFmpegError as error:
+        colours = f"its colours, {frame.format.name} of matrix {int(frame.colorspace)}, cannot be converted"
+        raise FFmpegError(error.errno or 0, colours) from error
     picture_HWC = np.asarray(picture.to_ndarray(), np.uint8)
     return picture_HWC if matrix is None else _upright(picture_HWC, matrix)
 
