@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from vssl.errors import VsslError
 
@@ -38,15 +39,35 @@ def is_locked(path: Path) -> bool:
     return False
 
 
+def take(lock: IO[str], option: str) -> bool:
+    """Take the lock of an open file, until it is closed or this process ends; False if another one has it.
+
+    It is a POSIX record lock: the kernel drops it when its owner dies, so a dead owner's claim is simply
+    free. Raises `VsslError` where there are none; `option` says where else to write.
+    """
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError as error:
+        why = os.strerror(error.errno or 0)
+        raise VsslError(
+            f"{Path(lock.name).parent}: its file system has no POSIX locks ({why}), "
+            f"which keep two launches from working on the same; say {option}=DIR on one that has"
+        ) from error
+    return True
+
+
 @contextmanager
-def owned(folder: Path, doing: str) -> Iterator[None]:
-    """Own a folder while the block runs; raises `VsslError` if another process does."""
+def owned(folder: Path, doing: str, option: str) -> Iterator[None]:
+    """Own a folder while the block runs; raises `VsslError` if another process does.
+
+    option: which says where the folder is.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".claim", "a") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:
-            raise VsslError(f"{folder}: another process is {doing} there; wait for it") from error
+        if not take(file, option):
+            raise VsslError(f"{folder}: another process is {doing} there; wait for it")
         yield
 
 

@@ -74,6 +74,22 @@ def test_lines_of_a_journal_that_are_none_are_passed_over(root, line):
     assert check_of(root).left == []
 
 
+@pytest.mark.parametrize(
+    "change", [lambda found: [*found, 7], lambda found: ["fine", *found[1:]], lambda _: 7]
+)
+def test_what_another_version_has_noted_is_found_anew(root, change):
+    """One more column, a verdict that this version has not, no columns."""
+    check = check_of(root)
+    list(check.run(1, timeout_s=60))
+    lines = [json.loads(line) for line in check.journal.read_text().splitlines() if line]
+    lines[0][2] = change(lines[0][2])
+    check.journal.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    again = check_of(root)
+    assert again.left == [lines[0][0]]
+    list(again.run(1, timeout_s=60))
+    assert again.remarks() == check.remarks()
+
+
 def test_a_journal_that_cannot_be_written_is_one_line(root):
     (root.parent / "index").write_text("no folder")
     with pytest.raises(VsslError, match=r"journal.jsonl: cannot be written \(.+\); free some space"):

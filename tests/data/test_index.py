@@ -52,6 +52,14 @@ def test_a_new_index_is_seen_by_a_process_that_has_loaded_the_old_one(tmp_path):
     assert len(load(path)) == 6
 
 
+def test_an_index_that_the_system_does_not_hand_out_is_one_line(tmp_path):
+    (tmp_path / "index.npz").mkdir()
+    with pytest.raises(VsslError, match=r"index.npz: cannot be read \(Is a directory\); make it readable or"):
+        load(tmp_path / "index.npz")
+    with pytest.raises(FileNotFoundError):
+        load(tmp_path / "none.npz")
+
+
 @pytest.mark.parametrize("content", [b"", b"not an index", b"PK\x03\x04"])
 def test_a_damaged_index_is_named(tmp_path, content):
     path = tmp_path / "index.npz"

@@ -349,3 +349,14 @@ def test_prepare_never_writes_into_the_data_set(tmp_path, out, said):
     with pytest.raises(VsslError, match=said):
         execute(cfg)
     assert not list((tmp_path / "in").iterdir())
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS])
+def test_a_file_system_without_locks_is_one_line(tmp_path, monkeypatch, code):
+    def fail(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("fcntl.lockf", fail)
+    message = r"has no POSIX locks \(.+\), .*; say prepare.out=DIR on one that has"
+    with pytest.raises(VsslError, match=message), claimed(tmp_path, PreparedFormat(32, 20, 1)):
+        pass

@@ -59,7 +59,7 @@ def execute(cfg: DictConfig) -> None:
     print(f"{node['stated']}; not tried by the authors of vssl")
     rar_tool(address.name for address in addresses)
     make_folder("download.out", out)
-    with owned(out / WORK, "downloading"):
+    with owned(out / WORK, "downloading", "download.out"):
         downloads = Downloads(out, asked, name)
         downloads.run([one for one in addresses if not one.parts and not is_archive(one.name)])
         parts = [one for one in addresses if one.parts]

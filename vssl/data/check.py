@@ -1,6 +1,7 @@
 """The check of a data set: what its files are, kept in a journal as they are read, and made into an index."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,7 +46,9 @@ class Check:
         self.cpu_s = 0.0
         for name, state, finding in noted(journal):
             if name in exist and state == state_of(root / name, decoder, RULES):
-                self._found[name] = Finding(*finding)._replace(size=state[0])
+                with suppress(TypeError):  # it was noted by another version
+                    noted_then = Finding(*finding)._replace(size=state[0])
+                    self._found[name] = noted_then if noted_then.verdict in VERDICTS else UNREAD
 
     @property
     def left(self) -> list[str]:

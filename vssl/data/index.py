@@ -160,6 +160,12 @@ def _load(path: Path, _changed_ns: int) -> Index:
         if about["format"] != FORMAT:
             raise ValueError(f"format {about['format']}, this vssl has {FORMAT}")
         return Index(classes=about["classes"], **columns)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise VsslError(
+            f"{path}: cannot be read ({error.strerror}); make it readable or delete it"
+        ) from error
     except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise VsslError(f"{path}: not an index ({error}); delete it and run mode=check again") from error
 

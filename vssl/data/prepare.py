@@ -176,7 +176,7 @@ def claimed(out: Path, look: PreparedFormat) -> Iterator[None]:
 
     Raises `VsslError` if another process owns it, or if what it holds was prepared to look otherwise.
     """
-    with owned(out, "preparing videos"):
+    with owned(out, "preparing videos", "prepare.out"):
         for folder, _, _ in os.walk(out):
             remove_leftovers(Path(folder))
         noted, wanted = out / ".prepared.json", json.loads(json.dumps(asdict(look)))

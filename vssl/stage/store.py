@@ -1,6 +1,5 @@
 """Where stages live: one folder per key, a claim while it is worked on, `result.json` last."""
 
-import fcntl
 import json
 import os
 import socket
@@ -15,7 +14,7 @@ from typing import Any
 import yaml
 
 from vssl.errors import VsslError
-from vssl.files import is_locked, remove_leftovers, write_atomically
+from vssl.files import is_locked, remove_leftovers, take, write_atomically
 from vssl.result import StageResult
 from vssl.stage.spec import StageSpec, leaves
 from vssl.tracking.metrics import StageFolder, read
@@ -127,16 +126,9 @@ class StageStore:
         folder = self.folder(spec)
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / "claim", "a") as file:
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (BlockingIOError, PermissionError):
+            if not take(file, "outputs"):
                 yield False
                 return
-            except OSError as error:
-                raise VsslError(
-                    f"{folder}: its file system has no POSIX locks ({os.strerror(error.errno or 0)}), which "
-                    "keep two launches from working on one stage; say outputs=DIR on one that has"
-                ) from error
             remove_leftovers(folder)
             owner = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
             write_atomically(folder / "owner.json", json.dumps(owner))
