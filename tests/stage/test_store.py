@@ -218,14 +218,41 @@ def test_a_stage_whose_parent_is_gone(store, spec, child):
         store.open(child.key)
 
 
-@pytest.mark.parametrize("content", ["a: [", "\x00", "- ]", "", "- 1"])
+@pytest.mark.parametrize("content", ["a: [", "\x00", "- ]", "", "- 1", "format: 2", "\xff"])
 def test_a_damaged_recipe_is_one_line(content, store, spec):
-    (store.folder(spec) / "recipe.yaml").write_text(content)
+    (store.folder(spec) / "recipe.yaml").write_bytes(content.encode("latin-1"))
     with pytest.raises(
         VsslError, match=r"recipe\.yaml: damaged; delete that folder and run again$"
     ) as caught:
         store.open(spec.key)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("lines", [1, 2, 5])
+def test_a_recipe_that_was_cut_short_is_one_line(lines, store, spec):
+    """It is still YAML, though not all of it."""
+    path = store.folder(spec) / "recipe.yaml"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:lines]))
+    with pytest.raises(VsslError, match=r"recipe\.yaml: damaged; delete that folder and run again$"):
+        list(store.all())
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "7", '{"format": 2}', '{"format": "two"}', '{"format": 2, "metrics": 1}']
+)
+def test_a_result_that_is_none_is_one_line(content, store, spec):
+    (store.folder(spec) / "result.json").write_text(content)
+    with pytest.raises(
+        VsslError, match=r"result\.json: not a result; delete the file to run the stage again$"
+    ):
+        store.result(spec)
+
+
+@pytest.mark.parametrize("content", ["", "\0\0", '{"pid"', "[]"])
+def test_a_damaged_note_is_none(content, store, spec):
+    (store.folder(spec) / "owner.json").write_text(content)
+    assert store.note(spec, "owner.json") is None
+    assert store.owner(spec) == "another process"
 
 
 def test_a_damaged_result_is_one_line(store, spec):

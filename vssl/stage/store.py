@@ -162,8 +162,11 @@ class StageStore:
 
     def _stored(self, folder: Path) -> StoredStage:
         plain = _read_recipe(folder / "recipe.yaml")
-        parent = self._stored(self.root / plain["parent"]).spec if plain["parent"] else None
-        spec = StageSpec.from_plain(plain, parent)
+        try:
+            parent = self._stored(self.root / plain["parent"]).spec if plain["parent"] else None
+            spec = StageSpec.from_plain(plain, parent)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:  # it was cut short, say
+            raise VsslError(_damaged(folder / "recipe.yaml")) from error
         if spec.key != folder.name:
             raise VsslError(
                 f"{folder / 'recipe.yaml'}: not the recipe of stage {folder.name}; it was changed by hand, "
@@ -186,17 +189,20 @@ def read_result(folder: Path) -> StageResult | None:
         return None
     except ValueError as error:
         raise VsslError(f"{path}: not JSON ({error}); delete the file to run the stage again") from error
-    _check_format(plain, path)
-    return StageResult.from_plain({k: v for k, v in plain.items() if k not in ("format", "stage", "key")})
+    try:
+        _check_format(plain, path)
+        return StageResult.from_plain({k: v for k, v in plain.items() if k not in ("format", "stage", "key")})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise VsslError(f"{path}: not a result; delete the file to run the stage again") from error
 
 
 def read_note(folder: Path, name: str) -> dict[str, Any] | None:
     """What stands in a note of a stage's folder, if it is there."""
     try:
-        note: dict[str, Any] = json.loads((folder / name).read_text())
-    except FileNotFoundError:
+        note = json.loads((folder / name).read_text())
+    except (FileNotFoundError, ValueError):  # the latter after a crash of the disk; no result rests on it
         return None
-    return note
+    return note if isinstance(note, dict) else None
 
 
 def _read_recipe(path: Path) -> dict[str, Any]:
@@ -206,7 +212,7 @@ def _read_recipe(path: Path) -> dict[str, Any]:
         raise VsslError(
             f"{path}: not there; copy that stage's folder too, or delete what rests on it"
         ) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise VsslError(_damaged(path)) from error
     if not isinstance(plain, dict):  # a crash of the disk may leave it empty
         raise VsslError(_damaged(path))
