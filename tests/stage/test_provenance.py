@@ -134,3 +134,14 @@ def test_an_unknown_commit_is_warned_of(tmp_path, monkeypatch, caplog):
 def test_a_library_that_is_not_installed_is_left_out(monkeypatch):
     monkeypatch.setattr(provenance_module, "LIBRARIES", ("torch", "a-decoder-that-nobody-has"))
     assert list(provenance_module.provenance("cpu")["versions"]) == ["torch"]
+
+
+def test_a_damaged_note_of_earlier_runs_is_said_and_ends_no_training(tmp_path):
+    """What disks leave after a crash; the code that the stage was begun with is not known then."""
+    (tmp_path / provenance.RUNS).write_bytes(b"\0" * 20)
+    runs = provenance.note_run(tmp_path, continues=True)
+    assert [run["code"] for run in runs] == [provenance.UNKNOWN, provenance.code_digest()]
+    assert "begun with other code (commit unknown, code unknown) than goes on now" in provenance.mixed_code(
+        runs
+    )
+    assert provenance.note_run(tmp_path, continues=True)[:2] == runs

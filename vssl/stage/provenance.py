@@ -49,7 +49,10 @@ def note_run(folder: Path, continues: bool) -> list[dict[str, Any]]:
     continues: the stage goes on from a checkpoint, and so from the runs that were noted before.
     """
     path = folder / RUNS
-    before = json.loads(path.read_text()) if continues and path.exists() else []
+    try:
+        before = json.loads(path.read_text()) if continues and path.exists() else []
+    except ValueError:  # after a crash of the disk; training goes on, and `mixed_code` says what is not known
+        before = [dict.fromkeys(("time", "git_commit", "code", "torch", "host"), UNKNOWN)]
     now = {"time": time.time(), "git_commit": git_commit(), "code": code_digest(), "torch": version("torch")}
     runs = [*before, {**now, "host": socket.gethostname()}]
     write_atomically(path, json.dumps(runs, indent=1))
