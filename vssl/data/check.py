@@ -18,7 +18,7 @@ COLUMNS = {"frames": "i4", "width": "i4", "height": "i4", "fps": "f4", "size": "
 COLUMNS |= {"codec": "S32", "verdict": "S32", "decoder": "S32"}
 """Types of the columns of an index that a finding fills as it is."""
 
-RULES = 2
+RULES = 3
 """Raised where the same file would be found to be something else: what was noted before is read again."""
 
 UNREAD = Finding("")
