@@ -109,12 +109,13 @@ def _alone(path: Path, frames_T: NDArray[np.int64]) -> NDArray[np.uint8] | None:
 def _decoded(file: int, found: Pictures, frames_T: NDArray[np.int64]) -> list[NDArray[np.uint8]] | None:
     """The pictures; None where one of them is other than the file says, or tells how to decode others."""
     wanted, last, shown = set(frames_T.tolist()), -2, []
-    for number in found.needed(frames_T):
-        content = os.pread(file, found.sizes_N[number], found.starts_N[number])
+    context, needed = _decoder(found.setup, found.are_alone), found.needed(frames_T)
+    places = zip(needed, found.sizes_N[needed].tolist(), found.starts_N[needed].tolist(), strict=True)
+    for number, size, start in places:
+        content = os.pread(file, size, start)
         is_first, kind = found.are_alone or number > last + 1, kind_of(content)
         if kind in PARAMETERS or (is_first and kind != REFRESH):
             return None
-        context = _decoder(found.setup, found.are_alone)
         if is_first and not found.are_alone:  # it refers to nothing that was seen before
             context.flush_buffers()
         [frame] = context.decode(av.Packet(content))
