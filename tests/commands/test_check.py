@@ -90,7 +90,7 @@ def test_what_is_wrong_with_a_data_set_is_said_and_stored(launch, planted, tmp_p
         "1 video files are in no list",
         "split 1 train: 15 videos, 13 usable, 9 to 51 frames (median 45)",
         "2 classes: run, walk",
-        "split 1 test: 1 videos, 1 usable",
+        "split 1 test: 1 video, 1 usable",
         " files/s, CPU s/file ",
     ):
         assert text in done.stdout
@@ -133,7 +133,7 @@ def test_classes_that_cannot_be_learnt_and_videos_without_one_are_counted(launch
     assert done.returncode == 0, done.stderr
     for text in (
         "split 1: classes with test videos only: kicks; nothing can learn them",
-        "split 1: 1 videos neither to train nor to test on",
+        "split 1: 1 video neither to train nor to test on",
         "2 classes: kick, kicks",
         "split 1 test: 2 videos, 2 usable, 23 to 24 frames (median 24); 1 without a class",
     ):
