@@ -76,7 +76,7 @@ def test_what_is_hydras_grammar_stays(word):
     assert as_hydra_wants_it([word]) == [word]
 
 
-@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.EISDIR])
 def test_a_folder_that_may_not_be_written_is_one_line(code, capsys):
     with pytest.raises(SystemExit, match="1"), one_line_errors():
         raise OSError(code, "Not allowed", "/there")

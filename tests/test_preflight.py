@@ -37,6 +37,7 @@ REFUSED = {
     "downstream=folder downstream.root=": "empty; give text; is it a variable of the shell",
     "pretext.training.optimizer=null": "not an Optimizer",
     "experiment=quick quick.epochs_by=0": "too small; choose 1 or more",
+    "experiment=quick protocol.training.epochs=true": "not a whole number; give a whole number",
     "runtime.device=cpu protocol.training.precision=bfloat16": "is for GPUs; say float32",
 }
 """Overrides that cannot run, and what is said of the last of them."""

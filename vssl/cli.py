@@ -23,7 +23,7 @@ from vssl.stop import Stopped
 from vssl.terminal import steady_output
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
+NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR)
 
 MACHINES = (errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ESTALE)
 """What the machine and its file systems lack or break, and no defect of the program."""

@@ -102,7 +102,7 @@ def _shorten(node: DictConfig, quick: DictConfig) -> list[tuple[str, int]]:
     lost = []
     for name, rule in rules.items():
         old = None if name not in node or OmegaConf.is_interpolation(node, name) else node[name]
-        if isinstance(old, int) and old > 0:
+        if type(old) is int and old > 0:  # true is no number
             node[name] = rule(old)
             if node[name] * (quick.epochs_by if name == "epochs" else 1) != old:
                 lost.append((name, old))
