@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
@@ -9,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from vssl.checks import ABOVE_0, SHARE, Checked, at_least, between, check_text
 from vssl.data.addresses import check_url
 from vssl.errors import OptionError, VsslError, nearest
+from vssl.modules import check_module
 from vssl.pipeline import plain
 from vssl.stage.build import build_as
 from vssl.stage.spec import leaves
@@ -21,7 +23,7 @@ class Launch(Checked):
     mode: str
     seed: int = field(metadata=at_least(0))
     outputs: str | None
-    decoder: str
+    decoder: str = field(metadata={"check": partial(check_module, "vssl.data.decoders")})
     stage: str | int | None
     label: str | int | float | None
     column: str | int | float | None

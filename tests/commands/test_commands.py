@@ -65,3 +65,10 @@ def test_a_place_that_cannot_be_written_is_said_in_one_line(mode, option, tmp_pa
     (tmp_path / "run" / "a.mp4").touch()
     with pytest.raises(VsslError, match=f"^{option}: No such file or directory; give another place$"):
         launch([word.replace("ROOT", str(tmp_path)) for word in mode])
+
+
+@pytest.mark.parametrize("mode", ["run", "plan", "status", "report"])
+def test_a_decoder_that_does_not_exist_is_refused_even_where_nothing_is_read_with_it(mode, tmp_path):
+    with pytest.raises(VsslError, match=r"^decoder=decor: no such decoder; did you mean 'decord'\?$"):
+        launch([f"mode={mode}", "decoder=decor", f"outputs={tmp_path}"])
+    assert not list(tmp_path.iterdir())
