@@ -9,6 +9,7 @@ from conftest import ROOT, composed, environment
 from vssl import stop
 from vssl.commands import execute, run
 from vssl.errors import VsslError
+from vssl.stage.store import StageStore
 
 BACKBONES = sorted(path.stem for path in (ROOT / "conf" / "backbone").glob("*.yaml"))
 REFUSED = {
@@ -89,6 +90,18 @@ def test_the_plan_refuses_what_the_run_refuses(overrides, tmp_path, without_effe
     assert "\n" not in said["plan"]
     assert "; " in said["plan"]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("mode", ["run", "plan"])
+def test_what_is_no_part_of_a_key_is_checked_where_all_is_done_too(
+    mode, tmp_path, without_effects, monkeypatch
+):
+    monkeypatch.setattr(StageStore, "result", lambda store, spec: object())
+    words = ["downstream.test.decoder=decor", f"mode={mode}", f"outputs={tmp_path}"]
+    with pytest.raises(
+        VsslError, match=r"^downstream\.test\.decoder=decor: no such decoder; did you mean 'decord'"
+    ):
+        execute([(composed(*words), words)])
 
 
 @pytest.mark.parametrize("overrides", ACCEPTED)

@@ -6,10 +6,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from vssl.data.decode import check_decoder
 from vssl.engine.runtime import Runtime
 from vssl.pipeline import NOT_THE_TASK, Point, monitored, naming_options, plain
 from vssl.secrets import keep
-from vssl.stage.build import build
+from vssl.stage.build import build, naming
 from vssl.stage.construct import Machine, Stage, check_count, link
 from vssl.stage.spec import StageSpec, content_hash
 from vssl.stage.store import StageStore
@@ -49,6 +50,11 @@ def preflight(points: Sequence[Point], cfg: DictConfig, store: StageStore) -> Pr
             _check_unused(point, shared)
             for spec in point.chain:
                 if spec not in stages:
+                    if decoder := spec.paths.get(
+                        "decoder"
+                    ):  # no part of the key: one that is done may lack it
+                        with naming(spec.option("data")):
+                            check_decoder(decoder)
                     stages[spec] = Stage(spec, shared)
                     if store.result(spec) is None:
                         stages[spec].check(machines[spec.kind.name])
