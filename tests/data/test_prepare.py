@@ -103,7 +103,9 @@ def test_sides(size, before, after):
 def test_a_bad_file_leaves_nothing_behind(tmp_path):
     whole = write(tmp_path / "whole.avi", FRAMES, codec="mpeg4").read_bytes()
     (tmp_path / "half.avi").write_bytes(whole[: len(whole) * 3 // 4])
-    with pytest.raises(BadVideo, match=r"half.avi: \d+ frames decode, the header says 70"):
+    # Which of the two depends on FFmpeg's version.
+    cut_off = r"half.avi: (\d+ frames decode, the header says 70|breaks off after \d+ frames)"
+    with pytest.raises(BadVideo, match=cut_off):
         transcode(tmp_path / "half.avi", tmp_path / "out" / "half.avi", LOOK)
     assert not list((tmp_path / "out").iterdir())
 

@@ -35,6 +35,9 @@ NOT_CONSTANT, CONSTANT = 9, 10
 """The matrices of BT.2020 (ITU-T H.273, table 4). FFmpeg converts the first one only; the other, of constant
 luminance, is hardly used but by mistake, and was taken for it by FFmpeg before version 7."""
 
+LENIENT = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+"""What lets PyAV open files with tags that are no UTF-8; from version 19 on, it always does."""
+
 Size = tuple[int, int]
 """Width and height in pixels, as coded."""
 
@@ -144,7 +147,7 @@ def open_video(path: Path) -> av.VideoStream:
 
     Raises `BadVideo` if no video in it can be decoded, or FFmpegError.
     """
-    container = av.open(str(path), metadata_errors="replace")
+    container = av.open(str(path), **LENIENT)
     if not (streams := films(container)):
         raise BadVideo(path, "no video stream", "has no video stream", "take it out of the list")
     stream = max(streams, key=_prominence)
