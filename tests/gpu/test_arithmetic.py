@@ -46,7 +46,7 @@ def test_fewer_bits_change_little(name, precision, loss, step, close):
 @pytest.mark.parametrize("name", TRAININGS)
 def test_the_layout_changes_last_bits(name, close):
     here = trained(spec_of(name), replace(FAST, channels_last=True), 1)
-    close("channels_last against contiguous: loss", name, loss_apart(here, exact(name)), 1e-5)
+    close("channels_last against contiguous: loss", name, loss_apart(here, exact(name)), 1e-4)
     close("channels_last against contiguous: first step", name, apart(here.moved, exact(name).moved), 0.01)
 
 

@@ -1,5 +1,6 @@
 """A few steps of a stage's training on noise, in different ways."""
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -100,5 +101,7 @@ def apart(one, other):
 
 
 def loss_apart(one, other):
-    """How far apart the losses of the first step are."""
-    return apart(torch.tensor(one.losses[0]), torch.tensor(other.losses[0]))
+    """How far apart the losses of the first step are. It is relative, but absolute of a loss below 1: the
+    cross-entropy of what is known for certain has no digits left that count."""
+    difference = abs(one.losses[0] - other.losses[0])
+    return difference / max(1.0, abs(other.losses[0])) if math.isfinite(difference) else math.inf
