@@ -1,6 +1,6 @@
 """Every objective: the GPU against the CPU, and its faster ways against its exact one."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cache
 
@@ -38,7 +38,9 @@ def test_deterministic_steps_have_the_same_bits_each_time(name):
 @pytest.mark.parametrize(("precision", "loss", "step"), [("tf32", 1e-3, 0.3), ("bfloat16", 0.02, 0.5)])
 def test_fewer_bits_change_little(name, precision, loss, step, close):
     """The loss by little; its gradient by more, as it passes batch norm over the few clips of a test."""
-    here = trained(spec_of(name, precision), FAST, 1)
+    # On a CPU, oneDNN leaves gradients of kernels longer than a map unset in bfloat16 (seen in torch 2.15).
+    with nullcontext() if IS_GPU else torch.backends.mkldnn.flags(enabled=False):
+        here = trained(spec_of(name, precision), FAST, 1)
     close(f"{precision} against float32: loss", name, loss_apart(here, exact(name)), loss)
     close(f"{precision} against float32: first step", name, apart(here.moved, exact(name).moved), step)
 
