@@ -5,11 +5,12 @@ import torch
 
 from benchmarks.fake_clips import batch_of
 from gpu.conftest import DEVICE, IS_GPU
-from gpu.trainings import SIZE, TRAININGS, spec_of
+from gpu.trainings import COMPILED, SIZE, TRAININGS, spec_of
+
+WAYS = [*((name, False) for name in TRAININGS), *((name, True) for name in COMPILED)]
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("name", TRAININGS)
+@pytest.mark.parametrize(("name", "compiled"), WAYS)
 def test_clips_are_those_of_the_cpu(name, compiled, close):
     host, augmentation = batch_of(spec_of(name), SIZE)
     there = augmentation.apply(host)

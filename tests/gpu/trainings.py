@@ -24,6 +24,9 @@ TRAININGS = {
     "finetune": ("finetune", "auxiliary=none", "pretext=none"),
     "linear": ("linear", "protocol=linear", "auxiliary=none", "pretext=none"),
 }
+COMPILED = [*NAMES, "auxskd of vspp", "finetune", "linear"]
+"""Compiling takes many seconds each, and auxSKD has the same network and augmentation for every pretext."""
+
 CPU = replace(RUNTIME, device="cpu", threads=None, log_every_steps=1000)
 EXACT = replace(CPU, device=DEVICE, deterministic=True)
 FAST = replace(CPU, device=DEVICE)
