@@ -24,7 +24,7 @@ from vssl.errors import OptionError, VsslError
 from vssl.files import digest
 from vssl.rehearsal import shrink
 from vssl.stage.build import build, naming
-from vssl.stage.choice import choosing, grid, with_values
+from vssl.stage.choice import choosing, grid, with_choice
 from vssl.stage.kind import AUXILIARY, CLASSIFIER, COMPARISON, FEATURES, PRETEXT, TEST, StageKind
 from vssl.stage.longer import longer
 from vssl.stage.spec import Recipe, StageSpec
@@ -138,7 +138,7 @@ class Chain:
         pairs = []
         if (options := protocol.get("choose")) is not None:
             pairs = self._candidates(protocol)
-            self.config["protocol"] = with_values(protocol, dict.fromkeys(options))
+            self.config["protocol"] = with_choice(protocol, dict.fromkeys(options))
         self.add(protocol["stage"], CLASSIFIER, "protocol", "downstream.train")
         if pairs:
             self.last = self.stages[-1] = choosing(self.stages[-1], options, pairs)
@@ -147,7 +147,7 @@ class Chain:
     def _candidates(self, protocol: Node) -> list[tuple[StageSpec, StageSpec]]:
         """Add the stages of all candidates: a training without, and a test on, what is held out."""
         with naming("protocol"):
-            changed = [with_values(protocol, values) for values in grid(protocol["choose"])]
+            changed = [with_choice(protocol, values) for values in grid(protocol["choose"])]
         downstream = held_out(self.config["downstream"], protocol["held_out"])
         pairs = []
         for candidate in changed:

@@ -257,6 +257,16 @@ def test_what_is_to_be_chosen_does_not_depend_on_the_value_of_the_recipe(data):
     assert small(data, rule)[-1].key == small(data, rule, f"protocol.{LR}=0.7")[-1].key
 
 
+@pytest.mark.parametrize(("rule", "parts"), [([], [4, 8]), (["protocol.training.micro_batch=2"], [2, 2])])
+def test_a_batch_of_a_chosen_size_is_what_the_size_alone_makes_of_it(data, rule, parts):
+    """The whole batch in one forward stays so; what was said of smaller parts stays said."""
+    chain = small(data, "protocol.choose={training.batch_size:[4,8]}", *rule)
+    assert [spec.recipe.training["micro_batch"] for spec in (chain[0], chain[2])] == parts
+    for size in (4, 8):
+        plain = small(data, f"protocol.training.batch_size={size}", *rule)
+        assert decided(chain[-2].recipe, {"training.batch_size": size}) == plain[0].recipe
+
+
 def test_epochs_can_be_chosen(data):
     [*_, finetune, _] = small(data, "protocol.choose={training.epochs:[1,3]}")
     assert finetune.recipe.epochs == 3

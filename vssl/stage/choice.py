@@ -20,6 +20,8 @@ from vssl.stage.store import StageStore, StoredStage, read_note, read_result
 PARTS = ("training", "augmentation")
 """Parts of a protocol whose options can be chosen."""
 
+BATCH, MICRO_BATCH = "training.batch_size", "training.micro_batch"
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -102,6 +104,14 @@ def with_values(node: Node, values: Mapping[str, Any]) -> dict[str, Any]:
     return changed
 
 
+def with_choice(node: Node, values: Mapping[str, Any]) -> dict[str, Any]:
+    """As `with_values`; and where a micro-batch is the whole batch, it stays so, whatever size is chosen."""
+    training = node["training"]
+    if BATCH in values and training.get("micro_batch") == training.get("batch_size"):
+        values = {MICRO_BATCH: values[BATCH], **values}
+    return with_values(node, values)
+
+
 def choosing(
     spec: StageSpec, options: Mapping[str, Any], pairs: Sequence[tuple[StageSpec, StageSpec]]
 ) -> StageSpec:
@@ -115,7 +125,7 @@ def choosing(
 def decided(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     """The recipe with these values in place of what is to be chosen."""
     parts = {name: getattr(recipe, name) for name in PARTS}
-    return replace(recipe, choose=None, **with_values(parts, values)) if values else recipe
+    return replace(recipe, choose=None, **with_choice(parts, values)) if values else recipe
 
 
 def first(recipe: Recipe) -> Recipe:
