@@ -11,6 +11,7 @@ from vssl.engine.runtime import Runtime
 from vssl.pipeline import NOT_THE_TASK, Point, monitored, naming_options, plain
 from vssl.secrets import keep
 from vssl.stage.build import build, naming
+from vssl.stage.choice import without_lost
 from vssl.stage.construct import Machine, Stage, check_count, link
 from vssl.stage.spec import StageSpec, content_hash
 from vssl.stage.store import StageStore
@@ -18,7 +19,8 @@ from vssl.stage.store import StageStore
 
 @dataclass(frozen=True)
 class Preflight:
-    """The stages of a launch, each once, parents first; the objects of each; and where they run."""
+    """The stages of a launch, each once, parents first, without candidates that have lost already; the
+    objects of each; and where they run."""
 
     forest: list[StageSpec]
     stages: dict[StageSpec, Stage]
@@ -58,7 +60,7 @@ def preflight(points: Sequence[Point], cfg: DictConfig, store: StageStore) -> Pr
                     stages[spec] = Stage(spec, shared)
                     if store.result(spec) is None:
                         stages[spec].check(machines[spec.kind.name])
-    return Preflight(link(stages.values()), stages, dispatcher, nodes)
+    return Preflight(without_lost(link(stages.values()), store), stages, dispatcher, nodes)
 
 
 def _check_unused(point: Point, shared: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import shlex
 import signal
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -24,7 +25,7 @@ class Dispatcher:
     def run(self, forest, context):
         if isinstance(self.end, BaseException):
             raise self.end
-        return [Outcome(None, self.end)]
+        return [Outcome(fake_store.stage("test", "ClipTest", fake_store.videos("ucf101"), 0), self.end)]
 
 
 class Tracker:
@@ -35,6 +36,12 @@ class Tracker:
 
     def end(self, ok):
         self.ended.append(ok)
+
+    def reuse(self, stage):
+        pass
+
+
+CONTEXT = SimpleNamespace(store=SimpleNamespace(stage=lambda _: SimpleNamespace(tracked=lambda _: None)))
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt(), Stopped(signal.SIGTERM), VsslError("no sbatch here")])
@@ -50,6 +57,21 @@ def test_a_launch_is_fine_if_nothing_failed(status, ok):
     tracker = Tracker()
     [outcome] = run_forest(Dispatcher(status), [], None, tracker)
     assert (outcome.status, tracker.ended) == (status, [ok])
+
+
+def test_a_candidate_that_diverged_is_no_failure_once_another_one_is_chosen():
+    pair, test = (
+        [fake_store.stage(name, "Classification", fake_store.videos("ucf101"), seed) for seed in (1, 2)]
+        for name in ("finetune", "test")
+    )
+    tested = [replace(one, parent=training) for one, training in zip(test, pair, strict=True)]
+    chooser = replace(pair[0], recipe=replace(pair[0].recipe, seed=0), candidates=tested)
+    ends = [(pair[0], "failed"), (tested[0], "skipped"), (pair[1], "done"), (tested[1], "done")]
+    for end, ok in [("done", True), ("reused", True), ("failed", False)]:
+        tracker = Tracker()
+        outcomes = [Outcome(spec, status) for spec, status in [*ends, (chooser, end)]]
+        run_forest(SimpleNamespace(run=lambda *_, outcomes=outcomes: outcomes), [], CONTEXT, tracker)
+        assert tracker.ended == [ok]
 
 
 def test_a_mistake_in_the_config_leaves_no_launch_behind(tmp_path):

@@ -13,7 +13,7 @@ from vssl.engine.checkpoint import load
 from vssl.errors import OptionError, VsslError
 from vssl.pipeline import merge, plan
 from vssl.result import Metric
-from vssl.stage.choice import choice_of, choosing, chosen, decided, grid, with_values
+from vssl.stage.choice import choice_of, choosing, chosen, decided, grid, with_values, without_lost
 from vssl.stage.construct import Stage
 from vssl.stage.run import run_stage
 from vssl.stage.spec import StageSpec
@@ -240,6 +240,11 @@ def test_a_rate_at_which_the_loss_is_no_number_has_lost(data, tmp_path):
     facts = context.store.result(chain[-1]).protocol
     assert facts["chosen"] == {LR: 0.01}
     assert [one["video_top1"] is None for one in facts["candidates"]] == [True, False]
+
+    # It is not trained again, unless another choice has not been made yet.
+    assert without_lost(chain, context.store) == chain[2:]
+    wider = small(data, f"protocol.choose={{{LR}:[1.0e+30,0.01,0.02]}}", "protocol.training.epochs=4")
+    assert without_lost(merge([chain, wider]), context.store) == merge([chain, wider])
 
 
 def test_a_sweep_over_the_seed_shares_nothing_and_a_second_row_shares_candidates(data):

@@ -22,6 +22,7 @@ from vssl.preflight import preflight
 from vssl.report import table
 from vssl.report.collect import of_points
 from vssl.report.course import Course
+from vssl.stage.choice import candidates
 from vssl.stage.context import Context, Outcome
 from vssl.stage.spec import StageSpec
 from vssl.stage.store import StageStore
@@ -57,7 +58,7 @@ def execute(points: Sequence[Point], cfg: DictConfig) -> None:
     print(f"\nresults: {store.root}\ntracking: {tracker.where()}")
     if len(points) > 1 or "sweep" in cfg:
         print(f"report: {_again('mode=report')}")
-    if failed := _count(outcomes, "failed"):
+    if failed := _failed(outcomes):
         skipped = _count(outcomes, "skipped")
         raise VsslError(
             f"{failed} of {len(outcomes)} stages failed, {skipped} skipped; the reasons stand above, and the "
@@ -75,7 +76,7 @@ def run_forest(
         for outcome in outcomes:
             if outcome.status == "reused":
                 tracker.reuse(context.store.stage(outcome.spec).tracked({}))
-        ok = not _count(outcomes, "failed")
+        ok = not _failed(outcomes)
     finally:
         tracker.end(ok)
     return outcomes
@@ -85,6 +86,12 @@ def _again(*words: str) -> str:
     """The command of this launch with other words for its mode, as a shell takes it."""
     own = [word for word in sys.argv[1:] if not word.startswith("mode=")]
     return shlex.join(["python", "launch.py", *own, *words])
+
+
+def _failed(outcomes: Sequence[Outcome]) -> int:
+    """How many failed, but for candidates that have lost by it."""
+    lost = candidates(one.spec for one in outcomes if one.status in ("done", "reused"))
+    return sum(one.status == "failed" and one.spec not in lost for one in outcomes)
 
 
 def _count(outcomes: Sequence[Outcome], status: str) -> int:

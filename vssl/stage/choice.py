@@ -7,7 +7,7 @@ the store (`choose.trainings`, `choose.tests`). What they come to it reads when 
 that. Needs no torch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -160,6 +160,18 @@ def chosen(spec: StageSpec, store: StageStore) -> Recipe:
 def as_trained(stage: StoredStage) -> Recipe:
     """The recipe of a finished stage, with what was chosen."""
     return decided(stage.spec.recipe, stage.finished.protocol.get("chosen", {}))
+
+
+def candidates(choosing: Iterable[StageSpec]) -> set[StageSpec]:
+    """The training and the test of each candidate of these stages."""
+    return {one for spec in choosing for test in spec.candidates for one in test.chain[-2:]}
+
+
+def without_lost(forest: Sequence[StageSpec], store: StageStore) -> list[StageSpec]:
+    """The forest without the candidates that diverged, where all that choose from them are done."""
+    done = {spec for spec in forest if store.result(spec) is not None}
+    lost = candidates(done) - done - candidates(set(forest) - done)
+    return [spec for spec in forest if spec not in lost]
 
 
 def _places(specs: Sequence[StageSpec]) -> list[str]:
