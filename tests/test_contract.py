@@ -7,6 +7,7 @@ from typing import get_type_hints
 import numpy as np
 import pytest
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -111,6 +112,24 @@ def test_plans_stay_inside_the_video(sampler):
             assert frames_KT.ndim == 2
             assert frames_KT.min() >= 0
             assert frames_KT.max() < length
+
+
+def test_clips_of_every_length_are_refused_or_drawn_and_edited(config):
+    for frames in (*range(1, 10), 24):
+        config.backbone.input.num_frames = frames
+        try:
+            sampler = built(config, "pretext").sampler
+        except InstantiationException as error:
+            if isinstance(error.__cause__, OptionError):
+                continue
+            raise
+        for length in (sampler.min_frames, sampler.min_frames + 1, 300):
+            for seed in SEEDS:
+                rng = np.random.default_rng(seed)
+                frames_KT = sampler.plan(length, rng).frames_KT
+                assert ((frames_KT >= 0) & (frames_KT < length)).all()
+                sampler.edit(torch.zeros(len(frames_KT), 3, frames_KT.shape[1], 8, 8).byte(), rng)
+                PairSampler(sampler, distinct=True).plan(length, rng)
 
 
 def test_all_plans_have_the_same_shape(sampler):

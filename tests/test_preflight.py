@@ -117,7 +117,7 @@ def test_the_plan_accepts_what_the_run_accepts(overrides, tmp_path, without_effe
     ("words", "told"),
     [
         (["+sweeps=table4"], "6 points, 18 stages asked for"),
-        (["-m", f"backbone={','.join(BACKBONES)}", "pretext=ctp"], f"{len(BACKBONES)} points"),
+        (["-m", f"backbone={','.join(BACKBONES)}", "pretext=vspp"], f"{len(BACKBONES)} points"),
     ],
 )
 def test_the_plan_of_a_sweep_imports_neither_mlflow_nor_the_compiler_of_torch(words, told, tmp_path):

@@ -140,6 +140,12 @@ class Task(Checked, ABC):
         """Raise `OptionError` for batches that the task cannot train with. The option is named from the task:
         such as `queue_size`."""
 
+    def check_backbone(self, backbone: Backbone, side: int) -> None:
+        """Raise `VsslError` for a backbone that the task cannot train on frames of `side` pixels.
+
+        It lies on the meta device: it has shapes, and no values.
+        """
+
 
 class VideoSource(Protocol):
     """A set of videos that can be read by frame number. Pickles; holds no open file."""

@@ -200,15 +200,17 @@ def test_a_preview_shows_as_many_clips_as_there_are(name, clips, stage):
         ({"student_queue": True, "own_anchor": True}, r"^own_anchor=true: compares student and teacher"),
         ({"student_queue": True, "loss": "cosine"}, r"^loss=cosine: compares student and teacher"),
         ({"predictor_layers": -1}, r"^predictor_layers=-1: too small"),
-        (
-            {"projection_layers": 0, "teacher": Tiny([5])},
-            r"^projection_layers=0: the student has 6 features, and",
-        ),
     ],
 )
 def test_what_does_not_go_together(changes, message):
     with pytest.raises(OptionError, match=message):
         objective(**changes)
+
+
+def test_features_of_another_width_than_the_teachers():
+    changes = {"projection_layers": 0, "teacher": Tiny([5])}
+    with pytest.raises(OptionError, match=r"^projection_layers=0: the student has 6 features, and"):
+        Distillation(**AUXSKD | AT_REST | changes).check_backbone(Tiny([4, 6]), 32)
 
 
 # The choices

@@ -46,6 +46,18 @@ def test_key_frames():
     assert {tuple(keys) for keys in inner if len(keys) == 2} == {(a, b) for a in (4, 5) for b in (9, 10)}
 
 
+@pytest.mark.parametrize("frames", range(4, 9))
+def test_key_frames_of_short_clips_part_them_evenly(frames):
+    for seed in range(40):
+        keys = draw_keys(frames, np.random.default_rng(seed))
+        assert keys[0] == 0
+        assert keys[-1] == frames - 1
+        assert (np.diff(keys) > 0).all()
+    rng, clips = np.random.default_rng(0), torch.zeros(1, 3, frames, 32, 32, dtype=torch.uint8)
+    for _ in range(20):
+        assert CTPSampler(frames, 5, 3).edit(clips, rng)[1]["boxes"].shape == (1, 3, frames, 4)
+
+
 def test_values_between_key_frames():
     seen = set()
     for seed in range(60):
@@ -192,7 +204,5 @@ def test_the_head_has_the_published_size():
 
 
 def test_a_map_of_one_time_step():
-    net = CTP(CTPSampler(4, 5, 3), 9).objective(Tiny([4, 4, 8])).train()
-    boxes = torch.tensor([0.0, 0, 9, 9]).expand(2, 1, 3, 4, 4)
     with pytest.raises(VsslError, match=r"^the map of Tiny has one time step, and CtP takes two; choose a"):
-        net({"clips": torch.rand(2, 1, 3, 4, 32, 32), "boxes": boxes})
+        CTP(CTPSampler(4, 5, 3), 9).check_backbone(Tiny([4, 4, 8]).to("meta"), 32)

@@ -122,10 +122,8 @@ def test_heads_have_the_published_size():
 
 
 def test_a_backbone_whose_maps_do_not_fit():
-    net = PRP(SAMPLER, 1.0, 0.1).objective(Tiny([4, 16]))
-    batch = {"clips": torch.rand(2, 2, 3, 32, 32, 32), "rate": torch.tensor([0, 1])}
     with pytest.raises(VsslError, match=r"^PRP draws \(128, 128, 128\) from the maps of Tiny, not \(32,"):
-        net(batch)
+        PRP(SAMPLER, 1.0, 0.1).check_backbone(Tiny([4, 16]).to("meta"), 32)
 
 
 def test_frames_of_the_longest_window_have_to_fit_into_a_row():

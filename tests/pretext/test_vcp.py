@@ -102,7 +102,5 @@ def test_what_cannot_be():
         VCPSampler(**{**settings, "num_clips": 4})
     with pytest.raises(OptionError, match=r"^num_frames=18: cannot be cut into 4 equal parts; choose a "):
         VCPSampler(**{**settings, "num_frames": 18})
-    batch = dict.fromkeys(("option", "angle", "order"), torch.tensor([0, 1]))
-    net = VCP(SAMPLER).objective(Tiny([4, 6]))
     with pytest.raises(VsslError, match=r"^VCP cannot cut frames of 7 pixels into equal blocks; choose an"):
-        net({**batch, "clips": torch.rand(2, 3, 3, 4, 7, 7)})
+        VCP(SAMPLER).check_backbone(Tiny([4, 6]).to("meta"), 7)

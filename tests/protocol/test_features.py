@@ -51,7 +51,7 @@ def test_sizes_are_those_published(make):
 
 def test_a_map_that_is_too_small_is_one_line():
     with pytest.raises(VsslError, match=r"the last map of Tiny is 8x1x1, its windows 1x2x2; give it larger"):
-        VideoFeatures(SAMPLER, "conv5_max").extract(tiny(), clips(4))
+        VideoFeatures(SAMPLER, "conv5_max").check_backbone(tiny().to("meta"), 4)
 
 
 def test_a_backbone_without_a_map_still_has_pooled_features():

@@ -320,3 +320,25 @@ def test_links_change_no_key_and_keep_the_order():
     found = link(stages)
     assert [spec.key for spec in found] == [stage.spec.key for stage in stages]
     assert [spec.waits_for for spec in found if spec.name == "test"] == [[found[2]], [found[6]]]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["pretext=ctp", "backbone=resnet3d_18"], "the map of ResNet3D has one time step"),
+        (["pretext=prp", "backbone=i3d"], r"PRP draws \(32, 112, 112\) from the maps of I3D, not \(32, 224"),
+        (["pretext=vcp", "backbone.input.crop=31"], "VCP cannot cut frames of 31 pixels"),
+        (
+            ["auxiliary=distillation", "auxiliary.projection_layers=0", "+backbone@auxiliary.teacher=r3d_18"],
+            "auxiliary.projection_layers=0: the student has",
+        ),
+        (
+            ["protocol=knn", "features.feature=conv5_max", "backbone.input.crop=4"],
+            "features.feature=conv5_max: the last map of Tiny",
+        ),
+        (["pretext=ctp", "backbone=c3d", "backbone.input.num_frames=4"], "C3D has no map of clips of 4 fr"),
+    ],
+)
+def test_a_backbone_that_a_later_stage_cannot_use_is_found_before_anything_runs(overrides, message):
+    with pytest.raises(VsslError, match=f"^{message}"):
+        check("auxiliary.training.micro_batch=8", *overrides)

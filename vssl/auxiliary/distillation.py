@@ -13,7 +13,7 @@ import numpy as np
 from vssl.auxiliary.auxskd import AuxSKD, Form, PairSampler
 from vssl.checks import at_least
 from vssl.errors import OptionError
-from vssl.types import Backbone, ClipPlan, ClipSampler, Objective
+from vssl.types import Backbone, ClipPlan, ClipSampler
 
 
 @dataclass(frozen=True)
@@ -76,11 +76,10 @@ class Distillation(AuxSKD):
     def form(self) -> Form:
         return Form(**{part.name: getattr(self, part.name) for part in fields(Form)})
 
-    def objective(self, backbone: Backbone) -> Objective:
+    def check_backbone(self, backbone: Backbone, side: int) -> None:
         if self.teacher and not self.student_queue and not self.projection_layers:
             student, teacher = backbone.feature_dim, self.teacher.feature_dim
             if student != teacher:
                 problem = f"the student has {student} features, and its teacher {teacher}"
                 remedy = "say 1, which makes them as many, or student_queue=true"
                 raise OptionError("projection_layers", 0, problem, remedy)
-        return super().objective(backbone)

@@ -25,6 +25,7 @@ from vssl.checks import at_least
 from vssl.compat.torch_private import without_compiler
 from vssl.errors import VsslError
 from vssl.nn.frames import keep_inside
+from vssl.nn.maps import map_size
 from vssl.result import References
 from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, StepOutput, Task
 
@@ -137,8 +138,9 @@ def mean_area(boxes_T4: NDArray[np.int64]) -> float:
 def draw_keys(frames: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Key frames: the first, the last, and at most two between them, near where they part the clip evenly."""
     inner = int(rng.choice(len(KEY_FRAMES), p=KEY_FRAMES))
-    around = frames // (inner + 1) // 3
-    ticks = [frames * n // (inner + 1) + int(rng.integers(-around, around)) for n in range(1, inner + 1)]
+    around = frames // (inner + 1) // 3  # 0 of short clips, whose key frames part them evenly
+    moved = [int(rng.integers(-around, around)) if around else 0 for _ in range(inner)]
+    ticks = [frames * (n + 1) // (inner + 1) + moved[n] for n in range(inner)]
     return np.array([0, *ticks, frames - 1])
 
 
@@ -209,6 +211,11 @@ class CTP(Task):
     def objective(self, backbone: Backbone) -> Objective:
         return CTPObjective(backbone, self)
 
+    def check_backbone(self, backbone: Backbone, side: int) -> None:
+        if map_size(backbone, self.sampler.num_frames, side)[0] < DEPTH:
+            problem = f"the map of {type(backbone).__name__} has one time step, and CtP takes two"
+            raise VsslError(f"{problem}; choose a longer clip or another backbone")
+
     def references(self) -> References:
         """How much less is wrong than if no patch moved and none grew, as a share. How much can be known is
         open: boxes are in whole pixels, so that the exact size would explain 79 % of the growth in 112
@@ -248,9 +255,6 @@ class CTPObjective(Objective):
 
     def _predict(self, clips_BCTHW: Tensor, boxes_BPT4: Tensor) -> Tensor:
         map_BDTHW = self.backbone.feature_map(clips_BCTHW)
-        if map_BDTHW.shape[2] < DEPTH:
-            problem = f"the map of {type(self.backbone).__name__} has one time step, and CtP takes two"
-            raise VsslError(f"{problem}; choose a longer clip or another backbone")
         map_BDHW = F.relu(self.squeeze(map_BDTHW)).mean(dim=2)
         first_N4 = boxes_BPT4[:, :, 0].flatten(0, 1)
         numbers_B = torch.arange(len(boxes_BPT4), device=first_N4.device)

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from vssl.checks import at_least, between
 from vssl.errors import VsslError
+from vssl.nn.maps import map_size
 from vssl.result import References
 from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, StepOutput, Task
 
@@ -99,6 +100,13 @@ class PRP(Task):
     def objective(self, backbone: Backbone) -> Objective:
         return PRPObjective(backbone, self)
 
+    def check_backbone(self, backbone: Backbone, side: int) -> None:
+        drawn = tuple(16 * one for one in map_size(backbone, self.sampler.num_frames, side))
+        if drawn != (wanted := (2 * self.sampler.num_frames, side, side)):
+            problem = f"PRP draws {drawn} from the maps of {type(backbone).__name__}, not {wanted}"
+            remedy = "choose a backbone whose map has an eighth of the frames and a sixteenth of the sides"
+            raise VsslError(f"{problem}; {remedy}")
+
     def references(self) -> References:
         """The rates are equally frequent in videos that are long enough for all."""
         return {"rate_accuracy": {"chance": 1 / self.sampler.num_rates, "reachable": 1.0}}
@@ -129,7 +137,6 @@ class PRPObjective(Objective):
         map_BDTHW = self.backbone.feature_map(dense_BCTHW[:, :, ::2])
         logits_BN = self.rate(self.classify(map_BDTHW).mean(dim=(2, 3, 4)))
         drawn_BCTHW = self.decode(map_BDTHW)
-        self._check_size(drawn_BCTHW, dense_BCTHW)
         weights_BCTHW = motion_weights(motion_BCTHW, rate_B, self.task.sampler)
         errors_BT = (weights_BCTHW * (drawn_BCTHW - dense_BCTHW).square()).mean(dim=(1, 3, 4))
         # At rate 1 there is nothing between the frames: every second one counts.
@@ -144,14 +151,6 @@ class PRPObjective(Objective):
             "rate_accuracy": (logits_BN.argmax(dim=1) == rate_B).float().mean(),
         }
         return StepOutput(loss, metrics)
-
-    def _check_size(self, drawn_BCTHW: Tensor, wanted_BCTHW: Tensor) -> None:
-        """Raise `VsslError` if the maps of the backbone have another size than the decoder is made for."""
-        drawn, wanted = tuple(drawn_BCTHW.shape[2:]), tuple(wanted_BCTHW.shape[2:])
-        if drawn != wanted:
-            problem = f"PRP draws {drawn} from the maps of {type(self.backbone).__name__}, not {wanted}"
-            remedy = "choose a backbone whose map has an eighth of the frames and a sixteenth of the sides"
-            raise VsslError(f"{problem}; {remedy}")
 
 
 def _convolution(width: int, out: int) -> nn.Sequential:

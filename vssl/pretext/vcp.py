@@ -95,6 +95,11 @@ class VCP(Task):
     def objective(self, backbone: Backbone) -> Objective:
         return VCPObjective(backbone)
 
+    def check_backbone(self, backbone: Backbone, side: int) -> None:
+        if side % 2:
+            problem = f"VCP cannot cut frames of {side} pixels into equal blocks"
+            raise VsslError(f"{problem}; choose an even crop.size")
+
     def references(self) -> References:
         """The options are equally frequent in videos with room for a remote clip; without, one falls away."""
         return {"option_accuracy": {"chance": 1 / len(OPTIONS), "reachable": 1.0}}
@@ -134,9 +139,6 @@ def _rotated(clips_BCTHW: Tensor, angle_B: Tensor) -> Tensor:
 
 def _blocks(clips_BCTHW: Tensor, orders_B4: Tensor) -> Tensor:
     """Clips with their quarters (upper left, upper right, lower left, lower right) in another order."""
-    side = clips_BCTHW.shape[-1]
-    if side % 2:
-        raise VsslError(f"VCP cannot cut frames of {side} pixels into equal blocks; choose an even crop.size")
     rows = [row.chunk(2, dim=4) for row in clips_BCTHW.chunk(2, dim=3)]
     blocks_B4CTHW = torch.stack([block for row in rows for block in row], dim=1)
     samples_B1 = torch.arange(len(orders_B4), device=orders_B4.device)[:, None]

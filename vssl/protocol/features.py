@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
 from vssl.errors import VsslError
+from vssl.nn.maps import map_size
 from vssl.types import Backbone, ClipSampler
 
 Feature = Literal["pooled", "conv5_max"]
@@ -27,6 +29,19 @@ class VideoFeatures:
     sampler: ClipSampler
     feature: Feature
 
+    def check_backbone(self, backbone: Backbone, side: int) -> None:
+        """Raise `VsslError` for a backbone, on the meta device, whose map of frames of `side` pixels is
+        smaller than a window."""
+        if self.feature == "pooled":
+            return
+        frames = self.sampler.plan(self.sampler.min_frames, np.random.default_rng(0)).frames_KT.shape[1]
+        size = map_size(backbone, frames, side)
+        if any(one < window for one, window in zip(size, WINDOW, strict=True)):
+            raise VsslError(
+                f"features.feature=conv5_max: the last map of {type(backbone).__name__} is {_times(size)}, "
+                f"its windows {_times(WINDOW)}; give it larger frames (backbone.input.crop) or choose pooled"
+            )
+
     def extract(self, backbone: Backbone, clips_BKCTHW: Tensor) -> Tensor:
         """Return the features [B,D] of the videos of a batch."""
         clips_NCTHW = clips_BKCTHW.flatten(0, 1)
@@ -36,14 +51,7 @@ class VideoFeatures:
 
 
 def _pooled(backbone: Backbone, clips_NCTHW: Tensor) -> Tensor:
-    map_NDTHW = backbone.feature_map(clips_NCTHW)
-    size = tuple(map_NDTHW.shape[2:])
-    if any(side < window for side, window in zip(size, WINDOW, strict=True)):
-        raise VsslError(
-            f"features.feature=conv5_max: the last map of {type(backbone).__name__} is {_times(size)}, its "
-            f"windows {_times(WINDOW)}; give it larger frames (backbone.input.crop) or choose pooled"
-        )
-    return F.max_pool3d(map_NDTHW, WINDOW).flatten(1)
+    return F.max_pool3d(backbone.feature_map(clips_NCTHW), WINDOW).flatten(1)
 
 
 def _times(size: tuple[int, ...]) -> str:

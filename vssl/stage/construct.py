@@ -154,7 +154,7 @@ class Stage:
 
         Raises `OptionError` or `VsslError`.
         """
-        self._once("meta", self.recipe.backbone, self._on_meta)
+        backbone = self._once("meta", self.recipe.backbone, self._on_meta)
         self._check_start()
         _ = self.task
         check_count(self.spec.option("revision"), self.recipe.revision)
@@ -162,7 +162,10 @@ class Stage:
             for spec in self.spec.chain[-3:-1]:  # hours of describing videos ask for no label
                 Stage(spec, self._shared)._check_labels()
             return
-        _ = self.augmentation
+        augmentation = self.augmentation
+        if check_backbone := getattr(self.task, "check_backbone", None):
+            with naming(self.spec.option("task")):
+                check_backbone(backbone, augmentation.crop.size)
         if not self.recipe.is_provisional:
             _ = self.dataset
         if self.spec.kind.labelled:
@@ -220,9 +223,10 @@ class Stage:
             check_labels(labels(self.dataset), classes, self.spec)
             self._shared[key] = True
 
-    def _on_meta(self, node: Any, where: str) -> None:
+    def _on_meta(self, node: Any, where: str) -> Backbone:
         with torch.device("meta"), Undrawn():  # no memory, no random weights
-            build(node, self.spec.option("backbone"))
+            backbone: Backbone = build(node, self.spec.option("backbone"))
+        return backbone
 
     def _built(self, part: str) -> Any:
         node = getattr(self.recipe, part)
