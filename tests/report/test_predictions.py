@@ -8,7 +8,7 @@ from vssl.errors import VsslError
 from vssl.protocol.accuracy import topk_accuracy
 from vssl.protocol.finetune import ClipTest, RandomClip
 from vssl.protocol.neighbours import FeatureSet, NearestNeighbours, Retrieval
-from vssl.report.predictions import per_video
+from vssl.report.predictions import classes, per_video
 
 LABELS_V = torch.tensor([0, 1, 2, 3, 4, 5, 6, 0, 0, 1])
 DRAWN = torch.Generator().manual_seed(0)
@@ -35,6 +35,10 @@ def test_a_classifier(tmp_path, average):
     held_against(tmp_path, metrics, ["video_top1", "video_top5", "clip_top1", "clip_top5"])
     assert per_video(tmp_path, "mean_class_top1") is None
     assert per_video(tmp_path, "recall_at_1") is None
+    classes_V, right_V = classes(tmp_path, "mean_class_top1"), per_video(tmp_path, "video_top1")
+    means = [right_V[classes_V == label].mean() for label in set(classes_V.tolist())]
+    assert np.mean(means) == pytest.approx(metrics["mean_class_top1"])
+    assert classes(tmp_path, "video_top1") is None
 
 
 def features(rows):

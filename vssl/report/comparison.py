@@ -156,12 +156,13 @@ def _comparison(row: Row, baseline: Row, column: Column) -> Comparison:
     pairs = [pair for pair in pairs if all(name in run.metrics for run in pair) and _same_videos(pair)]
     values = [tuple(column.metric.scaled(run.metrics[name]) for run in pair) for pair in pairs]
     videos_V = _per_video(pairs, column.metric)
+    classes_V = None if videos_V is None else pairs[0][0].classes(column.metric)
     return Comparison(
         row=row,
         baseline=baseline.label,
         column=column,
         differences=[one - other for one, other in values],
-        over_videos=None if videos_V is None else interval_of_test_set(videos_V),
+        over_videos=None if videos_V is None else interval_of_test_set(videos_V, classes_V),
     )
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vssl.dispatch.states import State
 from vssl.report.comparison import INTERVALS, SEEDS, VIDEOS, Comparison, compare, mean_per_video
-from vssl.report.predictions import per_video
+from vssl.report.predictions import OF_VIDEOS, OVER_CLASSES, classes, per_video
 from vssl.report.statistics import Interval, interval_of_mean, interval_of_share, interval_of_test_set
 from vssl.result import Cost, Metric
 from vssl.stage.spec import Recipe, StageSpec, class_name
@@ -83,11 +83,17 @@ class Run:
         return {}
 
     def per_video(self, metric: Metric) -> NDArray[np.float64] | None:
-        """The metric of each test video [V], as shown; None where it is no mean over videos."""
+        """The metric of each test video [V], as shown; None where it is no mean over videos, nor one over
+        `classes`."""
         if metric.name not in self._per_video:
-            found = per_video(self.test.stage.folder, metric.name) if self.metrics else None
+            name = OF_VIDEOS if metric.name == OVER_CLASSES else metric.name
+            found = per_video(self.test.stage.folder, name) if self.metrics else None
             self._per_video[metric.name] = None if found is None else metric.scaled(1) * found
         return self._per_video[metric.name]
+
+    def classes(self, metric: Metric) -> NDArray[np.int64] | None:
+        """The class of each test video [V], where the metric is a mean over classes."""
+        return classes(self.test.stage.folder, metric.name)
 
     @cached_property
     def facts(self) -> dict[str, str]:
@@ -190,7 +196,9 @@ class Cell:
     def over_videos(self) -> Interval | None:
         """Where the mean of these seeds lies over all videos, by the spread of those of the test."""
         values_V = mean_per_video(self.done, self.metric)
-        return None if values_V is None else interval_of_test_set(values_V)
+        if values_V is None:
+            return None
+        return interval_of_test_set(values_V, self.done[0].classes(self.metric))
 
     @property
     def published_over_videos(self) -> Interval | None:

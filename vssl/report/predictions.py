@@ -22,6 +22,9 @@ MEASURED = {
 }
 """The arrays behind metrics that are means over videos; a number of labels or neighbours follows the name."""
 
+OVER_CLASSES, OF_VIDEOS = "mean_class_top1", "video_top1"
+"""A mean over classes, and the metric whose mean over the videos of each class it is the mean of."""
+
 
 def arrays(folder: Path, *names: str) -> list[NDArray[Any]] | None:
     """Some arrays that a test has left; None if it has left none of that name. Raises `VsslError`."""
@@ -49,6 +52,12 @@ def per_video(folder: Path, metric: str) -> NDArray[np.float64] | None:
         return np.asarray((found[2][given[:, :k]] == labels_V[:, None]).any(axis=1), dtype=np.float64)
     clips_KV = [_is_among(scores_VN, labels_V, k) for scores_VN in _clips(given)]
     return np.asarray(np.mean(clips_KV, axis=0), dtype=np.float64)
+
+
+def classes(folder: Path, metric: str) -> NDArray[np.int64] | None:
+    """The class of each test video [V], for a metric that is a mean over classes; None for others."""
+    found = arrays(folder, "labels_V") if metric == OVER_CLASSES else None
+    return found[0] if found else None
 
 
 def _clips(scores: NDArray[Any]) -> Iterable[NDArray[Any]]:

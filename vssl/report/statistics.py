@@ -91,18 +91,30 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def interval_of_test_set(values_V: NDArray[np.float64]) -> Interval:
+def interval_of_test_set(
+    values_V: NDArray[np.float64], classes_V: NDArray[np.int64] | None = None
+) -> Interval:
     """Percentile bootstrap of the mean over test videos, drawn with replacement (Efron & Tibshirani 1993,
     section 13.3), always with the same random numbers.
 
+    With classes it is that of the mean over classes: as many videos are drawn of each class as it has.
     Videos are taken as independent. Those of one group or subject are not: then it is too narrow.
     A draw of videos is drawn as how often each distinct value comes up, which is the same and takes no time.
     """
+    rng = np.random.default_rng(0)
+    label_V = np.zeros(len(values_V), np.int64) if classes_V is None else classes_V
+    parts = [values_V[label_V == label] for label in np.unique(label_V)]
+    means_R = np.mean([_resampled(part_V, rng) for part_V in parts], axis=0)
+    low, high = np.quantile(means_R, [LEVEL / 2, 1 - LEVEL / 2])
+    return Interval(float(low), float(high))
+
+
+def _resampled(values_V: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Means [RESAMPLES] of as many values, drawn with replacement."""
     distinct_N, counts_N = np.unique(values_V, return_counts=True)
     total = len(values_V)
-    drawn_RN = np.random.default_rng(0).multinomial(total, counts_N / total, size=RESAMPLES)
-    low, high = np.quantile(drawn_RN @ distinct_N / total, [LEVEL / 2, 1 - LEVEL / 2])
-    return Interval(float(low), float(high))
+    drawn_RN = rng.multinomial(total, counts_N / total, size=RESAMPLES)
+    return np.asarray(drawn_RN @ distinct_N / total)
 
 
 def interval_of_share(share: float, total: int) -> Interval:
