@@ -5,13 +5,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 import fake_store
 from conftest import SMALL, composed, context_in
+from vssl.commands import status
 from vssl.dispatch.local import LocalDispatcher
 from vssl.engine.checkpoint import load
 from vssl.errors import OptionError, VsslError
-from vssl.pipeline import merge, plan
+from vssl.pipeline import Point, merge, plan
 from vssl.result import Metric
 from vssl.stage.choice import choice_of, choosing, chosen, decided, grid, with_values, without_lost
 from vssl.stage.construct import Stage
@@ -230,7 +232,7 @@ def test_trained_with_the_choice_as_if_it_had_been_given(data, tmp_path):
     assert f"continues {chain[-2]}" in log
 
 
-def test_a_rate_at_which_the_loss_is_no_number_has_lost(data, tmp_path):
+def test_a_rate_at_which_the_loss_is_no_number_has_lost(data, tmp_path, capsys):
     """The launch goes on to the choice; the stage that diverged failed, and its test was skipped."""
     context = context_in(tmp_path)
     chain = small(data, f"protocol.choose={{{LR}:[1.0e+30,0.01]}}", "protocol.training.epochs=4")
@@ -243,6 +245,8 @@ def test_a_rate_at_which_the_loss_is_no_number_has_lost(data, tmp_path):
 
     # It is not trained again, unless another choice has not been made yet.
     assert without_lost(chain, context.store) == chain[2:]
+    status.execute([Point("", 0, chain)], OmegaConf.create({"outputs": str(tmp_path), "watch": False}))
+    assert "4 done; " in capsys.readouterr().out
     wider = small(data, f"protocol.choose={{{LR}:[1.0e+30,0.01,0.02]}}", "protocol.training.epochs=4")
     assert without_lost(merge([chain, wider]), context.store) == merge([chain, wider])
 

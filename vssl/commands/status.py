@@ -12,6 +12,7 @@ from vssl.pipeline import Point, merge
 from vssl.report.course import Course
 from vssl.report.table import status_table
 from vssl.report.watch import watch
+from vssl.stage.choice import without_lost
 from vssl.stage.spec import StageSpec
 from vssl.stage.store import StageStore
 
@@ -21,8 +22,8 @@ SLURM_EVERY_S = 15.0
 
 def execute(points: Sequence[Point], cfg: DictConfig) -> None:
     """Print a line for every stage, and totals; with `watch=true` once nothing can go on any more."""
-    forest = merge(point.chain for point in points)
     store = StageStore(Path(cfg.outputs))
+    forest = without_lost(merge(point.chain for point in points), store)
     if not cfg.watch:
         status_table(states(forest, store, Slurm()))
         return
