@@ -4,7 +4,7 @@ import multiprocessing
 import resource
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar
@@ -141,8 +141,12 @@ def _part(items: list[Item], rank: int, world: int) -> list[Item]:
 
 def training_batches(
     dataset: Samples, steps: Steps, start: int, loading: Loading, cost: CostMeter
-) -> Iterator[list[Batch]]:
-    """Yield this rank's micro-batches of each step from `start` to the end; add their cost to `cost`."""
+) -> Generator[list[Batch], None, None]:
+    """Yield this rank's micro-batches of each step from `start` to the end; add their cost to `cost`.
+
+    Whoever takes them closes them, or an error that somebody still holds would keep the loader processes:
+    they outlive the signal of Python's own end, which would wait for them for ever.
+    """
     all_at = (micro_batch for step in range(start, steps.total) for micro_batch in steps.mine(step))
     batches = _load(dataset, all_at, loading, cost)
     for step in range(start, steps.total):
@@ -151,8 +155,9 @@ def training_batches(
 
 def evaluation_batches(
     dataset: Samples, batch_size: int, loading: Loading, cost: CostMeter
-) -> Iterator[Batch]:
-    """Yield every sample once, in order; the last batch may be smaller. Add their cost to `cost`."""
+) -> Generator[Batch, None, None]:
+    """Yield every sample once, in order; the last batch may be smaller. Add their cost to `cost`. They are
+    closed as those of `training_batches`."""
     at = [(0, index) for index in range(len(dataset))]
     chunks = [at[i : i + batch_size] for i in range(0, len(at), batch_size)]
     yield from _load(dataset, chunks, loading, cost)

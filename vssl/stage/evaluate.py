@@ -1,6 +1,7 @@
 """The bodies of the test stage: evaluate a trained classifier, or compare frozen features."""
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -42,15 +43,17 @@ def test_classifier(stage: Stage, context: Context, callback: StageCallback) -> 
     assert stage.spec.parent is not None
     parent = Stage(stage.spec.parent, recipe=chosen(stage.spec.parent, context.store))
     assert stage.recipe.batch_size is not None
-    batches = evaluation_batches(stage.dataset, stage.recipe.batch_size, context.runtime.loading(), meter)
-    logits_VKN, labels_V = predict(
-        to_device(_classifier(stage, parent, context.store), context.runtime).eval().logits,
-        batches,
-        stage.dataset.augmentation.apply,
-        context.runtime,
-        parent.steps.training.precision,
-        callback.advance,
-    )
+    classifier = to_device(_classifier(stage, parent, context.store), context.runtime).eval()
+    loading = context.runtime.loading()
+    with closing(evaluation_batches(stage.dataset, stage.recipe.batch_size, loading, meter)) as batches:
+        logits_VKN, labels_V = predict(
+            classifier.logits,
+            batches,
+            stage.dataset.augmentation.apply,
+            context.runtime,
+            parent.steps.training.precision,
+            callback.advance,
+        )
     check_labels(labels_V, logits_VKN.shape[2], stage.spec)
     names = list(stage.source.class_names)
     videos, clips, classes = logits_VKN.shape

@@ -1,6 +1,7 @@
 """The body of the stages gallery and queries: every video becomes one vector."""
 
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -50,8 +51,8 @@ def describe_stage(
     """Features of all videos of a stage. Raises `VsslError` if a weight has made one that is no number."""
     dataset = stage.dataset
     assert stage.recipe.batch_size is not None
-    batches = evaluation_batches(dataset, stage.recipe.batch_size, runtime.loading(), meter)
-    features = describe(batches, dataset.augmentation, stage.task, backbone, runtime, advance)
+    with closing(evaluation_batches(dataset, stage.recipe.batch_size, runtime.loading(), meter)) as batches:
+        features = describe(batches, dataset.augmentation, stage.task, backbone, runtime, advance)
     if not features.features_VD.isfinite().all():
         raise VsslError(f"{stage.spec}: features are not finite numbers; look at the weights they come from")
     return features

@@ -5,7 +5,7 @@ Nothing here changes what is trained, and so it is no part of a recipe.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -125,7 +125,8 @@ class Monitor:
             dataset = ClipDataset(
                 videos, self.features.sampler, self.augmentation, self.seed, repeat=1, replace_bad=True
             )
-            found.append(list(evaluation_batches(dataset, self.monitoring.batch_size, loading, cost)))
+            with closing(evaluation_batches(dataset, self.monitoring.batch_size, loading, cost)) as batches:
+                found.append(list(batches))
         return found
 
 

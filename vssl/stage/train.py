@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -49,8 +50,9 @@ def train(stage: Stage, context: Context, callback: StageCallback) -> StageResul
     bad_videos = BadVideos(
         loop.folder, stage.dataset.videos, loop.steps, loop.step, context.runtime.max_bad_share
     )
-    batches = training_batches(stage.dataset, loop.steps, loop.step, context.runtime.loading(), loop.cost)
-    loop.run(bad_videos.watch(batches))
+    loading = context.runtime.loading()
+    with closing(training_batches(stage.dataset, loop.steps, loop.step, loading, loop.cost)) as batches:
+        loop.run(bad_videos.watch(batches))
     if distributed.rank() == 0:
         weights = objective.backbone.state_dict()
         save(loop.folder / WEIGHTS, {name: value.cpu().contiguous() for name, value in weights.items()})
