@@ -45,9 +45,8 @@ seeds, in percent. Whether a pretext beats another one here says nothing about o
   70 frames, little more than a tuple, so that how bright a clip is tells its place.
 - CtP has another backbone, with a map of 8 x 8 places, AdamW and 24 epochs (240 steps; published: 675,000);
   its linear accuracy compares with no other row. It learns a little of the way and nothing of the growth, of
-  which boxes in whole pixels of 32 tell little: the exact sizes would explain 40 %. Of squares that do nothing
-  but move, or nothing but grow, the same net explains 75 % and 60 % after 120 steps (a test): what is missing
-  here is the training, and not the task.
+  which boxes in whole pixels of 32 tell little: the exact sizes would explain 40 %. Of squares that only
+  move, or only grow, a smaller net explains 75 % and 60 % after 120 steps (a test).
 
 | pretext | seeds | own task | chance | reachable | reached | linear |
 |---|---:|---|---:|---:|---:|---:|
