@@ -5,7 +5,6 @@ launcher hands all points to vssl as one forest, in which no stage stands twice.
 by name.
 """
 
-import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -204,12 +203,8 @@ def _label(row: str, varied: list[str]) -> list[str]:
 
 
 def _refuse_both(given: list[Override], table: list[tuple[str, list[str]]]) -> None:
-    """Raise `VsslError` for a value of the command line that the table would silently replace.
-
-    So would weights that are given take the place of what its rows pretrain.
-    """
-    lines = {line for _, place in table for line in place}
-    in_table = {line.partition("=")[0] for line in lines}
+    """Raise `VsslError` for a value of the command line that the table would silently replace."""
+    in_table = {line.partition("=")[0] for _, place in table for line in place}
     for override in given:
         if override.key_or_group == "only" and override.is_sweep_override():
             raise VsslError(f"{override.input_line}: is no sweep over values; only='[WORD,WORD]' has several")
@@ -217,12 +212,6 @@ def _refuse_both(given: list[Override], table: list[tuple[str, list[str]]]) -> N
             raise VsslError(
                 f"{override.input_line}: the sweep file says this itself, for its rows or columns; "
                 "leave it out, or copy the file"
-            )
-        pretrained = sorted(line for line in lines if re.fullmatch(r"(auxiliary|pretext)=(?!none$).+", line))
-        if override.key_or_group == "init.weights" and override.value() is not None and pretrained:
-            raise VsslError(
-                f"{override.input_line}: nothing would be pretrained, and rows of the sweep file say "
-                f"{pretrained[0]}; leave one of them out"
             )
 
 

@@ -22,6 +22,7 @@ REFUSED = {
     "source.width=63": "too small; choose 64 or more",
     "downstream.test.crf=52": "out of range; choose a number from 0 to 51",
     "downstream.num_classes=7": "a video of downstream.train is of class 7 (from 0)",
+    "pretext=vspp init.weights=a.pt": "nothing would be pretrained; leave out either this or pretext=vspp",
     "init.weights=/no/such.pt": "No such file or directory; give the file",
     "backbone.widths=[]": "",
     "backbone.input.crop=64": "does not fit into resize=[36,36]; choose 36 or less",

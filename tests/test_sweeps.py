@@ -499,14 +499,6 @@ def test_severe():
     assert other.endswith(".Tiny")
 
 
-@pytest.mark.parametrize("name", ["claim", "controls", "quickstart", "table3", "methods"])
-def test_weights_do_not_take_the_place_of_what_rows_pretrain(name):
-    with pytest.raises(
-        VsslError, match=r"^init\.weights=a\.pt: nothing would be pretrained, and rows of the"
-    ):
-        configs(f"+sweeps={name}", "init.weights=a.pt")
-
-
 def test_a_value_that_the_file_sets_itself_is_refused():
     with pytest.raises(VsslError, match=r"^pretext\.training\.epochs=5: the sweep file says this itself"):
         configs("+sweeps=figure4", "pretext.training.epochs=5")

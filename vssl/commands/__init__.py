@@ -6,6 +6,7 @@ be a plan, says `PLANNED = False` and has `execute(cfg)`. A mode may bring a `pl
 """
 
 import gc
+import re
 from collections.abc import Callable, Sequence
 
 from omegaconf import DictConfig
@@ -63,10 +64,21 @@ def planned(
     composed: Sequence[tuple[DictConfig, list[str]]], plan: Callable[[DictConfig], list[StageSpec]]
 ) -> list[Point]:
     """The points of all (config, overrides), each with its stages."""
+    for cfg, overrides in composed:
+        _check_weights(cfg, overrides)
     return [
         Point(label, cfg.seed, plan(cfg), str(cfg.column or ""), cfg, overrides)
         for (cfg, overrides), label in zip(composed, _labels(composed), strict=True)
     ]
+
+
+def _check_weights(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Raise `OptionError` for weights that are given where an override, also one of a sweep file, asks for
+    pretraining: they would take its place without a word."""
+    asked = [one for one in overrides if re.fullmatch(r"(auxiliary|pretext)=(?!none$|null$).+", one)]
+    if cfg.init.weights and asked:
+        remedy = f"leave out either this or {asked[0]}"
+        raise OptionError("init.weights", cfg.init.weights, "nothing would be pretrained", remedy)
 
 
 def _check_same(configs: Sequence[DictConfig], names: list[str]) -> None:
