@@ -52,15 +52,18 @@ def preflight(points: Sequence[Point], cfg: DictConfig, store: StageStore) -> Pr
             _check_unused(point, shared)
             for spec in point.chain:
                 if spec not in stages:
-                    if decoder := spec.paths.get(
-                        "decoder"
-                    ):  # no part of the key: one that is done may lack it
-                        with naming(spec.option("data")):
-                            check_decoder(decoder)
+                    _check_decoder(spec)
                     stages[spec] = Stage(spec, shared)
                     if store.result(spec) is None:
                         stages[spec].check(machines[spec.kind.name])
     return Preflight(without_lost(link(stages.values()), store), stages, dispatcher, nodes)
+
+
+def _check_decoder(spec: StageSpec) -> None:
+    """Check it also of a stage that is done: it is no part of the key, and may be another one than then."""
+    if decoder := spec.paths.get("decoder"):
+        with naming(spec.option("data")):
+            check_decoder(decoder)
 
 
 def _check_unused(point: Point, shared: dict[str, Any]) -> None:
