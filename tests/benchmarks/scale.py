@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -124,10 +125,10 @@ def worker_mb(data: ClipDataset, clips: int) -> list[float]:
     training = Stage(stages("auxiliary=none")["pretext"]).training
     assert training is not None
     steps = Steps(max(len(data), training.batch_size), training, 0)
-    batches = training_batches(
-        Watched(data), steps, 0, Loading(1, False, 60.0), CostMeter(torch.device("cpu"))
-    )
-    return [float(one["own_mb"].max()) for [one] in islice(batches, max(1, clips // training.batch_size))]
+    loading, cost = Loading(1, False, 60.0), CostMeter(torch.device("cpu"))
+    with closing(training_batches(Watched(data), steps, 0, loading, cost)) as batches:
+        some = islice(batches, max(1, clips // training.batch_size))
+        return [float(one["own_mb"].max()) for [one] in some]
 
 
 def own_mb() -> float:

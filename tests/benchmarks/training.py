@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import cycle, islice
 from pathlib import Path
@@ -113,8 +113,8 @@ def measure(spec: StageSpec, way: Way, files: Files, seconds: float) -> Rate:
     clips = stage.clips_per_sample
     loop = Loop(objective, steps, clips, data.augmentation.apply, Path("never-written"), where, Silent())
     rate = Rate()
-    batches = training_batches(data, steps, 0, where.loading(), loop.cost)
-    loop.run(_timed(batches, rate, loop.cost, steps.training.batch_size * clips, seconds))
+    with closing(training_batches(data, steps, 0, where.loading(), loop.cost)) as batches:
+        loop.run(_timed(batches, rate, loop.cost, steps.training.batch_size * clips, seconds))
     torch.compiler.reset()
     return rate
 
@@ -126,13 +126,11 @@ def _tested(stage: Stage, way: Way, data: ClipDataset, meter: CostMeter, seconds
     classifier = trained.task.objective(trained.backbone())
     assert isinstance(classifier, Classifier)
     rate, where = Rate(), way.runtime()
-    batches = evaluation_batches(data, stage.recipe.batch_size, where.loading(), meter)
     clips = stage.recipe.batch_size * 10
-    timed = _timed(batches, rate, meter, clips, seconds)
-    logits = to_device(classifier, where).eval().logits
-    predict(
-        logits, timed, data.augmentation.apply, where, trained.steps.training.precision, lambda clips: None
-    )
+    logits, precision = to_device(classifier, where).eval().logits, trained.steps.training.precision
+    with closing(evaluation_batches(data, stage.recipe.batch_size, where.loading(), meter)) as batches:
+        timed = _timed(batches, rate, meter, clips, seconds)
+        predict(logits, timed, data.augmentation.apply, where, precision, lambda clips: None)
     return rate
 
 
