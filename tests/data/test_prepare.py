@@ -309,32 +309,34 @@ def test_a_killed_prepare_goes_on_where_it_was_and_names_what_failed(tmp_path, c
     ]
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()
-    write(source / "0.mp4", 30)
-    for n in range(1, 8):
-        (source / f"{n}.mp4").write_bytes((source / "0.mp4").read_bytes())
+    names = [f"{n:02}.mp4" for n in range(60)]  # so many that the kill comes before the end on a busy machine
+    write(source / names[0], 30)
+    for name in names[1:]:
+        (source / name).write_bytes((source / names[0]).read_bytes())
     (source / "bad.mp4").write_text("no video")
-    (source / "list.txt").write_text("0.mp4")
+    (source / "list.txt").write_text("00.mp4")
     killed = subprocess.Popen([sys.executable, str(ROOT / "launch.py"), *settings], env=environment())
-    while len(list(out.glob("[0-9].mp4"))) < 2:
+    while len(list(out.glob("[0-9]*.mp4"))) < 2:
         assert killed.poll() is None
         time.sleep(0.01)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
-    (out / ".5.mp4.99999").write_text("half a video")
-    made = {path: path.stat().st_mtime_ns for path in out.glob("[0-9].mp4")}
-    assert len(made) < 8
+    (out / ".55.mp4.99999").write_text("half a video")
+    made = {path: path.stat().st_mtime_ns for path in out.glob("[0-9]*.mp4")}
+    assert len(made) < len(names)
 
-    with pytest.raises(VsslError, match="1 of 9 files could not be prepared"):
+    with pytest.raises(VsslError, match="1 of 61 files could not be prepared"):
         execute(composed(*settings))
     said = capsys.readouterr().out
     assert f"failed: {source / 'bad.mp4'}: not a video" in said
-    assert "8 videos: " in said
+    assert "60 videos: " in said
     assert all(path.stat().st_mtime_ns == then for path, then in made.items())
     assert sorted(path.name for path in out.iterdir() if path.name[0] != ".") == [
-        *(f"{n}.mp4" for n in range(8)), "list.txt"
-    ]  # fmt: skip
-    assert not (out / ".5.mp4.99999").exists()
-    assert all(numbers(read_frames(out / f"{n}.mp4", np.array([29]), "pyav")) == [29] for n in range(8))
+        *names,
+        "list.txt",
+    ]
+    assert not (out / ".55.mp4.99999").exists()
+    assert all(numbers(read_frames(out / name, np.array([29]), "pyav")) == [29] for name in names)
 
 
 @pytest.mark.parametrize(
