@@ -183,13 +183,13 @@ def test_a_kill_loses_nothing(launch, planted, tmp_path):
     arguments = command(tmp_path, [], *check(planted), "runtime.workers=1", small=False)
     process = subprocess.Popen(arguments, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL)
     journals = tmp_path / "index"
-    while not any(path.read_text().count("]\n") >= 3 for path in journals.glob("*.jsonl")):
+    while not any(path.read_text().count("]\n") >= 1 for path in journals.glob("*.jsonl")):
         assert process.poll() is None
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
     before = journal_in(tmp_path)
-    assert 3 <= len(before) < 15
+    assert 1 <= len(before) < 15
     assert not list(journals.glob("*.npz"))
     [journal] = journals.glob("*.jsonl")
     with open(journal, "a") as file:
