@@ -45,7 +45,7 @@ seeds, in percent. Whether a pretext beats another one here says nothing about o
   70 frames, little more than a tuple, so that how bright a clip is tells its place.
 - CtP has another backbone, with a map of 8 x 8 places, AdamW and 1,500 steps (published: 675,000), and its
   videos fade, so that patches stand out: its linear accuracy compares with no other row. Of growth it learns
-  which way it goes, a little, and that late: after 600 steps nothing is to be seen of it. By distance it
+  which way it goes, a little, and that late: 600 steps of a trial showed nothing of it. By distance it
   learns none of it: boxes are in whole pixels of 32, two of five sides keep their length, and the exact
   sizes would explain 40 %. Of squares that only move, or only grow, a smaller net explains 75 % and 60 %
   after 120 steps (a test).
