@@ -151,8 +151,8 @@ def places(config: DictConfig, given: Collection[str] = ()) -> list[tuple[str, l
 def _chosen(config: DictConfig, *tables: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     """Of each list the entries that `only` names; all, where it names none of them."""
     words = words_of(config)
+    labels = [entry["label"] for entries in tables for entry in entries if entry["label"]]
     for word in words:
-        labels = [entry["label"] for entries in tables for entry in entries]
         if not any(word in label for label in labels):
             raise OptionError("only", word, "no row or column is called so", nearest(word, labels))
     for entries in tables:

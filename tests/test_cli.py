@@ -55,6 +55,12 @@ def test_a_sweep_over_paths_is_one_of_paths():
     ]
 
 
+def test_a_list_stays_a_list_when_hydra_cannot_read_one_of_its_words():
+    [word] = as_hydra_wants_it(["only=[ctp (source=fading), R&D, 28]"])
+    assert word == "only=['ctp (source=fading)','R&D',28]"
+    assert OverridesParser.create().parse_override(word).value() == ["ctp (source=fading)", "R&D", 28]
+
+
 def test_a_folder_named_like_a_number_is_that_folder(tmp_path):
     launch = [sys.executable, ROOT / "launch.py", "--cfg", "job", "outputs=2024_01_15", "label=1_0"]
     done = subprocess.run(launch, cwd=tmp_path, capture_output=True, text=True, check=True)

@@ -421,6 +421,8 @@ def test_rows_and_columns_of_some_words_alone():
 def test_words_that_name_nothing_and_words_without_a_sweep_file_are_refused(launch):
     with pytest.raises(VsslError, match=r"^only=nonsense: no row or column is called so; "):
         configs("+sweeps=table1", "only=[29,nonsense]")
+    with pytest.raises(VsslError, match=r"valid: ascnet_style, .*, vspp$"):  # the one column has no label
+        configs("+sweeps=methods", "only=xyzw")
     with pytest.raises(VsslError, match=r"^only=28,29: is no sweep over values; only='\[WORD,WORD\]'"):
         configs("+sweeps=table1", "only=28,29")
     done = launch("only=nothing", "mode=plan")

@@ -27,6 +27,8 @@ TEXT = re.compile(
 OWN_QUOTES = re.compile(r"'.*'|\".*\"", re.DOTALL)
 NESTED = re.compile(r"['\"\[({]")
 """What a comma may stand in without separating values of a sweep."""
+WORDS = re.compile(r"\[([^][{}'\"]+)\]")
+"""A list of words without quotation marks."""
 
 
 def as_hydra_wants_it(words: Sequence[str]) -> list[str]:
@@ -91,7 +93,17 @@ def _with_quotes(word: str, is_sweep: bool) -> str:
         return word
     several = is_sweep and not NESTED.search(value)
     values = value.split(",") if several else [value]
-    return f"{key}={','.join(one if _is_read(one, is_text) else quoted(one) for one in values)}"
+    return f"{key}={','.join(_readable(one, is_text) for one in values)}"
+
+
+def _readable(text: str, is_text: bool) -> str:
+    """A value as Hydra reads what is meant: a text, or a list in which some words are texts."""
+    if _is_read(text, is_text):
+        return text
+    words = None if is_text else WORDS.fullmatch(text)
+    if words is None:
+        return quoted(text)
+    return f"[{','.join(_readable(word.strip(), is_text) for word in words[1].split(','))}]"
 
 
 def _is_read(text: str, is_text: bool) -> bool:
