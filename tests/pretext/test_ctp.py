@@ -187,7 +187,7 @@ def test_the_loss_is_that_of_the_released_code():
     for name, part in {"centre": slice(0, 2), "size": slice(2, 4)}.items():
         wanted, given = targets(seen, 32)[..., part].flatten(), predicted.detach()[..., part].flatten()
         right = [float(a) * float(b) > 0 for a, b in zip(given, wanted, strict=True) if b]
-        assert metrics[f"{name}_accuracy"] == pytest.approx(np.mean(right))
+        assert metrics[f"{name}_direction_accuracy"] == pytest.approx(np.mean(right))
 
 
 def test_to_predict_no_motion_explains_nothing():

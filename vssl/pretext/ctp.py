@@ -220,10 +220,14 @@ class CTP(Task):
 
     def references(self) -> References:
         """How much less is wrong than if no patch moved and none grew, as a share; and of what has changed
-        since the first frame, how often the direction is right. How much can be known is open: boxes are in
-        whole pixels, so that the exact size would explain 79 % of the growth in 112 pixels and 40 % in 32,
-        and the exact centre 96 % and 90 % of the way."""
-        chances = {"explained": 0.0, "accuracy": 0.5}
+        since the first frame, how often the direction is right.
+
+        How much can be known is open: boxes are in whole pixels, so that the exact size would explain 79 %
+        of the growth in 112 pixels and 40 % in 32, and the exact centre 96 % and 90 % of the way. The box of
+        the first frame alone tells the direction of 52 % of the ways in 112 pixels and of none of the growth;
+        in 32 pixels, where rounding and borders count for more, of 53 % and 52 %.
+        """
+        chances = {"explained": 0.0, "direction_accuracy": 0.5}
         return {f"{part}_{name}": {"chance": c} for part in PARTS for name, c in chances.items()}
 
 
@@ -250,13 +254,16 @@ class CTPObjective(Objective):
         target_BPT4 = targets(boxes_BPT4, clips_BCTHW.shape[-1])
         predicted_BPT4 = self._predict(clips_BCTHW, boxes_BPT4).view(target_BPT4.shape)
         loss = F.smooth_l1_loss(predicted_BPT4, target_BPT4, reduction="none").sum(dim=3).mean()
-        wrong_BPT4, still_BPT4 = (predicted_BPT4.detach() - target_BPT4).abs(), target_BPT4.abs()
-        right_BPT4 = predicted_BPT4.detach() * target_BPT4 > 0
+        guess_BPT4 = predicted_BPT4.detach()
+        wrong_BPT4, still_BPT4 = (guess_BPT4 - target_BPT4).abs(), target_BPT4.abs()
+        right_BPT4 = guess_BPT4 * target_BPT4 > 0
         metrics = {}
         for name, part in PARTS.items():
             wrong, still, right = (x[..., part].sum() for x in (wrong_BPT4, still_BPT4, right_BPT4))
             metrics[f"{name}_explained"] = 1 - wrong / still.clamp(min=1e-6)
-            metrics[f"{name}_accuracy"] = right / target_BPT4[..., part].count_nonzero().clamp(min=1)
+            metrics[f"{name}_direction_accuracy"] = right / target_BPT4[..., part].count_nonzero().clamp(
+                min=1
+            )
         return StepOutput(loss, metrics)
 
     def _predict(self, clips_BCTHW: Tensor, boxes_BPT4: Tensor) -> Tensor:
