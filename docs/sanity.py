@@ -42,13 +42,13 @@ seeds, in percent. Whether a pretext beats another one here says nothing about o
 - Shuffle & Learn asks one linear layer whether the clip in the middle lies between the others, hardly a
   linear question: from the long videos it learns nothing (51.2 ± 3.5 %, 3 seeds). Its videos have 64 to
   70 frames, little more than a tuple, so that how bright a clip is tells its place.
-- CtP has another backbone, with a map of 8 x 8 places, AdamW and 1,500 steps (published: 675,000). Its videos
-  fade, so that patches stand out, and are as long as Shuffle & Learn's: its linear accuracy compares with no
-  other row. The box of the first frame alone, without what follows, tells the direction of 53 % of the ways
-  and 52 % of the growths. Beyond that, it learns a little of which way a patch grows, and that late: a
-  trial of 600 steps showed nothing of it. By distance it learns nothing of the growth: boxes are in whole
-  pixels of 32, two of five sides keep their length, and the exact sizes would explain 40 %. Of squares that only
-  move, or only grow, a smaller net explains 75 % and 60 % after 120 steps (a test).
+- CtP has another backbone, with a map of 8 x 8 places, AdamW and 1,500 steps (published: 675,000). Its
+  videos fade, so that patches stand out, and are as long as Shuffle & Learn's: its linear accuracy compares
+  with no other row. The box of the first frame alone, without what follows, tells the direction of 53 % of
+  the ways and 52 % of the growths. Beyond that, it learns a little of which way a patch grows, and that
+  late: a trial of 600 steps showed nothing of it. By distance it learns nothing of the growth: boxes are in
+  whole pixels of 32, two of five sides keep their length, and the exact sizes would explain 40 %. Of
+  squares that only move, or only grow, a smaller net explains 75 % and 60 % after 120 steps (a test).
 
 | pretext | seeds | own task | chance | reachable | reached | linear |
 |---|---:|---|---:|---:|---:|---:|
