@@ -1,7 +1,8 @@
 """Tests of a GPU: against the CPU, and against itself computing in other ways.
 
-VSSL_TEST_DEVICE=cpu (`make test-gpu DEVICE=cpu`) runs them without one: then they show no more than that they
-run. How far results lie apart is kept as a table, outputs/bench/differences.json.
+VSSL_TEST_DEVICE=cpu (`make test-gpu DEVICE=cpu`) runs them without one: then they show that they run, and
+what fewer bits do to a step (rounding.py). How far results lie apart is kept as a table,
+outputs/bench/differences.json.
 """
 
 import os
@@ -10,7 +11,7 @@ from collections import defaultdict
 import pytest
 import torch
 
-from benchmarks.measuring import Table, environment, markdown, write
+from benchmarks.measuring import Table, cores, environment, markdown, write
 
 DEVICE = os.environ.get("VSSL_TEST_DEVICE", "cuda")
 IS_GPU = DEVICE == "cuda"
@@ -22,24 +23,45 @@ def pytest_collection_modifyitems(items):
     here = [item for item in items if "gpu" in item.path.parts]
     for item in here:
         item.add_marker(pytest.mark.gpu)
+        item.add_marker(pytest.mark.xdist_group(group_of(item)))
         if IS_GPU and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="no GPU is visible to torch"))
 
 
+def group_of(item):
+    """Tests that share what they compute run in one process: all of a training, all pipelines."""
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    return f"{item.path.stem}-{params.get('name') or params.get('backbone')}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def threads():
+    """Processes that test side by side share the cores."""
+    torch.set_num_threads(max(1, cores() // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
+
+
 @pytest.fixture
-def close():
+def close(record_property):
     """Check that a relative difference is within a tolerance, and keep it for the table."""
 
     def check(what, where, difference, tolerance):
-        found[what, tolerance][where] = difference
+        record_property("difference", (what, where, difference, tolerance))
         assert difference <= tolerance, f"{what}, {where}: {difference:.2g} apart, {tolerance:g} allowed"
 
     return check
 
 
-def pytest_sessionfinish():
+def pytest_runtest_logreport(report):
+    """Collect the differences of all processes."""
+    for name, value in report.user_properties if report.when == "call" else ():
+        if name == "difference":
+            what, where, difference, tolerance = value
+            found[what, tolerance][where] = difference
+
+
+def pytest_sessionfinish(session):
     """Keep the differences of a run."""
-    if not found:
+    if not found or hasattr(session.config, "workerinput"):
         return
     rows = [
         [what, len(apart), f"{max(apart.values()):.1e}", max(apart, key=apart.get), f"{tolerance:g}"]

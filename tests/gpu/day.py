@@ -48,7 +48,7 @@ def parts(videos: Path | None, smallest: bool) -> list[Part]:
     """All parts, in their order."""
     device = "cpu" if smallest else "cuda"
     some = ["-k", "linear and not compiling"] if smallest else []
-    tests = ["-m", "pytest", "-m", "gpu", "-rs", "tests/gpu", *some]
+    tests = ["-m", "pytest", "-m", "gpu", "-rs", "-n", "4", "--dist", "loadgroup", "tests/gpu", *some]
     found = [Part("tests", [sys.executable, *tests], TESTS_MIN, {"VSSL_TEST_DEVICE": device})]
     least = ["--smallest"] if smallest else []
     hidden = {"CUDA_VISIBLE_DEVICES": ""} if smallest else {}
@@ -102,7 +102,7 @@ def run(part: Part, minutes: float) -> str:
         try:
             code = process.wait(60 * minutes)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGTERM)
+            os.killpg(process.pid, signal.SIGINT)  # tests and benchmarks end as well, and keep their tables
             try:
                 process.wait(GRACE_S)
             except subprocess.TimeoutExpired:

@@ -1,6 +1,6 @@
 """Every objective: the GPU against the CPU, and its faster ways against its exact one."""
 
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 
@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from gpu.conftest import IS_GPU
+from gpu.rounding import rounding
 from gpu.trainings import COMPILED, CPU, EXACT, FAST, TRAININGS, apart, loss_apart, spec_of, trained
 
 BACKBONES = ["c3d", "mc3_18", "r2plus1d_10", "r2plus1d_18", "r3d_10", "r3d_18", "resnet3d_18", "s3d", "s3d_g"]
@@ -38,8 +39,7 @@ def test_deterministic_steps_have_the_same_bits_each_time(name):
 @pytest.mark.parametrize(("precision", "loss", "step"), [("tf32", 1e-3, 0.3), ("bfloat16", 0.02, 0.5)])
 def test_fewer_bits_change_little(name, precision, loss, step, close):
     """The loss by little; its gradient by more, as it passes batch norm over the few clips of a test."""
-    # On a CPU, oneDNN leaves gradients of kernels longer than a map unset in bfloat16 (seen in torch 2.15).
-    with nullcontext() if IS_GPU else torch.backends.mkldnn.flags(enabled=False):
+    with rounding(precision):
         here = trained(spec_of(name, precision), FAST, 1)
     close(f"{precision} against float32: loss", name, loss_apart(here, exact(name)), loss)
     close(f"{precision} against float32: first step", name, apart(here.moved, exact(name).moved), step)
