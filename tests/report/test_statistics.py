@@ -118,8 +118,10 @@ def test_the_bootstrap_of_a_mean_over_classes_draws_each_class_by_itself():
     assert found == pytest.approx((0.5 - reach, 0.5 + reach), abs=0.01)
 
 
-def test_equal_videos_leave_nothing_open_to_the_bootstrap():
-    assert interval_of_test_set(np.ones(7)) == (1.0, 1.0)
+@pytest.mark.parametrize("classes_V", [None, np.array([0, 0, 0, 1, 1, 1, 2])])
+def test_equal_videos_say_nothing_of_others(classes_V):
+    for value in (0.0, 2 / 3, 1.0):
+        assert interval_of_test_set(np.full(7, value), classes_V) is None
 
 
 @pytest.mark.parametrize(("share", "total"), [(0.763, 3783), (0.5, 10), (0.0, 20), (1.0, 20)])

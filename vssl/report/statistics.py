@@ -93,9 +93,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def interval_of_test_set(
     values_V: NDArray[np.float64], classes_V: NDArray[np.int64] | None = None
-) -> Interval:
+) -> Interval | None:
     """Percentile bootstrap of the mean over test videos, drawn with replacement (Efron & Tibshirani 1993,
-    section 13.3), always with the same random numbers.
+    section 13.3), always with the same random numbers; None if videos do not differ (none is right, or each).
 
     With classes it is that of the mean over classes: as many videos are drawn of each class as it has.
     Videos are taken as independent. Those of one group or subject are not: then it is too narrow.
@@ -105,6 +105,8 @@ def interval_of_test_set(
     label_V = np.zeros(len(values_V), np.int64) if classes_V is None else classes_V
     parts = [values_V[label_V == label] for label in np.unique(label_V)]
     means_R = np.mean([_resampled(part_V, rng) for part_V in parts], axis=0)
+    if np.ptp(means_R) == 0:
+        return None
     low, high = np.quantile(means_R, [LEVEL / 2, 1 - LEVEL / 2])
     return Interval(float(low), float(high))
 
