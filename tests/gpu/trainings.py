@@ -27,7 +27,7 @@ TRAININGS = {
 COMPILED = [*NAMES, "auxskd of vspp", "finetune", "linear"]
 """Compiling takes many seconds each, and auxSKD has the same network and augmentation for every pretext."""
 
-CPU = replace(RUNTIME, device="cpu", threads=None, log_every_steps=1000)
+CPU = replace(RUNTIME, device="cpu", threads=None, log_every_steps=1000, save_every_s=math.inf)
 EXACT = replace(CPU, device=DEVICE, deterministic=True)
 FAST = replace(CPU, device=DEVICE)
 
