@@ -148,7 +148,7 @@ def test_a_value_that_cannot_be_is_one_line_that_names_the_option(walk, walked):
         ("seed=9223372036854775808", ": too large; choose a whole number below 2**63"),
         ("init.weights=''", ": empty; give text or null"),
         ("tracking.experiment=''", ": empty; give text"),
-        ("label=''", ": empty; give text or a whole number or a number or null"),
+        ("label=''", ": empty; give text or a number or null"),
     ],
 )
 def test_what_no_option_can_be(words, said, tmp_path):

@@ -41,6 +41,23 @@ def test_the_page_fits_and_says_nothing_to_the_console(browser, page, tmp_path, 
     assert (image.getpixel((1, 1)) > 128) == (scheme == "light")
 
 
+def test_a_row_of_four_columns_fits_a_phone(browser, tmp_path):
+    names = ["linear", "few labels", "fine-tuning", "retrieval"]
+    row = "auxSKD + VSPP, equal compute"
+    sweep = {"name": "claim", "title": "Claim", "source": "vssl", "metric": "video_top1", "overrides": []}
+    sweep["columns"] = [{"label": name, "overrides": []} for name in names]
+    sweep["rows"] = [{"label": row, "overrides": []}]
+    chains = {(name, seed): fake_store.chain(1, seed, target=name) for name in names for seed in (0, 1)}
+    for (_, seed), specs in chains.items():
+        fake_store.finish_chain(fake_store.store_in(tmp_path), specs, 0.5 + 0.04 * seed)
+    points = [fake_store.point(row, seed, specs, name) for (name, seed), specs in chains.items()]
+    report.execute(points, fake_store.config(tmp_path, sweep))
+    browser.open(tmp_path / "report" / "claim" / "index.html", 390)
+    shown = browser.run("document.querySelector('#row-1 > summary b').textContent")
+    assert shown.split(" · ") == ["52.0\xa0±\xa02.8"] * 4
+    assert browser.run("document.documentElement.scrollWidth") == 390
+
+
 @pytest.mark.parametrize("table", ["results", "comparisons"])
 def test_a_click_in_either_table_leads_to_the_row(browser, page, table):
     browser.open(page, 390)

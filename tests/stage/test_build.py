@@ -91,6 +91,18 @@ def test_further_arguments_have_a_type_too():
         build_as(Written, {"size": 1, "a": "much"}, "x")
 
 
+@dataclass(frozen=True)
+class Words:
+    only: str | int | float | list[str | int | float] | None
+
+
+def test_a_list_of_several_types_is_named_in_the_plural():
+    assert build_as(Words, {"only": ["a", 2, 0.5]}, "x") == Words(["a", 2, 0.5])
+    wanted = "text or a number or a list of texts or numbers in brackets or null"
+    with pytest.raises(VsslError, match=rf"^x\.only=\[true\]: not {wanted}; give {wanted}$"):
+        build_as(Words, {"only": [True]}, "x")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -134,14 +134,21 @@ def _remedy(value: Any, hint: Any, where: str) -> str:
 
 def _wanted(hint: Any) -> str:
     """What a value of this type is, in words."""
-    if get_origin(hint) in (Union, types.UnionType):
-        return " or ".join(map(_wanted, get_args(hint)))
+    if len(kinds := _kinds(hint)) > 1:
+        return " or ".join(map(_wanted, kinds))
     if get_origin(hint) is Literal:
         return " or ".join(map(str, get_args(hint)))
     if get_origin(hint) is list:
-        return f"a list of {_wanted(get_args(hint)[0]).removeprefix('a ')}s in brackets"
+        items = [f"{_wanted(kind).removeprefix('a ')}s" for kind in _kinds(get_args(hint)[0])]
+        return f"a list of {' or '.join(items)} in brackets"
     article = "an" if _name(hint)[0] in "AEIOU" else "a"
     return WANTED.get(hint, f"{article} {_name(hint)} (a node with a _target_)")
+
+
+def _kinds(hint: Any) -> list[Any]:
+    """The types of a union, or the one type; whole numbers are numbers."""
+    found = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else [hint]
+    return [kind for kind in found if not (kind is int and float in found)]
 
 
 def _name(hint: Any) -> str:
