@@ -127,8 +127,13 @@ def root_of(source: Mapping[str, Any]) -> Path:
     """The folder of a source node's videos; raises OptionError if it has none yet."""
     name, root = source["name"], source["root"]
     if root is None:
-        raise OptionError("root", root, "not set", f"give the folder of the videos of {name}")
+        raise OptionError("root", root, "not set", _give(name))
     return absolute(root)
+
+
+def _give(name: str) -> str:
+    """What a root is of a source of this name."""
+    return f"give the folder of {'your videos' if name == 'folder' else f'the videos of {name}'}"
 
 
 def absolute(path: str) -> Path:
@@ -291,8 +296,7 @@ def _changed(source: Mapping[str, Any], path: Path) -> int:
     except FileNotFoundError as error:
         name, root, lists = source["name"], source["root"], source["lists"]
         if not absolute(root).is_dir():
-            remedy = f"give the folder of the videos of {name}"
-            raise OptionError("root", root, "no such folder", remedy) from error
+            raise OptionError("root", root, "no such folder", _give(name)) from error
         words = ["mode=check", f"source={name}", f"source.root={root}"]
         words += [f"source.lists={lists}"] if lists else []
         words += [f"decoder={source['decoder']}"] if source["decoder"] != "pyav" else []
