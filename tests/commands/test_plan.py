@@ -91,7 +91,7 @@ def test_only_the_plan_makes_do_without():
 def test_a_set_without_published_numbers_has_to_be_checked(tmp_path):
     with pytest.raises(VsslError, match=r"^folder: \S+ is not checked yet"):
         plan(composed("source=folder", f"source.root={tmp_path}"))
-    with pytest.raises(VsslError, match=r"root=/no/such: no such folder; give the folder of the videos"):
+    with pytest.raises(VsslError, match=r"root=/no/such: no such folder; give the folder of your videos$"):
         plan(composed("source=folder", "source.root=/no/such"))
     (odd := tmp_path / "my videos").mkdir()
     with pytest.raises(VsslError, match=rf"mode=check source=folder 'source\.root={odd}'"):
