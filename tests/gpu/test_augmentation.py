@@ -15,7 +15,10 @@ def test_clips_are_those_of_the_cpu(name, compiled, close):
     host, augmentation = batch_of(spec_of(name), SIZE)
     there = augmentation.apply(host)
     batch = {key: value.to(DEVICE) for key, value in host.items()}
-    apply = torch.compile(augmentation.apply, dynamic=False) if compiled and IS_GPU else augmentation.apply
+    torch.compiler.reset()  # torch compiles a function for so many objects, and no more
+    backend = "inductor" if IS_GPU else "aot_eager"  # which only traces
+    one_graph = torch.compile(augmentation.apply, dynamic=False, fullgraph=True, backend=backend)
+    apply = one_graph if compiled else augmentation.apply
     grey = [augmentation.to_grey_levels(clips.cpu()).float() for clips in (apply(batch), there)]
     levels = (grey[0] - grey[1]).abs()
     close("augmentation against the CPU: values that differ", name, float((levels > 0).float().mean()), 0.01)

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-import torch._dynamo
 
 from benchmarks.fake_clips import batch_of, stages
 from conftest import ROOT, RUNTIME
@@ -86,7 +85,7 @@ def trained(spec, runtime, steps=STEPS, guard=None):
                 yield from [mine] * (steps - 1)
 
     loop.run(deliver())
-    torch._dynamo.reset()
+    torch.compiler.reset()
     state = {name: value.detach().cpu() for name, value in objective.state_dict().items()}
     return Trained(callback.losses, _flat(objective) - before, state)
 
