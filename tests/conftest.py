@@ -67,6 +67,8 @@ SMALL = [
 ]
 
 
+PRETEXTS = sorted(path.stem for path in (ROOT / "conf" / "pretext").glob("*.yaml") if path.stem != "none")
+
 RUNTIME = Runtime(
     device="cpu",
     workers=0,

@@ -3,12 +3,13 @@
 import os
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
 from benchmarks.fake_clips import batch_of, stages
-from conftest import RUNTIME
+from conftest import PRETEXTS, RUNTIME
 from vssl.data.operations import jitter
 from vssl.engine.loader import Steps
 from vssl.engine.loop import Loop
@@ -76,6 +77,26 @@ def compiled(folder, sizes):
     loop = Loop(objective, steps, 1, augment, folder, runtime, Silent())
     loop.run(iter([[made[size][0]] for size in sizes[loop.step :]]))
     return objective.state_dict()
+
+
+@pytest.mark.parametrize("pretext", PRETEXTS)
+def test_a_backbone_is_compiled_whichever_way_a_task_takes_through_it(tmp_path, monkeypatch, pretext):
+    """Each of its convolutions is in a graph that torch has traced; for that it needs no compiler."""
+    traced = []
+
+    def trace(graph, inputs):
+        traced.extend(node.target for node in graph.graph.nodes if "conv3d" in str(node.target))
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=trace))
+    stage = Stage(stages("auxiliary=none", f"pretext={pretext}")["pretext"])
+    batch, augmentation = batch_of(stage.spec, 4)
+    objective, steps = stage.task.objective(stage.backbone()), Steps(1000, stage.training, 0)
+    runtime = replace(RUNTIME, compile=True)
+    Loop(objective, steps, batch["clips"].shape[1], augmentation.apply, tmp_path, runtime, Silent())
+    objective({**batch, "clips": augmentation.apply(batch)})
+    modules = objective.backbone.modules()
+    assert len(traced) >= sum(isinstance(module, torch.nn.Conv3d) for module in modules) > 0
 
 
 @pytest.mark.slow

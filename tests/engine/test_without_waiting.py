@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.fake_clips import batch_of, stages
-from conftest import ROOT, RUNTIME
+from conftest import PRETEXTS, RUNTIME
 from vssl.engine import loop
 from vssl.engine.cost import CostMeter
 from vssl.engine.device import predict, to_device
@@ -29,7 +29,6 @@ from vssl.stage.construct import Stage
 GPU = torch.device("cuda", 0)
 SIZE = 4
 NO_VALUES = partial(FakeTensorMode, allow_non_fake_inputs=True)  # given batches are real
-PRETEXTS = sorted(path.stem for path in (ROOT / "conf" / "pretext").glob("*.yaml") if path.stem != "none")
 STAGES = {
     "auxskd": ("auxiliary", "auxiliary=auxskd"),
     **{name: ("pretext", f"pretext={name}", "auxiliary=none") for name in PRETEXTS},

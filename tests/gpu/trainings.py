@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.fake_clips import batch_of, stages
-from conftest import ROOT, RUNTIME
+from conftest import PRETEXTS, RUNTIME
 from gpu.conftest import DEVICE
 from vssl import distributed
 from vssl.engine.loader import Steps
@@ -16,14 +16,13 @@ from vssl.stage.callback import Silent
 from vssl.stage.construct import Stage
 
 SIZE, STEPS = 8, 3
-NAMES = sorted(path.stem for path in (ROOT / "conf" / "pretext").glob("*.yaml") if path.stem != "none")
 TRAININGS = {
-    **{name: ("pretext", f"pretext={name}", "auxiliary=none") for name in NAMES},
-    **{f"auxskd of {name}": ("auxiliary", f"pretext={name}", "auxiliary=auxskd") for name in NAMES},
+    **{name: ("pretext", f"pretext={name}", "auxiliary=none") for name in PRETEXTS},
+    **{f"auxskd of {name}": ("auxiliary", f"pretext={name}", "auxiliary=auxskd") for name in PRETEXTS},
     "finetune": ("finetune", "auxiliary=none", "pretext=none"),
     "linear": ("linear", "protocol=linear", "auxiliary=none", "pretext=none"),
 }
-COMPILED = [*NAMES, "auxskd of vspp", "finetune", "linear"]
+COMPILED = [*PRETEXTS, "auxskd of vspp", "finetune", "linear"]
 """Compiling takes many seconds each, and auxSKD has the same network and augmentation for every pretext."""
 
 CPU = replace(RUNTIME, device="cpu", threads=None, log_every_steps=1000, save_every_s=math.inf)

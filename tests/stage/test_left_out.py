@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import ROOT, composed
+from conftest import PRETEXTS, composed
 from vssl.commands.plan import execute, plan
 from vssl.errors import VsslError
 from vssl.pipeline import Point
 from vssl.stage.construct import Stage
 
-TASKS = sorted(path.stem for path in (ROOT / "conf" / "pretext").glob("*.yaml") if path.stem != "none")
 NUM_VIDEOS, SHORTEST, LONGEST = 40, 30, 120
 FORTY = (f"source.num_videos={NUM_VIDEOS}", "auxiliary.training.batch_size=4")
 
@@ -39,7 +38,7 @@ def left_out(tmp_path, capsys):
     return printed
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", PRETEXTS)
 def test_the_plan_names_the_videos_that_are_too_short_for_each_sampler(task, left_out):
     """Of the auxiliary stage, which shows the same clips, nothing else is said."""
     made = stages(task)

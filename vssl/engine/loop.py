@@ -229,12 +229,14 @@ def _check_pooling(backbone: Backbone, runtime: Runtime) -> None:
 
 
 def _compile(objective: Objective) -> None:
-    """Compile the backbones, for each size of a batch on its own: what serves all sizes is slower, and a run
-    that goes on after the first small batch would come to it later than one that has seen it."""
+    """Compile both ways through a backbone, for each size of a batch on its own: what serves all sizes is
+    slower, and a run that goes on after the first small batch would come to it later than one that has seen
+    it."""
     torch.compiler.reset()  # what earlier stages compiled counts towards torch's limit
     for module in objective.modules():
         if isinstance(module, Backbone):
             module.compile(dynamic=False)
+            module.feature_map = torch.compile(module.feature_map, dynamic=False)  # type: ignore[method-assign]
         elif isinstance(module, SyncedBatchNorm):
             # Compiled by torch 2.11, its exchange loses the gradient of mean and variance.
             module.forward = torch.compiler.disable(module.forward)  # type: ignore[method-assign, no-untyped-call]
