@@ -26,8 +26,8 @@ test-slurm: $(STAMP)  ## tests on a real Slurm, started in a folder; skipped whe
 test-gpu: $(STAMP)  ## tests on a GPU; skipped where there is none; DEVICE=cpu: only see that they run
 	VSSL_TEST_DEVICE=$(or $(DEVICE),cuda) $(RUN) -m pytest -m gpu -rs -n 4 --dist loadgroup tests/gpu
 
-gpu-day: $(STAMP)  ## tests, benchmarks and a sweep on a GPU in 25 minutes, resumable; VIDEOS=DIR: real ones; DEVICE=cpu: only see that it runs
-	$(RUN) tests/gpu/day.py $(if $(VIDEOS),--videos $(VIDEOS)) $(if $(filter cpu,$(DEVICE)),--smallest)
+gpu-day: $(STAMP)  ## tests, benchmarks and a sweep on a GPU in 25 minutes, resumable; VIDEOS=DIR WORDS="...": of the sweep; DEVICE=cpu: only see that it runs
+	$(RUN) tests/gpu/day.py $(if $(VIDEOS),--videos $(VIDEOS)) $(if $(filter cpu,$(DEVICE)),--smallest) $(WORDS)
 
 bench: $(STAMP)  ## benchmarks, see BENCHMARKS.md; NAMES="loader step": these only; VIDEOS=DIR: on these videos
 	$(RUN) tests/benchmarks $(NAMES) $(if $(VIDEOS),--videos $(VIDEOS))

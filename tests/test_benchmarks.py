@@ -7,6 +7,8 @@ import pytest
 
 from benchmarks import measuring
 from benchmarks.measuring import Options, Table, in_turns, kept, markdown, write
+from conftest import configs
+from gpu import day
 
 NAMES = [
     "loader",
@@ -53,6 +55,21 @@ def test_every_benchmark_is_tried_here_and_offered_there():
         if "\ndef run(options" in path.read_text():
             assert path.stem in NAMES
             assert f'"{path.stem}"' in offered
+
+
+@pytest.mark.parametrize("smallest", [False, True])
+def test_the_sweep_of_a_day_on_a_gpu_composes(tmp_path, smallest):
+    """All of its stages compute in bfloat16, unless it is a rehearsal on a CPU."""
+    points = configs(*day.sweep(tmp_path / "videos", smallest), "claim.flip=0")
+    assert len(points) == (20 if smallest else 100)  # five rows, four columns, one seed or five
+    trained = {
+        node.training.precision
+        for cfg in points
+        for node in (cfg.pretext, cfg.auxiliary, cfg.protocol)
+        if node and "training" in node
+    }
+    assert trained == {"float32" if smallest else "bfloat16"}
+    assert {cfg.source.name for cfg in points} == {"folder"}
 
 
 def test_candidates_take_turns_and_the_first_round_warms_up():

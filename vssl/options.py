@@ -23,6 +23,7 @@ class Launch(Checked):
     mode: str
     seed: int = field(metadata=at_least(0))
     outputs: str | None
+    precision: str  # one of those of `Training`, which looks at it
     decoder: str = field(metadata={"check": partial(check_module, "vssl.data.decoders")})
     stage: str | int | None
     label: str | int | float | None

@@ -1,11 +1,11 @@
 """All that a GPU has to show, in one go: its tests, its benchmarks, and the claim sweep on real motion.
 
-python tests/gpu/day.py [--minutes 25] [--videos DIR] [--smallest]
+python tests/gpu/day.py [--minutes 25] [--videos DIR] [--smallest] [WORD ...]
 
 Parts have limits of their own, and what ended is not done again: start it again after any break. The results
 are in outputs/gpu-day: `report.md` for BENCHMARKS.md, the logs, and the stages of the sweep. `--videos`: a
 folder of class folders of real motion, its lists beside it as `lists01`; without it the sweep is left out.
-`--smallest` tries it all on a CPU.
+Words are for the sweep, such as claim.flip=0. `--smallest` tries it all on a CPU.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from benchmarks.measuring import kept, markdown  # noqa: E402
 BENCHMARKS = {"training": 4.0, "step": 5.0, "augmentation": 2.0, "loader": 2.0}
 """Their limits in minutes; those that say most about a GPU come first."""
 
-TESTS_MIN, SWEEP_MIN, TABLE_MIN = 10.0, 60.0, 2.0
+TESTS_MIN, CHECK_MIN, SWEEP_MIN, TABLE_MIN = 10.0, 3.0, 60.0, 2.0
 GRACE_S = 60.0
 """For stages to save their state."""
 
@@ -44,7 +44,7 @@ class Part:
     variables: dict[str, str]
 
 
-def parts(videos: Path | None, smallest: bool) -> list[Part]:
+def parts(videos: Path | None, smallest: bool, words: list[str]) -> list[Part]:
     """All parts, in their order."""
     device = "cpu" if smallest else "cuda"
     some = ["-k", "linear and not compiling"] if smallest else []
@@ -55,36 +55,22 @@ def parts(videos: Path | None, smallest: bool) -> list[Part]:
     for name, minutes in BENCHMARKS.items():
         found.append(Part(name, [sys.executable, "tests/benchmarks", name, *least], minutes, hidden))
     if videos or smallest:
-        command = [sys.executable, "launch.py", *sweep(videos)]
-        shown = [*command, "mode=report", f"export.out={FOLDER}"]
-        found.append(Part("sweep", command, SWEEP_MIN, hidden))
-        found.append(Part("table", shown, TABLE_MIN, hidden))
+        command = [sys.executable, "launch.py", *sweep(videos, smallest), *words]
+        modes = {"check": ["mode=check"], "sweep": [], "table": ["mode=report", f"export.out={FOLDER}"]}
+        limits = {"check": CHECK_MIN, "sweep": SWEEP_MIN, "table": TABLE_MIN}
+        found += [Part(name, [*command, *mode], limits[name], hidden) for name, mode in modes.items()]
     return found
 
 
-def sweep(videos: Path | None) -> list[str]:
+def sweep(videos: Path | None, smallest: bool) -> list[str]:
     """The claim sweep by the published backbone, as fast as a GPU does it without compiling; a rehearsal
-    without videos."""
-    outputs = f"outputs={FOLDER}/sweep"
-    if videos is None:
-        return ["+sweeps=claim", "+experiment=quick", outputs, "tracking=jsonl", "seed=0"]
-    data = [
-        f"{node}.{option}={value}"
-        for node in ("source", "downstream")
-        for option, value in (("root", videos), ("lists", videos.parent / "lists01"))
-    ]
-    groups = ("auxiliary", "pretext", "protocol")
-    return [
-        "+sweeps=claim",
-        "source=folder",
-        "downstream=folder",
-        *data,
-        "backbone=r2plus1d_10",
-        "runtime.channels_last=true",
-        *(f"{group}.training.precision=bfloat16" for group in groups),
-        outputs,
-        "tracking=jsonl",
-    ]
+    if it is to be small. Without videos it is of drawn ones."""
+    words = ["+sweeps=claim", f"outputs={FOLDER}/sweep", "tracking=jsonl"]
+    for node in ("source", "downstream") if videos else ():
+        words += [f"{node}=folder", f"{node}.root={videos}", f"{node}.lists={videos.parent / 'lists01'}"]
+    if smallest:
+        return [*words, "experiment=quick", "seed=0"]
+    return [*words, "backbone=r2plus1d_10", "precision=bfloat16", "runtime.channels_last=true"]
 
 
 def run(part: Part, minutes: float) -> str:
@@ -131,12 +117,13 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=25.0, help="for all parts together (default 25)")
     parser.add_argument("--videos", type=Path, help="folder of labelled videos for the sweep")
     parser.add_argument("--smallest", action="store_true", help="see that it runs, on a CPU")
+    parser.add_argument("words", nargs="*", help="overrides for the sweep")
     asked = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
     state = FOLDER / "state.json"
     said: dict[str, str] = json.loads(state.read_text()) if state.exists() else {}
     until = time.monotonic() + 60 * asked.minutes
-    for part in parts(asked.videos and asked.videos.resolve(), asked.smallest):
+    for part in parts(asked.videos and asked.videos.resolve(), asked.smallest, asked.words):
         left = (until - time.monotonic()) / 60 - (TABLE_MIN if part.name == "sweep" else 0)
         if left <= 0 or (said.get(part.name) == "done" and part.name != "table"):
             continue

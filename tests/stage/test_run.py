@@ -24,7 +24,7 @@ FULL = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capaci
         (
             torch.OutOfMemoryError(FULL),
             "the GPU's memory is full (CUDA out of memory); lower training.micro_batch (batch norm then sees "
-            "fewer clips: another recipe) or say training.precision=bfloat16; nvidia-smi shows whether "
+            "fewer clips: another recipe) or say precision=bfloat16; nvidia-smi shows whether "
             "others use it",
         ),
     ],

@@ -24,7 +24,7 @@ log = logging.getLogger("vssl")
 
 FULL = (
     "lower training.micro_batch (batch norm then sees fewer clips: another recipe) or say "
-    "training.precision=bfloat16; nvidia-smi shows whether others use it"
+    "precision=bfloat16; nvidia-smi shows whether others use it"
 )
 """What to do where a GPU's memory is full."""
 
