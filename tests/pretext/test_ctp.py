@@ -190,6 +190,20 @@ def test_the_loss_is_that_of_the_released_code():
         assert metrics[f"{name}_direction_accuracy"] == pytest.approx(np.mean(right))
 
 
+def test_in_mixed_precision_every_clip_is_asked_for_its_own_patch():
+    """bfloat16 has no whole numbers between 256 and 258, and none between 512 and 516."""
+    torch.manual_seed(0)
+    net = CTP(CTPSampler(4, 1, 1), 9).objective(Tiny([4, 4])).eval()
+    torch.nn.init.normal_(net.hidden.weight)
+    torch.nn.init.normal_(net.boxes.weight)
+    clips = torch.rand(300, 3, 4, 8, 8)
+    boxes = torch.tensor([1.0, 2, 5, 7]).expand(300, 1, 4, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        together = net._predict(clips, boxes)[250:]
+        alone = torch.cat([net._predict(clips[n : n + 1], boxes[:1]) for n in range(250, 300)])
+    torch.testing.assert_close(together, alone, rtol=0.05, atol=0.05)
+
+
 def test_to_predict_no_motion_explains_nothing():
     net = CTP(SAMPLER, 9).objective(Tiny([4, 4, 8, 16])).train()
     torch.nn.init.zeros_(net.boxes.weight)

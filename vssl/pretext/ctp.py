@@ -272,9 +272,12 @@ class CTPObjective(Objective):
         first_N4 = boxes_BPT4[:, :, 0].flatten(0, 1)
         numbers_B = torch.arange(len(boxes_BPT4), device=first_N4.device)
         numbers_N = numbers_B.repeat_interleave(boxes_BPT4.shape[1])
-        rois_N5 = torch.cat([numbers_N[:, None], first_N4], dim=1).to(map_BDHW.dtype)
+        rois_N5 = torch.cat([numbers_N[:, None], first_N4], dim=1)
         scale = map_BDHW.shape[-1] / clips_BCTHW.shape[-1]
-        found = roi_align(map_BDHW, rois_N5, POOLED, scale, sampling_ratio=2, aligned=True)
+        # Not in bfloat16, which has no whole numbers between 256 and 258, of pixels as of clips.
+        exact = torch.promote_types(map_BDHW.dtype, rois_N5.dtype)
+        whole = (map_BDHW.to(exact), rois_N5.to(exact))
+        found = roi_align(*whole, POOLED, scale, sampling_ratio=2, aligned=True)
         predicted: Tensor = self.boxes(F.relu(self.hidden(found.flatten(1))))
         return predicted
 
