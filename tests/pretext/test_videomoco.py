@@ -174,6 +174,16 @@ def test_the_generator_is_the_released_one_at_its_size():
     assert 0.02 < scores.min() < scores.max() < 0.045  # near 1/32, as measured of the released one
 
 
+def test_the_lstm_stays_out_of_mixed_precision():
+    """For which torch has float16 on GPUs, whatever else is asked for."""
+    seen, generator = [], Generator(8)
+    generator.lstm.register_forward_hook(lambda lstm, given, states: seen.extend([given[0], states[0]]))
+    with torch.autocast("cpu", torch.bfloat16):
+        scores = generator(torch.rand(2, 3, 8, 32, 32))
+    assert [tensor.dtype for tensor in seen] == [torch.float32, torch.float32]
+    assert scores.isfinite().all()
+
+
 def test_pooling_is_that_of_torch():
     maps = torch.rand(2, 3, 9, 12)
     torch.testing.assert_close(_pool_overlapping(maps), F.max_pool2d(maps, 2, stride=1, padding=1))

@@ -218,7 +218,10 @@ class Generator(nn.Module):
         maps = self.narrow(maps)
         for _ in range(3):
             maps = F.avg_pool2d(self.shrink(self.shrink(maps)), 2)
-        states, _ = self.lstm(_resize(maps).flatten(2))
+        maps = _resize(maps).flatten(2)
+        # Not in mixed precision, for which torch has float16 here: small gradients would become 0.
+        with torch.autocast(maps.device.type, enabled=False):
+            states, _ = self.lstm(maps.to(self.score.weight.dtype))
         scores_BT: Tensor = self.score(states[:, -1]).softmax(dim=1)
         return scores_BT
 
