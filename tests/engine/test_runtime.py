@@ -7,13 +7,14 @@ from functools import partial
 
 import pytest
 import torch
+from torch import nn
 
 from benchmarks.fake_clips import batch_of, stages
 from conftest import PRETEXTS, RUNTIME
 from vssl.data.operations import jitter
 from vssl.engine.loader import Steps
 from vssl.engine.loop import Loop
-from vssl.engine.precision import arithmetic
+from vssl.engine.precision import arithmetic, autocast
 from vssl.errors import VsslError
 from vssl.stage.callback import Silent
 from vssl.stage.construct import Stage
@@ -127,13 +128,39 @@ def test_arithmetic_is_as_asked_within_the_block_and_as_before_after_it(determin
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
     before = gpu_settings()
     with arithmetic("tf32", deterministic):
-        assert gpu_settings() == ("tf32", "tf32", not deterministic, deterministic)
+        assert gpu_settings() == ("tf32", "tf32", "tf32", not deterministic, deterministic)
         assert ("CUBLAS_WORKSPACE_CONFIG" in os.environ) == deterministic
     assert gpu_settings() == before
 
 
 def gpu_settings():
-    """Products, convolutions; whether the fastest algorithm is looked for, or one that repeats its bits."""
-    backends = torch.backends
-    precisions = (backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision)
-    return (*precisions, backends.cudnn.benchmark, torch.are_deterministic_algorithms_enabled())
+    """Products, convolutions and recurrent layers; whether the fastest algorithm is looked for, or one that
+    repeats its bits."""
+    cudnn = torch.backends.cudnn
+    places = (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn)
+    precisions = [place.fp32_precision for place in places]
+    return (*precisions, cudnn.benchmark, torch.are_deterministic_algorithms_enabled())
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_without_tf32_nothing_is_rounded_to_it(precision):
+    """torch's own default is TF32 for convolutions and recurrent layers."""
+    with arithmetic(precision, False):
+        assert gpu_settings()[:3] == ("ieee", "ieee", "ieee")
+
+
+def test_mixed_precision_adds_up_gradients_of_several_uses_in_float32():
+    """Each is rounded to 16 bits, and their sum is not; a use without gradients changes nothing."""
+    torch.manual_seed(0)
+    layer, uses = nn.Linear(8, 8, bias=False), torch.randn(7, 4, 8)
+    parts = []
+    for use in uses:
+        with autocast(torch.device("cpu"), "bfloat16"):
+            loss = layer(use).float().square().sum()
+        parts += torch.autograd.grad(loss, layer.weight)
+    with autocast(torch.device("cpu"), "bfloat16"):
+        with torch.no_grad():
+            layer(uses[0])
+        loss = sum(layer(use).float().square().sum() for use in uses)
+    loss.backward()
+    torch.testing.assert_close(layer.weight.grad, sum(parts), rtol=1e-6, atol=1e-5)

@@ -11,8 +11,13 @@ Precision = Literal["float32", "tf32", "bfloat16"]
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """torch's mixed precision for a forward, with `bfloat16`; else nothing."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    """torch's mixed precision for a forward, with `bfloat16`; else nothing.
+
+    Weights are rounded anew wherever they are used. torch would keep them, and then add up the gradients of
+    several uses in 16 bits; torch 2.9 also kept those of a use without gradients for one with them, which got
+    none (PyTorch's issue 65766).
+    """
+    return torch.autocast(device.type, torch.bfloat16, precision == "bfloat16", cache_enabled=False)
 
 
 @contextmanager
@@ -22,7 +27,8 @@ def arithmetic(precision: Precision, deterministic: bool) -> Iterator[None]:
     Float32 numbers are multiplied as they are, or with `tf32`. Convolutions take the algorithm that proves
     fastest when the block first meets their shapes; `deterministic`: one that gives the same bits each time.
     """
-    places: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
+    cudnn: Any = torch.backends.cudnn
+    places = (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn)
     before = [place.fp32_precision for place in places]
     searched, was_deterministic = torch.backends.cudnn.benchmark, torch.are_deterministic_algorithms_enabled()
     for place in places:
