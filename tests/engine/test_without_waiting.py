@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.fake_clips import batch_of, stages
-from conftest import PRETEXTS, RUNTIME
+from conftest import RUNTIME
+from gpu.trainings import TRAININGS
 from vssl.engine import loop
 from vssl.engine.cost import CostMeter
 from vssl.engine.device import predict, to_device
@@ -29,12 +31,6 @@ from vssl.stage.construct import Stage
 GPU = torch.device("cuda", 0)
 SIZE = 4
 NO_VALUES = partial(FakeTensorMode, allow_non_fake_inputs=True)  # given batches are real
-STAGES = {
-    "auxskd": ("auxiliary", "auxiliary=auxskd"),
-    **{name: ("pretext", f"pretext={name}", "auxiliary=none") for name in PRETEXTS},
-    "finetune": ("finetune", "auxiliary=none", "pretext=none"),
-    "linear": ("linear", "protocol=linear", "auxiliary=none"),
-}
 
 
 class Waits(TorchDispatchMode):
@@ -61,6 +57,7 @@ def gpu(monkeypatch):
     monkeypatch.setattr(FiniteCheck, "note", lambda *noted: None)
     monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.backends.cudnn, "enabled", False)  # its LSTM wants a driver
 
 
 def train(spec, monkeypatch, runtime):
@@ -71,7 +68,7 @@ def train(spec, monkeypatch, runtime):
     steps = Steps(100 * SIZE, stage.training, 0)
 
     def backward(loss):
-        assert (loss.device, loss.shape) == (GPU, ())
+        assert (loss.device, loss.shape, loss.dtype) == (GPU, (), torch.float32)
         for parameter in training._trained():
             parameter.grad = torch.zeros_like(parameter)
 
@@ -80,6 +77,7 @@ def train(spec, monkeypatch, runtime):
         assert {parameter.device for parameter in training._trained()} == {GPU}
 
     monkeypatch.setattr(torch.Tensor, "backward", backward)
+    monkeypatch.setattr(torch.autograd, "grad", lambda loss, input, **kept: (torch.zeros_like(input),))
     monkeypatch.setattr(torch.optim.SGD, "step", step)
     clips = batch["clips"].shape[1]
     with NO_VALUES():
@@ -90,10 +88,10 @@ def train(spec, monkeypatch, runtime):
     return training
 
 
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("name", TRAININGS)
 @pytest.mark.parametrize(("precision", "channels_last"), [("tf32", False), ("bfloat16", True)])
 def test_a_step_stays_on_its_device_and_waits_for_nothing(monkeypatch, name, precision, channels_last):
-    stage, *overrides = STAGES[name]
+    stage, *overrides = TRAININGS[name]
     group = stage if stage in ("auxiliary", "pretext") else "protocol"
     recipe = f"{{batch_size: {2 * SIZE}, micro_batch: {SIZE}, precision: {precision}}}"
     spec = stages(*overrides, f"{group}.training={recipe}")[stage]
@@ -103,11 +101,14 @@ def test_a_step_stays_on_its_device_and_waits_for_nothing(monkeypatch, name, pre
     state = training.objective.state_dict()
     on_gpu = {name: value for name, value in state.items() if not name.endswith("extra_state")}  # of the host
     assert {value.device for value in on_gpu.values()} == {GPU}
+    assert {value.dtype for value in on_gpu.values()} <= {torch.float32, torch.int64}
     assert {total.device for total in training.meter.sums.values()} == {GPU}
 
 
-def test_pooling_has_no_deterministic_gradient(monkeypatch):
-    """A frozen backbone has none at all."""
+def test_pooling_had_no_deterministic_gradient(monkeypatch):
+    """Averages have none, maxima none before torch 2.13. A frozen backbone needs none."""
+    assert (nn.MaxPool3d in loop.UNSTEADY) == (torch.__version__ < "2.13")
+    monkeypatch.setattr(loop, "UNSTEADY", (nn.AvgPool3d, nn.MaxPool3d))
     training = f"training={{batch_size: {2 * SIZE}, micro_batch: {SIZE}}}"
     there = replace(RUNTIME, deterministic=True, log_every_steps=1000)
     trained = stages("backbone=s3d", "auxiliary=none", f"pretext.{training}")["pretext"]
@@ -115,6 +116,8 @@ def test_pooling_has_no_deterministic_gradient(monkeypatch):
         train(trained, monkeypatch, there)
     frozen = ("auxiliary=none", "pretext=none", "protocol=linear", f"protocol.{training}")
     assert train(stages("backbone=s3d", *frozen)["linear"], monkeypatch, there).step == 3
+    monkeypatch.setattr(loop, "UNSTEADY", (nn.AvgPool3d,))
+    assert train(trained, monkeypatch, there).step == 3
 
 
 @pytest.mark.parametrize("channels_last", [False, True])

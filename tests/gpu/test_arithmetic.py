@@ -1,17 +1,21 @@
 """Every objective: the GPU against the CPU, and its faster ways against its exact one."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cache, partialmethod
 
 import pytest
 import torch
 
+from conftest import ROOT
 from gpu.conftest import IS_GPU
 from gpu.rounding import rounding
 from gpu.trainings import COMPILED, CPU, EXACT, FAST, TRAININGS, apart, loss_apart, spec_of, trained
+from vssl.engine.loop import UNSTEADY
+from vssl.errors import VsslError
+from vssl.stage.construct import Stage
 
-BACKBONES = ["c3d", "mc3_18", "r2plus1d_10", "r2plus1d_18", "r3d_10", "r3d_18", "resnet3d_18", "s3d", "s3d_g"]
+BACKBONES = sorted(path.stem for path in (ROOT / "conf/backbone").glob("*.yaml") if path.stem != "tiny")
 
 
 @cache
@@ -69,6 +73,15 @@ def test_every_backbone_steps_as_on_the_cpu(backbone, close):
     here, there = trained(spec, FAST, 1), trained(spec, CPU, 1)
     close("backbones against the CPU: loss", backbone, loss_apart(here, there), 1e-4)
     close("backbones against the CPU: first step", backbone, apart(here.moved, there.moved), 0.1)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES if IS_GPU else BACKBONES[:1])
+def test_every_backbone_repeats_its_bits_or_says_that_it_cannot(backbone):
+    spec = spec_of("vspp", backbone=backbone)
+    unsteady = any(isinstance(part, UNSTEADY) for part in Stage(spec).backbone().modules())
+    with pytest.raises(VsslError, match="deterministic") if IS_GPU and unsteady else nullcontext():
+        one, same = trained(spec, EXACT, 2), trained(spec, EXACT, 2)
+        assert torch.equal(one.moved, same.moved)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.fake_clips import batch_of, stages
-from conftest import PRETEXTS, RUNTIME
+from conftest import PRETEXTS, ROOT, RUNTIME
 from gpu.conftest import DEVICE
 from vssl import distributed
 from vssl.engine.loader import Steps
@@ -16,14 +16,22 @@ from vssl.stage.callback import Silent
 from vssl.stage.construct import Stage
 
 SIZE, STEPS = 8, 3
+DROPPING = "videomoco that drops frames"
+OTHERS = {path.stem for path in (ROOT / "conf" / "auxiliary").glob("*.yaml")}
+FORMS = sorted(OTHERS - {"none", "auxskd", "longer_pretext", "distillation"})
+"""Of distillation, beside auxSKD."""
+
 TRAININGS = {
     **{name: ("pretext", f"pretext={name}", "auxiliary=none") for name in PRETEXTS},
+    DROPPING: ("pretext", "pretext=videomoco", "auxiliary=none", "pretext.adversarial_from=0"),
     **{f"auxskd of {name}": ("auxiliary", f"pretext={name}", "auxiliary=auxskd") for name in PRETEXTS},
+    **{f"{name} of vspp": ("auxiliary", "pretext=vspp", f"auxiliary={name}") for name in FORMS},
     "finetune": ("finetune", "auxiliary=none", "pretext=none"),
     "linear": ("linear", "protocol=linear", "auxiliary=none", "pretext=none"),
 }
-COMPILED = [*PRETEXTS, "auxskd of vspp", "finetune", "linear"]
-"""Compiling takes many seconds each, and auxSKD has the same network and augmentation for every pretext."""
+COMPILED = [*PRETEXTS, DROPPING, "auxskd of vspp", "isd_plus of vspp", "finetune", "linear"]
+"""Compiling takes many seconds each. auxSKD has the same network and augmentation for every pretext, and its
+other forms but this one, which augments each clip in its own way, have the same parts."""
 
 CPU = replace(RUNTIME, device="cpu", threads=None, log_every_steps=1000, save_every_s=math.inf)
 EXACT = replace(CPU, device=DEVICE, deterministic=True)

@@ -23,6 +23,9 @@ from vssl.nn.batch_norm import SyncedBatchNorm, average_statistics, synchronise
 from vssl.result import Cost
 from vssl.types import Backbone, Batch, Objective, Progress
 
+UNSTEADY = (nn.AvgPool3d,) if torch.__version__ >= "2.13" else (nn.AvgPool3d, nn.MaxPool3d)
+"""Layers without a deterministic gradient on GPUs (documentation of torch.use_deterministic_algorithms)."""
+
 
 class Callback(Protocol):
     """Receives progress and metrics."""
@@ -217,14 +220,15 @@ class Loop:
 
 def _check_pooling(backbone: Backbone, runtime: Runtime) -> None:
     """Raise `OptionError` for a backbone that cannot be trained deterministically on the device."""
-    pools = any(isinstance(part, (nn.MaxPool3d, nn.AvgPool3d)) for part in backbone.modules())
+    pools = any(isinstance(part, UNSTEADY) for part in backbone.modules())
     trained = any(parameter.requires_grad for parameter in backbone.parameters())
     if runtime.torch_device().type == "cuda" and runtime.deterministic and pools and trained:
+        without = f"of which torch {torch.__version__} has no deterministic gradient on GPUs"
         raise OptionError(
             "runtime.deterministic",
             True,
-            f"{type(backbone).__name__} pools, and torch has no deterministic gradient of 3D pooling on GPUs",
-            "say false, or choose a backbone of strided convolutions",
+            f"{type(backbone).__name__} pools, {without}",
+            "say false, choose a backbone of strided convolutions, or for maxima torch 2.13 or newer",
         )
 
 
