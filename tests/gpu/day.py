@@ -26,12 +26,14 @@ sys.path[:1] = [str(ROOT), str(ROOT / "tests")]
 
 from benchmarks.measuring import kept, markdown  # noqa: E402
 
-BENCHMARKS = {"training": 4.0, "step": 5.0, "augmentation": 2.0, "loader": 2.0}
-"""Their limits in minutes; those that say most about a GPU come first."""
+BENCHMARKS = {"training": 4.0, "loader": 2.0, "step": 5.0, "augmentation": 2.0}
+"""Their limits in minutes; `step` says how many cores keep the GPU busy, by the rates of `loader`."""
 
 TESTS_MIN, CHECK_MIN, SWEEP_MIN, TABLE_MIN = 10.0, 3.0, 60.0, 2.0
 GRACE_S = 60.0
 """For stages to save their state."""
+
+INTERRUPTED, NOT_STARTED = "interrupted", "not started"
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def parts(videos: Path | None, smallest: bool, words: list[str]) -> list[Part]:
     """All parts, in their order."""
     device = "cpu" if smallest else "cuda"
     some = ["-k", "linear and not compiling"] if smallest else []
-    tests = ["-m", "pytest", "-m", "gpu", "-rs", "-n", "4", "--dist", "loadgroup", "tests/gpu", *some]
+    tests = ["-m", "pytest", "-m", "gpu", "-rfEs", "-n", "4", "--dist", "loadgroup", "tests/gpu", *some]
     found = [Part("tests", [sys.executable, *tests], TESTS_MIN, {"VSSL_TEST_DEVICE": device})]
     least = ["--smallest"] if smallest else []
     hidden = {"CUDA_VISIBLE_DEVICES": ""} if smallest else {}
@@ -88,25 +90,38 @@ def run(part: Part, minutes: float) -> str:
         try:
             code = process.wait(60 * minutes)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGINT)  # tests and benchmarks end as well, and keep their tables
-            try:
-                process.wait(GRACE_S)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-            return f"stopped after {minutes:.0f} min"
+            end(process)
+            return f"stopped after {60 * minutes:.0f} s"
+        except KeyboardInterrupt:  # of this process alone: the part has a session of its own
+            end(process)
+            return INTERRUPTED
     return "done" if code == 0 else f"failed, see {log.relative_to(ROOT)}"
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Interrupt a part: tests and benchmarks end then, and keep their tables. Ctrl-C meanwhile kills it."""
+    try:
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(GRACE_S)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def report(said: dict[str, str], smallest: bool) -> Path:
     """Everything that was found, as Markdown."""
-    lines = ["# A day on a GPU", "", *(f"- {name}: {how}" for name, how in said.items()), ""]
+    lines = ["# A day on a GPU", "", *["**A rehearsal: these numbers mean nothing.**", ""] * smallest]
+    lines += [*(f"- {name}: {how}" for name, how in said.items()), ""]
     tests = FOLDER / "tests.log"
     if tests.exists():
-        lines += ["### Tests", "", *(f"    {line}" for line in tests.read_text().splitlines()[-1:]), ""]
+        *before, last = tests.read_text().splitlines() or [""]
+        told = [line for line in before if line.startswith(("FAILED", "ERROR", "SKIPPED"))]
+        lines += ["### Tests", "", *(f"    {line}" for line in [*told, last]), ""]
     lines += [markdown(*found) for name in ("differences", *BENCHMARKS) if (found := kept(name, smallest))]
     table = FOLDER / "claim/table.md"
     if table.exists():
-        lines += ["### Claim sweep", "", table.read_text()]
+        results = table.read_text().partition("\n## Rows")[0]  # below, what every number rests on
+        lines += [f"##{line}" if line.startswith("#") else line for line in results.splitlines()]
+        lines += ["", f"What every number rests on: {table.relative_to(ROOT)}"]
     path = FOLDER / "report.md"
     path.write_text("\n".join(lines))
     return path
@@ -119,20 +134,31 @@ def main() -> None:
     parser.add_argument("--smallest", action="store_true", help="see that it runs, on a CPU")
     parser.add_argument("words", nargs="*", help="overrides for the sweep")
     asked = parser.parse_args()
+    if asked.smallest:  # what a rehearsal has done is not done
+        globals()["FOLDER"] = FOLDER / "smallest"
     FOLDER.mkdir(parents=True, exist_ok=True)
     state = FOLDER / "state.json"
     said: dict[str, str] = json.loads(state.read_text()) if state.exists() else {}
     until = time.monotonic() + 60 * asked.minutes
     for part in parts(asked.videos and asked.videos.resolve(), asked.smallest, asked.words):
         left = (until - time.monotonic()) / 60 - (TABLE_MIN if part.name == "sweep" else 0)
-        if left <= 0 or (said.get(part.name) == "done" and part.name != "table"):
+        if said.get(part.name) == "done" and part.name != "table":
+            print(f"{part.name}: done before", flush=True)
             continue
-        print(f"{part.name}: {min(left, part.minutes):.0f} min at most", flush=True)
+        if left <= 0:
+            said.setdefault(part.name, NOT_STARTED)
+            continue
+        print(f"{part.name}: {min(left, part.minutes):.1f} min at most", flush=True)
         said[part.name] = run(part, min(left, part.minutes))
         print(f"{part.name}: {said[part.name]}", flush=True)
         state.write_text(json.dumps(said, indent=1))
-        print(f"report: {report(said, asked.smallest)}", flush=True)
-    sys.exit(any(how.startswith("failed") for how in said.values()))
+        report(said, asked.smallest)
+        if said[part.name] == INTERRUPTED:
+            until = -float("inf")
+    print(f"report: {report(said, asked.smallest)}", flush=True)
+    if not all(how == "done" for how in said.values()):
+        print("started again, it goes on with what is not done", flush=True)
+    sys.exit(any(how.startswith(("failed", INTERRUPTED)) for how in said.values()))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,77 @@
+"""A day on a GPU: parts that fail, take too long or are interrupted, what is done again, and the report."""
+
+import signal
+import sys
+
+import pytest
+
+from gpu import day
+from gpu.day import INTERRUPTED, NOT_STARTED, Part
+
+SAVES = "import time\ntry: time.sleep(60)\nexcept KeyboardInterrupt: print('saved')"
+
+
+@pytest.fixture(autouse=True)
+def folder(monkeypatch, tmp_path):
+    """Not that of the checkout, and no tables that were measured there."""
+    monkeypatch.setattr(day, "ROOT", tmp_path)
+    monkeypatch.setattr(day, "FOLDER", tmp_path)
+    monkeypatch.setattr(day, "kept", lambda name, smallest: None)
+    return tmp_path
+
+
+def part(name, code, minutes=1.0):
+    return Part(name, [sys.executable, "-c", code], minutes, {})
+
+
+def go(monkeypatch, *found, words=()):
+    """Run the day; return its exit status."""
+    monkeypatch.setattr(day, "parts", lambda *asked: list(found))
+    monkeypatch.setattr(sys, "argv", ["day.py", *words])
+    with pytest.raises(SystemExit) as end:
+        day.main()
+    return int(end.value.code)
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_ends_the_part_too(folder):
+    """Which would else go on beside the next day."""
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 1.0)
+    try:
+        assert day.run(part("tests", SAVES), 1.0) == INTERRUPTED
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert (folder / "tests.log").read_text() == "saved\n"
+
+
+def test_a_part_that_takes_too_long_can_keep_what_it_has(folder):
+    assert day.run(part("tests", SAVES), 1 / 60) == "stopped after 1 s"
+    assert (folder / "tests.log").read_text() == "saved\n"
+
+
+def test_what_is_not_done_is_named_and_tried_again(folder, monkeypatch, capsys):
+    failing = part("step", "print('FAILED tests/gpu/test_a.py::b'); print('1 failed'); raise SystemExit(1)")
+    parts = [part("tests", failing.command[-1]), part("loader", "print('fine')")]
+    assert go(monkeypatch, *parts, words=["--minutes", "0"]) == 0
+    assert (folder / "report.md").read_text().count(NOT_STARTED) == 2
+    assert go(monkeypatch, *parts) == 1
+    report = (folder / "report.md").read_text()
+    for line in ("- tests: failed, see tests.log", "    FAILED tests/gpu/test_a.py::b", "    1 failed"):
+        assert line in report.splitlines()
+    assert go(monkeypatch, part("tests", "print('2 passed')"), parts[1]) == 0
+    assert "loader: done before" in capsys.readouterr().out
+    assert "    2 passed" in (folder / "report.md").read_text().splitlines()
+
+
+def test_a_rehearsal_is_called_so_and_leaves_everything_to_do(folder, monkeypatch, capsys):
+    assert go(monkeypatch, part("tests", "print('2 passed')"), words=["--smallest"]) == 0
+    assert "rehearsal" in (folder / "smallest/report.md").read_text()
+    assert not (folder / "report.md").exists()
+    monkeypatch.setattr(day, "FOLDER", folder)
+    assert go(monkeypatch, part("tests", "print('2 passed')")) == 0
+    assert "done before" not in capsys.readouterr().out
+    assert "rehearsal" not in (folder / "report.md").read_text()
