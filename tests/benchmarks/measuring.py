@@ -190,9 +190,10 @@ def _in_words(begun: Mapping[str, object]) -> str:
     assert isinstance(versions, dict)
     libraries = ", ".join(f"{name} {number}" for name, number in versions.items())
     gpu = f"{begun['gpu']}, " if begun["gpu"] else ""
+    commit, _, changes = str(begun["git_commit"]).partition("+")
     return (
         f"{begun['date']}, {gpu}{begun['processor']}, {begun['cores']} cores, load {begun['load']} before; "
-        f"Python {begun['python']}, {libraries}; commit {str(begun['git_commit'])[:8]}"
+        f"Python {begun['python']}, {libraries}; commit {commit[:8]}{' with ' * bool(changes)}{changes}"
     )
 
 
