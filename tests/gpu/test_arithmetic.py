@@ -40,7 +40,7 @@ def test_deterministic_steps_have_the_same_bits_each_time(name):
 
 
 @pytest.mark.parametrize("name", TRAININGS)
-@pytest.mark.parametrize(("precision", "loss", "step"), [("tf32", 1e-3, 0.3), ("bfloat16", 0.02, 0.5)])
+@pytest.mark.parametrize(("precision", "loss", "step"), [("tf32", 2e-3, 0.6), ("bfloat16", 0.02, 0.6)])
 def test_fewer_bits_change_little(name, precision, loss, step, close):
     """The loss by little; its gradient by more, as it passes batch norm over the few clips of a test."""
     with rounding(precision):
@@ -75,11 +75,12 @@ def test_every_backbone_steps_as_on_the_cpu(backbone, close):
     close("backbones against the CPU: first step", backbone, apart(here.moved, there.moved), 0.1)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES if IS_GPU else BACKBONES[:1])
+@pytest.mark.skipif(not IS_GPU, reason="a CPU repeats its bits")
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_every_backbone_repeats_its_bits_or_says_that_it_cannot(backbone):
     spec = spec_of("vspp", backbone=backbone)
     unsteady = any(isinstance(part, UNSTEADY) for part in Stage(spec).backbone().modules())
-    with pytest.raises(VsslError, match="deterministic") if IS_GPU and unsteady else nullcontext():
+    with pytest.raises(VsslError, match="deterministic") if unsteady else nullcontext():
         one, same = trained(spec, EXACT, 2), trained(spec, EXACT, 2)
         assert torch.equal(one.moved, same.moved)
 
