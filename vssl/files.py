@@ -71,9 +71,13 @@ def owned(folder: Path, doing: str, option: str) -> Iterator[None]:
         yield
 
 
-def digest(path: Path) -> str:
-    """Hash of a file's content."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def digest(path: Path, kind: str = "sha256") -> str:
+    """Hash of a file's content, however large it is."""
+    found = hashlib.new(kind, usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
 
 
 def remove_leftovers(folder: Path) -> None:

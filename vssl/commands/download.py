@@ -17,13 +17,13 @@ from vssl import options
 from vssl.checks import check_folder, make_folder
 from vssl.data import layouts
 from vssl.data.addresses import Address, check_addresses, read_addresses
-from vssl.data.fetch import Cancelled, Fetch, Patience, Watch, check_digest, digest_of, part_of
+from vssl.data.fetch import Cancelled, Fetch, Patience, Watch, check_digest, part_of
 from vssl.data.index import absolute
 from vssl.data.journal import noted, noting, state_of
 from vssl.data.lists import text_of
 from vssl.data.unpack import Wanted, is_archive, rar_tool, unpack
 from vssl.errors import OptionError, VsslError
-from vssl.files import owned, write_atomically
+from vssl.files import digest, owned, write_atomically
 from vssl.pipeline import plain
 from vssl.report.progress import Progress
 from vssl.secrets import hidden
@@ -134,7 +134,7 @@ class Downloads(Watch):
             check_digest(address, path)
         else:
             Fetch(address, path, PATIENCE, self, self._stopping).run()
-        outcome = {"url": hidden(address.url), "bytes": path.stat().st_size, "sha256": digest_of(path)}
+        outcome = {"url": hidden(address.url), "bytes": path.stat().st_size, "sha256": digest(path)}
         if self._stopping.is_set():
             raise Cancelled
         if is_archive(address.name):

@@ -4,7 +4,6 @@ It stands above requests, which knows proxies, certificates and redirections, an
 to continue after a break, but only if the file there is still the same.
 """
 
-import hashlib
 import json
 import re
 import threading
@@ -18,7 +17,7 @@ import urllib3
 
 from vssl.data.addresses import Address
 from vssl.errors import OptionError, first_line
-from vssl.files import write_atomically
+from vssl.files import digest, write_atomically
 from vssl.secrets import hidden
 
 CHUNK = 1 << 14
@@ -132,7 +131,8 @@ class Fetch:
                 self._furthest = max(self._furthest, self.came)
                 if in_vain >= self.patience.tries:
                     remedy = f"run it again later: it goes on here; or {self._other}"
-                    raise self._failed(self._reason(error), remedy) from error
+                    why = str(error) if isinstance(error, Broken) else _short(error)
+                    raise self._failed(f"{why}, {self.patience.tries} times in a row", remedy) from error
                 self._wait(in_vain, error)
             except requests.RequestException as error:
                 raise self._failed(f"cannot be fetched ({_short(error)})", self._other) from error
@@ -156,7 +156,8 @@ class Fetch:
             self._check_status(response)
             version = Version.of(response)
             if response.status_code == HTTPStatus.PARTIAL_CONTENT:
-                if not (known and known.is_of(version)) or not _begins_at(response, came):
+                begins_there = response.headers.get("Content-Range", "").startswith(f"bytes {came}-")
+                if not (known and known.is_of(version) and begins_there):
                     self._drop()
                     raise Broken("the server has another file now")
             elif came:
@@ -214,10 +215,6 @@ class Fetch:
         if self.stopping.wait(min(longest, LONGEST_WAIT_S)):
             raise Cancelled
 
-    def _reason(self, error: Exception) -> str:
-        why = str(error) if isinstance(error, Broken) else _short(error)
-        return f"{why}, {self.patience.tries} times in a row"
-
     def _failed(self, problem: str, remedy: str) -> OptionError:
         return _failed(self.address, problem, remedy)
 
@@ -243,7 +240,7 @@ def check_digest(address: Address, path: Path) -> None:
     if address.digest is None:
         return
     kind, _, published = address.digest.partition(":")
-    if (found := digest_of(path, kind)) != published:
+    if (found := digest(path, kind)) != published:
         accept = f"take it as it is with {address.node}.digest=null"
         remedy = f"delete {path} to fetch it again, or {accept}"
         raise _failed(address, f"another file than the published one ({kind} {found})", remedy)
@@ -256,19 +253,6 @@ def _failed(address: Address, problem: str, remedy: str) -> OptionError:
 def part_of(target: Path) -> Path:
     """Where a file lies that is not here yet."""
     return target.with_name(f"{target.name}.part")
-
-
-def digest_of(path: Path, kind: str = "sha256") -> str:
-    """Digest of a large file."""
-    digest: Any = hashlib.new(kind, usedforsecurity=False)
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return str(digest.hexdigest())
-
-
-def _begins_at(response: requests.Response, byte: int) -> bool:
-    return response.headers.get("Content-Range", "").startswith(f"bytes {byte}-")
 
 
 def _bytes(version: Version) -> str:
