@@ -1,7 +1,12 @@
-"""Modules that an option names: a file that is put into the package is found, no list names it."""
+"""Modules that an option names: a file that is put into the package is found, no list names it.
+
+And where other processes find the package.
+"""
 
 import importlib
+import os
 import pkgutil
+from pathlib import Path
 from types import ModuleType
 
 from vssl.errors import OptionError, nearest
@@ -18,3 +23,9 @@ def load_module(package: str, option: str, name: str) -> ModuleType:
     """Import a module of the package; raises `OptionError` if there is none of this name."""
     check_module(package, option, name)
     return importlib.import_module(f"{package}.{name}")
+
+
+def python_path() -> str:
+    """PYTHONPATH for other processes: vssl as it is imported here comes first, installed or not."""
+    root = str(Path(__file__).parent.parent)
+    return os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -2,7 +2,6 @@
 was submitted for a stage (`<key>.slurm.json`)."""
 
 import json
-import os
 import re
 import sys
 from collections.abc import Mapping
@@ -10,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import vssl
 from vssl.files import write_atomically
 from vssl.stage.spec import StageSpec
 
@@ -93,9 +91,3 @@ def read_job(path: Path) -> tuple[StageSpec, dict[str, Any]]:
 def worker_command(path: Path | str) -> list[str]:
     """The command that runs a job file."""
     return [sys.executable, "-m", "vssl.worker", str(path)]
-
-
-def python_path() -> str:
-    """PYTHONPATH for workers: vssl as it is imported here comes first, installed or not."""
-    root = str(Path(vssl.__file__).parent.parent)
-    return os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])

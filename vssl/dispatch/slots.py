@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 
 from vssl import rendezvous, stop
-from vssl.dispatch.records import python_path, worker_command, write_job
+from vssl.dispatch.records import worker_command, write_job
 from vssl.errors import VsslError
+from vssl.modules import python_path
 from vssl.stage.context import Context, Outcome
 from vssl.stage.spec import StageSpec
 

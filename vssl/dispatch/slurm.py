@@ -21,9 +21,10 @@ from pathlib import Path
 
 from vssl.checks import Checked, at_least
 from vssl.dispatch.cluster import Job, Slurm
-from vssl.dispatch.records import START, JobRecords, Record, python_path, worker_command, write_job
+from vssl.dispatch.records import START, JobRecords, Record, worker_command, write_job
 from vssl.engine.runtime import Runtime
 from vssl.errors import OptionError
+from vssl.modules import python_path
 from vssl.stage.construct import Machine
 from vssl.stage.context import Context, Outcome
 from vssl.stage.kind import KINDS, StageKind

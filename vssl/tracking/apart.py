@@ -22,9 +22,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-import vssl
 from vssl import stop
 from vssl.errors import first_line
+from vssl.modules import python_path
 from vssl.tracking.metrics import Launch, StageFolder, Status, Tracker
 
 _log = logging.getLogger(__name__)
@@ -47,8 +47,6 @@ class Apart(Tracker):
         self._warned = False
 
     def begin(self, launch: Launch) -> None:
-        root = str(Path(vssl.__file__).parent.parent)
-        path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "vssl.tracking.apart"],
@@ -56,7 +54,7 @@ class Apart(Tracker):
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,  # libraries have a lot to say of what is told here in one line
                 start_new_session=True,  # Ctrl-C is for the launch, which then tells how it ended
-                env={**os.environ, "PYTHONPATH": path},
+                env={**os.environ, "PYTHONPATH": python_path()},
             )
             assert self._process.stdin is not None
             assert self._process.stdout is not None
