@@ -76,9 +76,7 @@ def _surface(conf: Path) -> dict[str, Any]:
 
 def help_text(conf: Path) -> str:
     """What Hydra's own --help says, which takes a second to list the groups."""
-    template: str = yaml.safe_load((conf / "config.yaml").read_text(encoding="utf-8"))["hydra"]["help"][
-        "template"
-    ]
+    template: str = _surface(conf)["hydra"]["help"]["template"]
     groups: dict[str, list[str]] = {}
     for path in sorted(conf.glob("*/**/*.yaml")):
         groups.setdefault(str(path.parent.relative_to(conf)), []).append(path.stem)

@@ -112,7 +112,7 @@ def _previews(outputs: Path) -> Iterator[Spare]:
 def _list(outputs: Path, spare: Sequence[Spare]) -> None:
     can_go = {one.path for one in spare}
     totals: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
-    for path in _files(outputs):
+    for path in (Path(place, name) for place, _, names in os.walk(outputs) for name in names):
         size, total = _size(path), totals[_kind(path.relative_to(outputs))]
         total[0] += 1
         total[1] += size
@@ -131,11 +131,6 @@ def _kind(path: Path) -> str:
     if path.parts[0] == "stages":
         return OF_STAGES.get(path.name, "other")
     return PLACES.get(path.parts[0], "other")
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    for place, _, names in os.walk(folder):
-        yield from (Path(place, name) for name in names)
 
 
 def _size(path: Path) -> int:

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from vssl.checks import naming_place
 from vssl.dispatch.cluster import Slurm
 from vssl.dispatch.states import states
 from vssl.errors import VsslError
 from vssl.files import write_atomically
-from vssl.pipeline import Point, merge
+from vssl.pipeline import Point, merge, plain
 from vssl.report import cka, formats
 from vssl.report.collect import all_finished, of_points
 from vssl.report.model import Report
@@ -45,8 +45,7 @@ def execute(points: Sequence[Point], cfg: DictConfig) -> None:
 
 def sweep_of(cfg: DictConfig) -> dict[str, Any]:
     """What the sweep file says of its table; nothing without one."""
-    sweep: Any = OmegaConf.to_container(cfg.get("sweep") or OmegaConf.create(), resolve=True)
-    return dict(sweep)
+    return plain(cfg.get("sweep")) or {}
 
 
 def write(report: Report, folder: Path) -> None:

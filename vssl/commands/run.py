@@ -59,7 +59,7 @@ def execute(points: Sequence[Point], cfg: DictConfig) -> None:
     if len(points) > 1 or "sweep" in cfg:
         print(f"report: {_again('mode=report')}")
     if failed := _failed(outcomes):
-        skipped = _count(outcomes, "skipped")
+        skipped = sum(one.status == "skipped" for one in outcomes)
         raise VsslError(
             f"{failed} of {len(outcomes)} stages failed, {skipped} skipped; the reasons stand above, and the "
             "same command runs them again"
@@ -92,10 +92,6 @@ def _failed(outcomes: Sequence[Outcome]) -> int:
     """How many failed, but for candidates that have lost by it."""
     lost = candidates(one.spec for one in outcomes if one.status in ("done", "reused"))
     return sum(one.status == "failed" and one.spec not in lost for one in outcomes)
-
-
-def _count(outcomes: Sequence[Outcome], status: str) -> int:
-    return sum(outcome.status == status for outcome in outcomes)
 
 
 def _show_warnings() -> None:
