@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vssl.backbone.pooled import PooledBackbone, Triple, named, set_bn_momentum
-from vssl.backbone.s3d_g import BN_EPS, MIXED, Inception, conv_unit
+from vssl.backbone.s3d_g import BN_EPS, MIXED, add_mixed, conv_unit
 
 
 def pad_same(x: Tensor, kernel: Triple, stride: Triple) -> Tensor:
@@ -69,12 +69,7 @@ class I3D(PooledBackbone):
             conv2c=_full(64, 192),
             pool2=SameMaxPool3d(wide, half),
         )
-        channels = 192
-        for name, widths in MIXED.items():
-            if name == "mixed_4b":
-                self.layers.add_module("pool_mixed_4b", SameMaxPool3d((3, 3, 3), (2, 2, 2)))
-            if name == "mixed_5b":
-                self.layers.add_module("pool_mixed_5b", SameMaxPool3d((2, 2, 2), (2, 2, 2)))
-            self.layers.add_module(name, Inception(channels, widths, _full))
-            channels = widths.out
+        kernels: dict[str, Triple] = {"mixed_4b": (3, 3, 3), "mixed_5b": (2, 2, 2)}
+        pools = {name: SameMaxPool3d(kernel, (2, 2, 2)) for name, kernel in kernels.items()}
+        add_mixed(self.layers, _full, pools)
         set_bn_momentum(self, bn_momentum)

@@ -1,6 +1,6 @@
 """S3D-G as in RSPNet."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -10,6 +10,9 @@ from vssl.backbone.pooled import PooledBackbone, Triple, named, set_bn_momentum
 from vssl.backbone.resnet3d import conv3d
 
 BN_EPS = 1e-3
+
+MakeFull = Callable[[int, int], nn.Module]
+"""From input and output channels to what stands for a 3x3x3 convolution."""
 
 
 class Widths(NamedTuple):
@@ -71,12 +74,9 @@ def separable(channels_in: int, channels_out: int, size: int = 3, stride: int = 
 
 
 class Inception(nn.Module):
-    """Four branches side by side, concatenated along the channels.
+    """Four branches side by side, concatenated along the channels."""
 
-    make_conv: from input and output channels to what stands for a 3x3x3 convolution.
-    """
-
-    def __init__(self, channels: int, widths: Widths, make_conv: Callable[[int, int], nn.Module]) -> None:
+    def __init__(self, channels: int, widths: Widths, make_conv: MakeFull) -> None:
         super().__init__()
         point = (1, 1, 1)
         self.branch0 = conv_unit(channels, widths.single, point, stride=1)
@@ -95,6 +95,16 @@ class Inception(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([branch(x) for branch in self.children()], dim=1)
+
+
+def add_mixed(layers: nn.Sequential, make_conv: MakeFull, pools: Mapping[str, nn.Module]) -> None:
+    """Append all blocks of MIXED, and ahead of some of them a pool."""
+    channels = 192
+    for name, widths in MIXED.items():
+        if name in pools:
+            layers.add_module(f"pool_{name}", pools[name])
+        layers.add_module(name, Inception(channels, widths, make_conv))
+        channels = widths.out
 
 
 class S3DG(PooledBackbone):
@@ -119,12 +129,6 @@ class S3DG(PooledBackbone):
             conv2c=separable(64, 192),
             pool2=nn.MaxPool3d(kernel_size=(1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),
         )
-        channels = 192
-        for name, widths in MIXED.items():
-            if name == "mixed_4b":
-                self.layers.add_module("pool_mixed_4b", nn.MaxPool3d(kernel_size=3, stride=2, padding=1))
-            if name == "mixed_5b":
-                self.layers.add_module("pool_mixed_5b", nn.MaxPool3d(kernel_size=2, stride=2))
-            self.layers.add_module(name, Inception(channels, widths, separable))
-            channels = widths.out
+        pools = {"mixed_4b": nn.MaxPool3d(3, stride=2, padding=1), "mixed_5b": nn.MaxPool3d(2, stride=2)}
+        add_mixed(self.layers, separable, pools)
         set_bn_momentum(self, bn_momentum)
