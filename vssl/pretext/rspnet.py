@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from vssl.checks import SHARE, TEMPERATURE, at_least
 from vssl.errors import VsslError
 from vssl.nn.contrast import KeyInit, KeyQueue, MomentumEncoder, check_batches, dot_products, info_nce
-from vssl.nn.frames import OutOfBounds, keep_inside
+from vssl.nn.frames import OutOfBounds
+from vssl.pretext.windows import Windows
 from vssl.result import References
 from vssl.types import Backbone, Batch, ClipPlan, ClipSampler, Objective, Progress, StepOutput, Task
 
@@ -39,9 +40,7 @@ class RSPNetSampler(ClipSampler):
 
     def plan(self, num_frames: int, rng: np.random.Generator) -> ClipPlan:
         window = self.num_frames * self.relative_speed
-        starts_K = rng.integers(max(0, num_frames - window) + 1, size=self.num_clips)
-        frames_KT = starts_K[:, None] + np.arange(window)
-        return ClipPlan(keep_inside(frames_KT, num_frames, self.out_of_bounds), {})
+        return Windows(window, self.num_clips, 1, "independent", self.out_of_bounds).plan(num_frames, rng)
 
     def pair(self, num_frames: int, rng: np.random.Generator, distinct: bool) -> ClipPlan:
         """Choose two windows, and a clip of either speed from each, independently.
