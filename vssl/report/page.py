@@ -21,12 +21,15 @@ _DARK = (
 def to_html(report: Report, pictures: Sequence[Plot]) -> str:
     """The whole page. Everything that is not the page's own is escaped."""
     folder = Path(__file__).parent
+    has_published = any(row.published for row in report.rows)
+    beside = [*report.intervals, *(["published", "difference"] if has_published else [])]
     return formats.render(
         "page.html",
         **formats.shown(report),
         css=Markup((folder / "page.css").read_text(encoding="utf-8")),
         script=Markup((folder / "page.js").read_text(encoding="utf-8")),
-        has_published=any(row.published for row in report.rows),
+        has_published=has_published,
+        heads=[head for column in report.columns for head in (column.head, *beside)],
         pictures=pictures,
         cells=lambda row: [(column, row.cell(column)) for column in report.columns],
         about=lambda row: {**formats.others(report, row), **formats.protocol(row)},
