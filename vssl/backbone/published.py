@@ -42,18 +42,18 @@ KINETICS = Pixels(1.0, [0.43216, 0.394666, 0.37645], [0.22803, 0.22145, 0.216989
 class Origin:
     """Weights of one kind.
 
-    names: whose. nets: that they were published of. sign: regular expression of a key that they have and
-    those further down the list have not. pixels, frames: what a clip was in training. bgr: colours in the
+    names: whose. sign: regular expression of a key that they have and those further down the list have not.
+    pixels, frames: what a clip was in training. nets: that they were published of. bgr: colours in the
     order of OpenCV. options: of the backbone, without which the weights mean something else.
     as_severe: pixels and frames are those of SEVERE's fine-tuning; the authors' own were not looked up.
     """
 
     names: str
-    family: str
-    nets: tuple[type[Backbone], ...]
     sign: str
     pixels: Pixels
-    frames: int
+    frames: int = 16
+    family: str = "torchvision"
+    nets: tuple[type[Backbone], ...] = (VideoResNet18,)
     bgr: bool = False
     options: Mapping[str, object] = field(default_factory=dict)
     as_severe: bool = False
@@ -65,66 +65,50 @@ class Origin:
         return f"{self.names}: trained on {self.frames} frames, pixels {self.pixels}{by}, {colours}"
 
 
-_TORCHVISION = ("torchvision", (VideoResNet18,))
 _ONE_BLOCK = (R3D, R2Plus1D, C3D)
 
 ORIGINS = [
     Origin(
         "rhoMoCo, rhoBYOL, rhoSimCLR, rhoSwAV or another Slow R50 of PySlowFast",
-        "pyslowfast",
-        (SlowR50,),
         r"\.pathway0_",
         Pixels(1.0, [0.45] * 3, [0.225] * 3),
-        frames=8,
+        8,
+        "pyslowfast",
+        (SlowR50,),
     ),
     Origin(
         "I3D trained on Kinetics with labels",
-        "i3d",
-        (I3D,),
         r"^(module\.)?Mixed_3b\.b0\.",
         Pixels(1.0, [0.5] * 3, [0.5] * 3),
-        frames=64,
+        64,
+        "i3d",
+        (I3D,),
     ),
-    Origin("VideoMoCo or MoCo", *_TORCHVISION, r"(^|\.)encoder_q\.stem\.\d", IMAGENET, frames=32),
-    Origin("SeLaVi", *_TORCHVISION, r"^module\.video_network\.base\.", IMAGENET, frames=32, as_severe=True),
-    Origin("GDT", *_TORCHVISION, r"^video_network\.base\.", IMAGENET, frames=32, as_severe=True),
-    Origin("AVID-CMA", *_TORCHVISION, r"(^|\.)video_model\.stem\.\d", IMAGENET, frames=32, as_severe=True),
-    Origin(
-        "RSPNet as SEVERE trained it",
-        *_TORCHVISION,
-        r"(^|\.)encoder\.base_network\.\d",
-        IMAGENET,
-        frames=32,
-        as_severe=True,
-    ),
-    Origin("Pretext-Contrast", *_TORCHVISION, r"(^|\.)base_network\.\d", IMAGENET, frames=32, as_severe=True),
+    Origin("VideoMoCo or MoCo", r"(^|\.)encoder_q\.stem\.\d", IMAGENET, 32),
+    Origin("SeLaVi", r"^module\.video_network\.base\.", IMAGENET, 32, as_severe=True),
+    Origin("GDT", r"^video_network\.base\.", IMAGENET, 32, as_severe=True),
+    Origin("AVID-CMA", r"(^|\.)video_model\.stem\.\d", IMAGENET, 32, as_severe=True),
+    Origin("RSPNet as SEVERE trained it", r"(^|\.)encoder\.base_network\.\d", IMAGENET, 32, as_severe=True),
+    Origin("Pretext-Contrast", r"(^|\.)base_network\.\d", IMAGENET, 32, as_severe=True),
+    # TCLR's R(2+1)D has a whole 3x3x3 convolution where this net's is factored.
     Origin(
         "TCLR",
-        *_TORCHVISION,
         r"^(module\.)?0\.stem\.\d",
         SHARES,
-        frames=16,
         bgr=True,
-        # Its R(2+1)D has a whole 3x3x3 convolution where this net's is factored.
         options={"architecture": "r3d_18", "last_temporal_stride": 1},
     ),
-    Origin(
-        "torchvision, trained on Kinetics with labels",
-        *_TORCHVISION,
-        r"^(module\.)?stem\.\d",
-        KINETICS,
-        frames=16,
-    ),
-    Origin("RSPNet", "rspnet", (ResNet3D, R2Plus1D, C3D, S3DG), r"(^|\.)encoder\.", IMAGENET, frames=16),
-    Origin("VCOP or PRP", "vcop", _ONE_BLOCK, r"(^|\.)base_network\.", SHARES, frames=16),
+    Origin("torchvision, trained on Kinetics with labels", r"^(module\.)?stem\.\d", KINETICS),
+    Origin("RSPNet", r"(^|\.)encoder\.", IMAGENET, 16, "rspnet", (ResNet3D, R2Plus1D, C3D, S3DG)),
+    Origin("VCOP or PRP", r"(^|\.)base_network\.", SHARES, 16, "vcop", _ONE_BLOCK),
     # auxSKD's student, VSPP's second head, and a net on several GPUs, where VCOP has one.
     Origin(
         "VideoPace, VSPP or auxSKD",
-        "videopace",
-        _ONE_BLOCK,
         r"(^|\.)encoder_q\.|(^|\.)linear_segment\.|^module\.",
         Pixels(255.0),
-        frames=16,
+        16,
+        "videopace",
+        _ONE_BLOCK,
         bgr=True,
     ),
 ]
