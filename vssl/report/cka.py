@@ -42,6 +42,11 @@ class Features(NamedTuple):
     centred_VD: NDArray[np.float32]
     norm: float
 
+    @classmethod
+    def of(cls, names: tuple[str, ...], features_VD: NDArray[Any]) -> Features:
+        centred_VD = (features_VD - features_VD.mean(axis=0, dtype=np.float64)).astype(np.float32)
+        return cls(names, centred_VD, _inner(centred_VD, centred_VD) ** 0.5)
+
 
 class Similarity(NamedTuple):
     """CKA of some rows, by label; a place is NaN where no two runs can be compared."""
@@ -54,12 +59,12 @@ Similarities = Mapping[Column, Similarity]
 """Of each column that has some."""
 
 
-def linear_cka(one_VD: NDArray[Any], other_VE: NDArray[Any]) -> float:
-    """|Y'X|^2 / (|X'X| |Y'Y|) in Frobenius norms, of features [V,D] and [V,E] of the same videos.
-
-    They are centred here. NaN if one of the two is the same for all videos.
-    """
-    return _cka(_centred((), one_VD), _centred((), other_VE))
+def linear_cka(one: Features, other: Features) -> float:
+    """|Y'X|^2 / (|X'X| |Y'Y|) in Frobenius norms, of features of the same videos; NaN if those of one of the
+    two are the same for all videos."""
+    if not one.norm or not other.norm:
+        return np.nan
+    return _inner(one.centred_VD, other.centred_VD) / (one.norm * other.norm)
 
 
 def similarities(report: Report) -> Similarities:
@@ -120,19 +125,8 @@ def _of_runs(runs: Sequence[Run]) -> dict[int, Features]:
             path = state.stage.folder / FILE
             if state.spec.name == STAGE and state.result and path.exists():
                 with np.load(path) as arrays:
-                    found[run.seed] = _centred(tuple(arrays["names"].tolist()), arrays["features_VD"])
+                    found[run.seed] = Features.of(tuple(arrays["names"].tolist()), arrays["features_VD"])
     return found
-
-
-def _centred(names: tuple[str, ...], features_VD: NDArray[Any]) -> Features:
-    centred_VD = (features_VD - features_VD.mean(axis=0, dtype=np.float64)).astype(np.float32)
-    return Features(names, centred_VD, _inner(centred_VD, centred_VD) ** 0.5)
-
-
-def _cka(one: Features, other: Features) -> float:
-    if not one.norm or not other.norm:
-        return np.nan
-    return _inner(one.centred_VD, other.centred_VD) / (one.norm * other.norm)
 
 
 def _inner(one_VD: NDArray[np.float32], other_VE: NDArray[np.float32]) -> float:
@@ -142,5 +136,5 @@ def _inner(one_VD: NDArray[np.float32], other_VE: NDArray[np.float32]) -> float:
 
 def _mean(pairs: Sequence[tuple[Features, Features]]) -> float:
     """Mean over the pairs that have the same videos; NaN of none."""
-    values = [_cka(one, other) for one, other in pairs if one.names == other.names]
+    values = [linear_cka(one, other) for one, other in pairs if one.names == other.names]
     return float(np.mean(values)) if values else np.nan

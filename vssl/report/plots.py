@@ -21,6 +21,7 @@ from vssl.report import cka
 from vssl.report.comparison import Comparison
 from vssl.report.model import Cell, Column, Curves, Report, Row, Run, distinct
 from vssl.report.predictions import arrays
+from vssl.report.statistics import Interval
 from vssl.result import Metric, References
 
 if TYPE_CHECKING:
@@ -89,10 +90,7 @@ class Plot:
 
 
 def draw(report: Report, alike: cka.Similarities | None = None) -> list[Plot]:
-    """Every figure that the report has numbers for: those of the whole report first.
-
-    alike: how alike the features of its rows are.
-    """
+    """Every figure that the report has numbers for: those of the whole report first."""
     import matplotlib as mpl  # late: a second, and nobody else needs it
 
     with mpl.rc_context(_STYLE):
@@ -190,9 +188,8 @@ def _reached(report: Report, rows: Sequence[Row]) -> Figure:
 
 def _one_result(axes: Axes, cell: Cell, height: float) -> None:
     """A mean and its intervals, and below it the published number with that of its test set."""
-    for ends, width in ((cell.over_videos, 1.0), (cell.over_seeds, 3.5)):
-        if ends:
-            axes.plot(ends, [height, height], color=COLOURS[0], linewidth=width, solid_capstyle="butt")
+    _interval(axes, cell.over_videos, height, COLOURS[0], 1.0)
+    _interval(axes, cell.over_seeds, height, COLOURS[0], 3.5)
     if cell.mean is not None:
         axes.plot([cell.mean], [height], "o", color=COLOURS[0], markersize=6)
     if cell.comparable is not None:
@@ -201,6 +198,11 @@ def _one_result(axes: Axes, cell: Cell, height: float) -> None:
         axes.plot(
             [cell.comparable], [height + 0.28], "D", color=COLOURS[1], markerfacecolor="none", markersize=5
         )
+
+
+def _interval(axes: Axes, ends: Interval | None, height: float, colour: str, width: float) -> None:
+    if ends:
+        axes.plot(ends, [height, height], color=colour, linewidth=width, solid_capstyle="butt")
 
 
 def _curve(report: Report) -> Figure:
@@ -271,9 +273,8 @@ def _differences(comparisons: Sequence[Comparison]) -> Figure:
     figure.set_figheight(0.8 * len(alike) + 0.12 * lines)
     for (axes, found), colour in zip(panels, cycle(COLOURS), strict=False):
         for place, one in enumerate(found):
-            for ends, height, width in ((one.over_seeds, place, 3.0), (one.over_videos, place + 0.22, 1.0)):
-                if ends:
-                    axes.plot(ends, [height, height], color=colour, linewidth=width, solid_capstyle="butt")
+            _interval(axes, one.over_seeds, place, colour, 3.0)
+            _interval(axes, one.over_videos, place + 0.22, colour, 1.0)
             face = colour if one.is_distinguishable else "white"
             axes.plot([one.mean or 0.0], [place], "o", color=colour, markerfacecolor=face, markersize=5)
         axes.axvline(0, color=INK, linewidth=0.8)
