@@ -66,16 +66,11 @@ def execute(cfg: DictConfig) -> None:
         downloads.run([replace(one, gb=SMALL_GB) for one in parts])
         rest = [one for one in addresses if not one.parts and is_archive(one.name)]
         rest += [part for one in parts for part in one.of_parts(text_of(downloads.place(one)))]
-        downloads.is_wanted = _choice(cfg, out)
+        if classes := plain(cfg.source.classes):  # a part of another data set
+            downloads.is_wanted = layouts.chosen(cfg.source.layout, out, classes)
         downloads.run(rest)
     root = shlex.quote(f"roots.{name}={out}")
     print(f"check it: python launch.py mode=check source={name} downstream={name} {root}")
-
-
-def _choice(cfg: DictConfig, out: Path) -> Wanted | None:
-    """What is wanted of the archives where a data set is a part of another one's classes."""
-    classes = plain(cfg.source.classes)
-    return layouts.chosen(cfg.source.layout, out, classes) if classes else None
 
 
 class Downloads(Watch):
@@ -118,7 +113,8 @@ class Downloads(Watch):
         for error in sorted(errors, key=lambda error: isinstance(error, Cancelled)):
             raise error
         self._stopping.clear()
-        self._write_digests()
+        lines = [f"{outcome['sha256']}  {key}\n" for key, outcome in sorted(self._done.items())]
+        write_atomically(self.out / DIGESTS, "".join(lines))
 
     def _is_done(self, address: Address) -> bool:
         if address.key not in self._done:
@@ -180,7 +176,3 @@ class Downloads(Watch):
         if free < need:
             problem = f"{number(free)} GB are free, {number(need)} GB are needed"
             raise OptionError("download.out", self.out, problem, "free some space, or choose another disk")
-
-    def _write_digests(self) -> None:
-        lines = [f"{outcome['sha256']}  {key}\n" for key, outcome in sorted(self._done.items())]
-        write_atomically(self.out / DIGESTS, "".join(lines))

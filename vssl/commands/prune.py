@@ -6,7 +6,7 @@
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -58,7 +58,8 @@ def execute(points: Sequence[Point], cfg: DictConfig) -> None:
     _check_jobs(outputs, store)
     needed = _note_needed(outputs, cfg, forest) if len(points) > 1 else _noted(outputs)
     keys = keys_of(forest).union(*needed.values()) if asked.others else None
-    spare = [*spare_files(store, forest, keys), *_previews(outputs)]
+    sheets = [path for path in sorted((outputs / "preview").rglob("*")) if path.is_file()]
+    spare = [*spare_files(store, forest, keys), *(Spare(path, "previews") for path in sheets)]
     _list(outputs, spare)
     if asked.others:
         print("needed:", ", ".join(f"{name} ({count(len(one), 'stage')})" for name, one in needed.items()))
@@ -101,12 +102,6 @@ def _note_needed(outputs: Path, cfg: DictConfig, forest: Sequence[StageSpec]) ->
     if outputs.is_dir():
         write_atomically(outputs / NEEDED, json.dumps(noted, indent=1))
     return noted
-
-
-def _previews(outputs: Path) -> Iterator[Spare]:
-    """Sheets of mode=preview, which makes them again."""
-    folder = outputs / "preview"
-    return (Spare(path, "previews") for path in sorted(folder.rglob("*")) if path.is_file())
 
 
 def _list(outputs: Path, spare: Sequence[Spare]) -> None:

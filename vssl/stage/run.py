@@ -3,7 +3,7 @@
 import errno
 import logging
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -55,7 +55,8 @@ def run_stage(spec: StageSpec, context: Context) -> StageResult:
             log.info("%s: interrupted (%s)", spec, one_line(interruption))
             callback.close("interrupted")
             raise
-        log.info("%s: done, %s", spec, _short(result.metrics))
+        words = ", ".join(f"{name} {value:.3f}" for name, value in result.metrics.items())
+        log.info("%s: done, %s", spec, words or "no metrics")
     callback.close("finished")
     return result
 
@@ -79,10 +80,6 @@ def one_line(error: BaseException) -> str:
         return str(error).strip().splitlines()[-1]
     text = " ".join(str(error).split())
     return text if isinstance(error, VsslError) else f"{type(error).__name__}: {text}"
-
-
-def _short(metrics: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:.3f}" for name, value in metrics.items()) or "no metrics"
 
 
 @contextmanager
