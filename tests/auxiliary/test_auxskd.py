@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from conftest import PROGRESS
+from objectives import objective_of, random_clips
 from vssl.auxiliary.auxskd import AuxSKD, PairSampler, kl_divergence, log_similarities
 from vssl.backbone.tiny import Tiny
 from vssl.errors import OptionError, VsslError
@@ -36,13 +37,11 @@ def task(**changes):
 
 
 def objective(seed=0, **changes):
-    torch.manual_seed(seed)
-    return task(**changes).objective(Tiny([4, 6])).double().train()
+    return objective_of(task(**changes), seed)
 
 
 def batch(seed=0, size=4):
-    generator = torch.Generator().manual_seed(seed)
-    return {"clips": torch.rand(size, 2, 3, 16, 8, 8, generator=generator, dtype=torch.float64)}
+    return random_clips(size, 2, 16, seed=seed)
 
 
 def unit(vectors):

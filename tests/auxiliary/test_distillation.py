@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from conftest import PROGRESS, RUNTIME, SMALL, composed, sgd, training
 from multiprocess import run_together
+from objectives import objective_of, random_clips
 from vssl.auxiliary.auxskd import AuxSKD, PairSampler
 from vssl.auxiliary.distillation import Distillation, SameClip
 from vssl.backbone.tiny import Tiny
@@ -55,8 +56,7 @@ AT_REST = {
 
 
 def objective(seed=0, **changes):
-    torch.manual_seed(seed)
-    return Distillation(**{**AUXSKD, **AT_REST, **changes}).objective(Tiny([4, 6])).double().train()
+    return objective_of(Distillation(**{**AUXSKD, **AT_REST, **changes}), seed)
 
 
 def given(dim=6):
@@ -65,8 +65,7 @@ def given(dim=6):
 
 
 def batch(clips=2, size=4, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return {"clips": torch.rand(size, clips, 3, 16, 8, 8, generator=generator, dtype=torch.float64)}
+    return random_clips(size, clips, 16, seed=seed)
 
 
 def step(net, data):

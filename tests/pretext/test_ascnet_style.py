@@ -1,18 +1,15 @@
 """ASCNet-style: which clips are compared, the losses against their formulas, the order of events."""
 
-import copy
-
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from conftest import PROGRESS
-from vssl.backbone.tiny import Tiny
+from objectives import assert_follows, depends_on_length, objective_of, random_clips
 from vssl.errors import OptionError
 from vssl.pretext.ascnet_style import ASCNetStyle, most_alike
 from vssl.pretext.rspnet import RSPNetSampler
-from vssl.types import Progress
 
 
 def task(**changes):
@@ -32,13 +29,11 @@ def task(**changes):
 
 
 def objective(seed=0, **changes):
-    torch.manual_seed(seed)
-    return task(**changes).objective(Tiny([4, 6])).double().train()
+    return objective_of(task(**changes), seed)
 
 
 def batch(seed=0, size=4):
-    generator = torch.Generator().manual_seed(seed)
-    return {"clips": torch.rand(size, 2, 3, 8, 8, 8, generator=generator, dtype=torch.float64)}
+    return random_clips(size, 2, 8, seed=seed)
 
 
 def played(data, seed):
@@ -138,21 +133,12 @@ def test_keys_of_both_speeds_join_their_memory_after_the_step():
 @pytest.mark.parametrize(("share", "momentum"), [(0.0, 0.9), (0.5, 0.95), (1.0, 1.0)])
 def test_the_target_follows_ever_more_slowly(share, momentum):
     net = objective()
-    before = copy.deepcopy(net.target.network.state_dict())
-    with torch.no_grad():
-        for parameter in net.parameters():
-            if parameter.requires_grad:
-                parameter.add_(1)
-    net.after_step(Progress(epochs=1.0, share=share))
-    for name, value in net.target.network.named_parameters():
-        torch.testing.assert_close(value, before[name] + 1 - momentum)
+    assert_follows(net, net.target, share, momentum)
 
 
 @pytest.mark.parametrize(("end", "depends"), [(1.0, True), (0.9, False)])
 def test_only_a_momentum_that_changes_depends_on_the_length(end, depends):
-    progress = Progress(epochs=1.0, share=0.5)
-    objective(momentum_end=end).after_step(progress)
-    assert progress.share_was_read == depends
+    assert depends_on_length(objective(momentum_end=end)) == depends
 
 
 def test_a_memory_that_is_too_small():

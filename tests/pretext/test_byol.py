@@ -1,16 +1,20 @@
 """BYOL between clips: the loss against its formula, and that the target gets no gradient."""
 
-import copy
-
 import pytest
 import torch
 from torch.nn import functional as F
 
+from objectives import (
+    assert_follows,
+    assert_same_loss_and_gradient,
+    depends_on_length,
+    objective_of,
+    random_clips,
+)
 from vssl.backbone.tiny import Tiny
 from vssl.errors import OptionError
 from vssl.pretext.byol import BYOL
 from vssl.pretext.windows import Windows
-from vssl.types import Progress
 
 
 def task(clips=2, **changes):
@@ -26,13 +30,11 @@ def task(clips=2, **changes):
 
 
 def objective(seed=0, **changes):
-    torch.manual_seed(seed)
-    return task(**changes).objective(Tiny([4, 6])).double().train()
+    return objective_of(task(**changes), seed)
 
 
 def batch(clips=2, size=4):
-    generator = torch.Generator().manual_seed(0)
-    return {"clips": torch.rand(size, clips, 3, 4, 8, 8, generator=generator, dtype=torch.float64)}
+    return random_clips(size, clips, 4)
 
 
 @pytest.mark.parametrize("clips", [2, 3])
@@ -48,11 +50,7 @@ def test_loss_and_gradient_are_those_of_the_published_code_but_for_a_constant(cl
         others = [other for other in range(clips) if other != own]
         cosines = [F.cosine_similarity(predicted[own], targets[other]).mean() for other in others]
         published = published - sum(cosines) / len(cosines) / 0.5
-    loss = net(data).loss
-    torch.testing.assert_close(loss, published + 2 * clips)
-    trained = [p for p in net.parameters() if p.requires_grad]
-    ours, theirs = (torch.autograd.grad(one, trained) for one in (loss, published))
-    torch.testing.assert_close(ours, theirs)
+    assert_same_loss_and_gradient(net, net(data).loss, published + 2 * clips)
     assert all(not p.requires_grad for p in net.target.parameters())
 
 
@@ -73,13 +71,7 @@ def test_metrics_tell_collapse_from_health():
 @pytest.mark.parametrize(("share", "momentum"), [(0.0, 0.9), (0.5, 0.95), (1.0, 1.0)])
 def test_the_momentum_rises_along_a_cosine(share, momentum):
     net = objective()
-    before = copy.deepcopy(net.target.network.state_dict())
-    with torch.no_grad():
-        for parameter in (*net.backbone.parameters(), *net.head.parameters()):
-            parameter.add_(1)
-    net.after_step(Progress(epochs=1.0, share=share))
-    for name, value in net.target.network.named_parameters():
-        torch.testing.assert_close(value, before[name] + 1 - momentum)
+    assert_follows(net, net.target, share, momentum)
 
 
 def test_heads_have_the_published_size():
@@ -90,8 +82,6 @@ def test_heads_have_the_published_size():
 
 @pytest.mark.parametrize(("end", "depends"), [(1.0, True), (0.9, False)])
 def test_what_depends_on_the_length_and_what_cannot_be(end, depends):
-    progress = Progress(epochs=1.0, share=0.5)
-    objective(momentum_end=end).after_step(progress)
-    assert progress.share_was_read == depends
+    assert depends_on_length(objective(momentum_end=end)) == depends
     with pytest.raises(OptionError, match=r"^sampler\.num_clips=1: there is no other clip"):
         task(clips=1)

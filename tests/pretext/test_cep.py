@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from conftest import PROGRESS
+from objectives import objective_of, random_clips
 from vssl.backbone.tiny import Tiny
 from vssl.errors import OptionError
 from vssl.pretext.cep import CEP, CEPSampler, predictions, some_frames
@@ -31,13 +32,11 @@ def task(**changes):
 
 
 def objective(seed=0, **changes):
-    torch.manual_seed(seed)
-    return task(**changes).objective(Tiny([4, 6])).double().train()
+    return objective_of(task(**changes), seed)
 
 
 def batch(seed=0, size=4):
-    generator = torch.Generator().manual_seed(seed)
-    return {"clips": torch.rand(size, 2, 3, 12, 8, 8, generator=generator, dtype=torch.float64)}
+    return random_clips(size, 2, 12, seed=seed)
 
 
 @pytest.mark.parametrize(("num_frames", "starts"), [(50, {0, 1, 2}), (48, {0}), (20, {0})])

@@ -1,17 +1,21 @@
 """MoCo between clips: the loss against its formula, whose keys are whose, the queue, the momentum."""
 
-import copy
-
 import pytest
 import torch
 from torch.nn import functional as F
 
 from conftest import PROGRESS
+from objectives import (
+    assert_follows,
+    assert_same_loss_and_gradient,
+    depends_on_length,
+    objective_of,
+    random_clips,
+)
 from vssl.backbone.tiny import Tiny
 from vssl.errors import OptionError
 from vssl.pretext.moco import MoCo
 from vssl.pretext.windows import Windows
-from vssl.types import Progress
 
 
 def task(clips=2, **changes):
@@ -31,13 +35,11 @@ def task(clips=2, **changes):
 
 
 def objective(seed=0, **changes):
-    torch.manual_seed(seed)
-    return task(**changes).objective(Tiny([4, 6])).double().train()
+    return objective_of(task(**changes), seed)
 
 
 def batch(clips=2, size=4):
-    generator = torch.Generator().manual_seed(0)
-    return {"clips": torch.rand(size, clips, 3, 4, 8, 8, generator=generator, dtype=torch.float64)}
+    return random_clips(size, clips, 4)
 
 
 def head(layers, features):
@@ -60,11 +62,8 @@ def test_loss_and_gradient_are_the_sum_over_queries_of_the_mean_over_keys(clips)
             expected = expected + F.cross_entropy(logits, torch.zeros(4, dtype=torch.long)) / (clips - 1)
             hits.append((logits.argmax(1) == 0).double())
     loss, metrics = net(data)
-    torch.testing.assert_close(loss, expected)
+    assert_same_loss_and_gradient(net, loss, expected)
     assert metrics["key_accuracy"] == pytest.approx(torch.cat(hits).mean().item())
-    trained = [p for p in net.parameters() if p.requires_grad]
-    ours, theirs = (torch.autograd.grad(one, trained) for one in (loss, expected))
-    torch.testing.assert_close(ours, theirs)
 
 
 def test_keys_of_all_clips_join_the_queue():
@@ -80,13 +79,7 @@ def test_keys_of_all_clips_join_the_queue():
 @pytest.mark.parametrize(("share", "momentum"), [(0.0, 0.9), (0.5, 0.95), (1.0, 1.0)])
 def test_the_momentum_rises_along_a_cosine(share, momentum):
     net = objective()
-    before = copy.deepcopy(net.key_encoder.network.state_dict())
-    with torch.no_grad():
-        for parameter in (*net.backbone.parameters(), *net.head.parameters()):
-            parameter.add_(1)
-    net.after_step(Progress(epochs=1.0, share=share))
-    for name, value in net.key_encoder.network.named_parameters():
-        torch.testing.assert_close(value, before[name] + 1 - momentum)
+    assert_follows(net, net.key_encoder, share, momentum)
 
 
 def test_the_head_has_the_published_size():
@@ -104,9 +97,7 @@ def test_one_layer_is_linear():
 
 @pytest.mark.parametrize(("end", "depends"), [(1.0, True), (0.9, False)])
 def test_only_a_momentum_that_changes_depends_on_the_length(end, depends):
-    progress = Progress(epochs=1.0, share=0.5)
-    objective(momentum_end=end).after_step(progress)
-    assert progress.share_was_read == depends
+    assert depends_on_length(objective(momentum_end=end)) == depends
 
 
 def test_what_cannot_be():

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from conftest import PROGRESS, composed, context_in
+from objectives import objective_of, random_clips
 from vssl.backbone.tiny import Tiny
 from vssl.engine.checkpoint import load_checkpoint, save
 from vssl.errors import OptionError, VsslError
@@ -187,13 +188,11 @@ def task(**changes):
 
 
 def objective(seed=0, **changes):
-    torch.manual_seed(seed)
-    return task(**changes).objective(Tiny([4, 6])).double().train()
+    return objective_of(task(**changes), seed)
 
 
 def batch(seed=0, size=4):
-    generator = torch.Generator().manual_seed(seed)
-    return {"clips": torch.rand(size, 2, 3, 32, 8, 8, generator=generator, dtype=torch.float64)}
+    return random_clips(size, 2, 32, seed=seed)
 
 
 def unit(vectors):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from vssl.backbone.tiny import Tiny
+from objectives import objective_of, random_clips
 from vssl.errors import OptionError
 from vssl.pretext.videomoco import (
     AgeingQueue,
@@ -43,13 +43,11 @@ def task(**changes):
 
 
 def objective(seed=0, **changes):
-    torch.manual_seed(seed)
-    return task(**changes).objective(Tiny([4, 6])).double().train()
+    return objective_of(task(**changes), seed)
 
 
 def batch(seed=0, size=4):
-    generator = torch.Generator().manual_seed(seed)
-    return {"clips": torch.rand(size, 2, 3, 8, 32, 32, generator=generator, dtype=torch.float64)}
+    return random_clips(size, 2, 8, side=32, seed=seed)
 
 
 def trained(net):
