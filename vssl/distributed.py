@@ -42,14 +42,10 @@ def init_distributed(timeout_s: float) -> Iterator[None]:
 
 def _join(timeout: timedelta) -> None:
     rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    store = meet(timeout)
-    dist.init_process_group(_backend(), store=store, rank=rank, world_size=count, timeout=timeout)
-
-
-def _backend() -> str:
-    """NCCL for tensors on GPUs, but that it refuses processes that share one."""
+    # NCCL refuses processes that share a GPU.
     own_gpus = torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return "cpu:gloo,cuda:nccl" if own_gpus else "gloo"
+    backend, store = "cpu:gloo,cuda:nccl" if own_gpus else "gloo", meet(timeout)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=timeout)
 
 
 def rank() -> int:

@@ -23,7 +23,8 @@ def shrink(cfg: DictConfig) -> None:
     with open_dict(cfg):
         if not str(cfg.backbone._target_).endswith(".Tiny"):
             cfg.backbone = {**_as_in(quick, "backbone"), "widths": _widths(cfg, quick)}
-            _without_weights(cfg)
+            if cfg.init.weights:  # they fit no other backbone: it starts from random ones
+                cfg.init.weights = cfg.auxiliary._target_ = cfg.pretext._target_ = None
         for parent, name in ((cfg, "source"), (cfg.downstream, "train"), (cfg.downstream, "test")):
             parent[name] = _videos(parent[name], quick, is_test=name == "test")
         cfg.downstream.num_classes = "${quick.num_classes}"
@@ -37,12 +38,6 @@ def _widths(cfg: DictConfig, quick: DictConfig) -> list[int]:
     number = _number({"backbone": cfg.backbone, "weights": weights} if weights else cfg.backbone)
     others = quick.backbone.widths[:-2]
     return [*others, 16 + number // 48 % 17, 16 + number % 48]
-
-
-def _without_weights(cfg: DictConfig) -> None:
-    """Weights that are given fit no other backbone: it starts from random ones, and pretrains nothing."""
-    if cfg.init.weights:
-        cfg.init.weights = cfg.auxiliary._target_ = cfg.pretext._target_ = None
 
 
 def _as_in(quick: DictConfig, node: str) -> dict[str, Any]:
