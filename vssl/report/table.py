@@ -53,7 +53,7 @@ def plan_table(rows: Sequence[PlanRow], num_points: int, num_asked: int) -> None
     """Print the distinct stages of `num_points` points, which ask for `num_asked` stages together."""
     table = _table("key", "stage", "what", "state", "clips")
     for row in rows:
-        table.add_row(row.key, row.name, Text(row.what), _state(row.state), f"{row.clips:,}")
+        table.add_row(row.key, row.name, Text(row.what), state_text(row.state), f"{row.clips:,}")
     _print(table)
     num_done = sum(row.state == "done" for row in rows)
     print(
@@ -169,7 +169,7 @@ def _stage_table(columns: str, rows: Iterable[tuple[Outcome | State, list[str]]]
     table = _table("stage", "key", "what", "status", *columns.split())
     for one, said in rows:
         spec = one.spec
-        table.add_row(spec.name, spec.key, Text(spec.recipe.words), _state(one.status), *map(Text, said))
+        table.add_row(spec.name, spec.key, Text(spec.recipe.words), state_text(one.status), *map(Text, said))
     _print(table)
 
 
@@ -180,7 +180,7 @@ def _table(*header: str, numeric: Sequence[str] = ("files", "clips", "time")) ->
     return table
 
 
-def _state(state: str) -> Text:
+def state_text(state: str) -> Text:
     return Text(state, style=COLOURS.get(state, "yellow"))
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from vssl.dispatch.states import State, eta
 from vssl.report.course import Course
-from vssl.report.table import COLOURS
+from vssl.report.table import COLOURS, state_text
 from vssl.words import number
 
 EVERY_S = 2.0
@@ -121,8 +121,7 @@ def _table(shown: Sequence[State], wide: bool) -> Table:
     table.add_column("", no_wrap=True, overflow="ellipsis", ratio=1)
     for one in shown:
         what = [Text(one.spec.recipe.words)] if wide else []
-        status = Text(one.status, COLOURS.get(one.status, "yellow"))
-        key = one.spec.key[:8]
+        key, status = one.spec.key[:8], state_text(one.status)
         table.add_row(one.spec.name, key, *what, status, _bar(one), _speed(one), Text(_detail(one)))
     return table
 

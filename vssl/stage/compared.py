@@ -114,11 +114,10 @@ def _chosen(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _changes(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    missing = object()
     return [
         f"{path} {_said(other, path)} -> {_said(own, path)}"
-        for path in dict.fromkeys([*own, *other])
-        if own.get(path, missing) != other.get(path, missing)
+        for path in {**own, **other}
+        if own.get(path, ...) != other.get(path, ...)
     ]
 
 
