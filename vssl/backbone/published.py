@@ -65,31 +65,33 @@ class Origin:
         return f"{self.names}: trained on {self.frames} frames, pixels {self.pixels}{by}, {colours}"
 
 
-_ONE_BLOCK = (R3D, R2Plus1D, C3D)
+_ONE_BLOCK, _OF_RSPNET = (R3D, R2Plus1D, C3D), (ResNet3D, R2Plus1D, C3D, S3DG)
 
 ORIGINS = [
     Origin(
         "rhoMoCo, rhoBYOL, rhoSimCLR, rhoSwAV or another Slow R50 of PySlowFast",
         r"\.pathway0_",
         Pixels(1.0, [0.45] * 3, [0.225] * 3),
-        8,
-        "pyslowfast",
-        (SlowR50,),
+        frames=8,
+        family="pyslowfast",
+        nets=(SlowR50,),
     ),
     Origin(
         "I3D trained on Kinetics with labels",
         r"^(module\.)?Mixed_3b\.b0\.",
         Pixels(1.0, [0.5] * 3, [0.5] * 3),
-        64,
-        "i3d",
-        (I3D,),
+        frames=64,
+        family="i3d",
+        nets=(I3D,),
     ),
-    Origin("VideoMoCo or MoCo", r"(^|\.)encoder_q\.stem\.\d", IMAGENET, 32),
-    Origin("SeLaVi", r"^module\.video_network\.base\.", IMAGENET, 32, as_severe=True),
-    Origin("GDT", r"^video_network\.base\.", IMAGENET, 32, as_severe=True),
-    Origin("AVID-CMA", r"(^|\.)video_model\.stem\.\d", IMAGENET, 32, as_severe=True),
-    Origin("RSPNet as SEVERE trained it", r"(^|\.)encoder\.base_network\.\d", IMAGENET, 32, as_severe=True),
-    Origin("Pretext-Contrast", r"(^|\.)base_network\.\d", IMAGENET, 32, as_severe=True),
+    Origin("VideoMoCo or MoCo", r"(^|\.)encoder_q\.stem\.\d", IMAGENET, frames=32),
+    Origin("SeLaVi", r"^module\.video_network\.base\.", IMAGENET, frames=32, as_severe=True),
+    Origin("GDT", r"^video_network\.base\.", IMAGENET, frames=32, as_severe=True),
+    Origin("AVID-CMA", r"(^|\.)video_model\.stem\.\d", IMAGENET, frames=32, as_severe=True),
+    Origin(
+        "RSPNet as SEVERE trained it", r"(^|\.)encoder\.base_network\.\d", IMAGENET, frames=32, as_severe=True
+    ),
+    Origin("Pretext-Contrast", r"(^|\.)base_network\.\d", IMAGENET, frames=32, as_severe=True),
     # TCLR's R(2+1)D has a whole 3x3x3 convolution where this net's is factored.
     Origin(
         "TCLR",
@@ -99,16 +101,15 @@ ORIGINS = [
         options={"architecture": "r3d_18", "last_temporal_stride": 1},
     ),
     Origin("torchvision, trained on Kinetics with labels", r"^(module\.)?stem\.\d", KINETICS),
-    Origin("RSPNet", r"(^|\.)encoder\.", IMAGENET, 16, "rspnet", (ResNet3D, R2Plus1D, C3D, S3DG)),
-    Origin("VCOP or PRP", r"(^|\.)base_network\.", SHARES, 16, "vcop", _ONE_BLOCK),
+    Origin("RSPNet", r"(^|\.)encoder\.", IMAGENET, family="rspnet", nets=_OF_RSPNET),
+    Origin("VCOP or PRP", r"(^|\.)base_network\.", SHARES, family="vcop", nets=_ONE_BLOCK),
     # auxSKD's student, VSPP's second head, and a net on several GPUs, where VCOP has one.
     Origin(
         "VideoPace, VSPP or auxSKD",
         r"(^|\.)encoder_q\.|(^|\.)linear_segment\.|^module\.",
         Pixels(255.0),
-        16,
-        "videopace",
-        _ONE_BLOCK,
+        family="videopace",
+        nets=_ONE_BLOCK,
         bgr=True,
     ),
 ]
