@@ -33,7 +33,11 @@ class Cancelled(Exception):
 
 
 class Broken(Exception):
-    """The transfer ended early; it can go on."""
+    """The transfer ended early; it can go on, and not before so many seconds if the server says so."""
+
+    def __init__(self, why: str, wait_s: float = 0.0) -> None:
+        super().__init__(why)
+        self.wait_s = wait_s
 
 
 @dataclass(frozen=True)
@@ -188,9 +192,8 @@ class Fetch:
             self._drop()
             raise Broken("the server has a shorter file now")
         if status in FOR_NOW:
-            error = Broken(f"HTTP {status} {response.reason}")
-            error.__cause__ = _RetryAfter(response.headers.get("Retry-After", ""))
-            raise error
+            after = response.headers.get("Retry-After", "")
+            raise Broken(f"HTTP {status} {response.reason}", float(after) if after.isdecimal() else 0.0)
         if status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
             allowed = status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
             remedy = f"see on its page whether it asks for a registration, and {self._by_hand}"
@@ -210,7 +213,7 @@ class Fetch:
         return 0
 
     def _wait(self, in_vain: int, error: Exception) -> None:
-        asked = error.__cause__.seconds if isinstance(error.__cause__, _RetryAfter) else 0.0
+        asked = error.wait_s if isinstance(error, Broken) else 0.0
         longest = max(asked, self.patience.wait_s * 2**in_vain)
         if self.stopping.wait(min(longest, LONGEST_WAIT_S)):
             raise Cancelled
@@ -225,14 +228,6 @@ class Fetch:
     @property
     def _by_hand(self) -> str:
         return f"{self._other}, or put the file at {self.target} and run again"
-
-
-class _RetryAfter(Exception):
-    """The server says when to come back."""
-
-    def __init__(self, header: str) -> None:
-        super().__init__(header)
-        self.seconds = float(header) if header.isdecimal() else 0.0
 
 
 def check_digest(address: Address, path: Path) -> None:

@@ -45,9 +45,6 @@ def noting(journal: Path) -> Iterator[Callable[[str, State, Any], None]]:
     except OSError as error:
         raise _unwritable(journal, error) from error
 
-    def note(name: str, state: State, outcome: Any) -> None:
-        write(json.dumps([name, state, outcome]))
-
     def write(line: str) -> None:
         try:
             file.write(f"{line}\n")
@@ -57,7 +54,7 @@ def noting(journal: Path) -> Iterator[Callable[[str, State, Any], None]]:
 
     with file:
         write("")  # ends the line in which an earlier process was killed
-        yield note
+        yield lambda name, state, outcome: write(json.dumps([name, state, outcome]))
 
 
 def _unwritable(journal: Path, error: OSError) -> VsslError:

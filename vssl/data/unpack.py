@@ -65,18 +65,13 @@ def unpack(archive: Path, folder: Path, is_wanted: Wanted | None = None) -> None
         raise VsslError(f"{archive}: not a whole archive ({first_line(error)}); {remedy}") from error
 
 
-class _SaysTool(Exception):
-    """What a program said of an archive."""
-
-
 DAMAGED = (
     zipfile.BadZipFile,
     tarfile.TarError,
     zlib.error,
     lzma.LZMAError,
     EOFError,
-    RuntimeError,  # a password is asked for, or (NotImplementedError) the compression is not known
-    _SaysTool,
+    RuntimeError,  # a password, (NotImplementedError) a compression that is not known, a program for rar
 )
 OF_CONTENT = (None, errno.EINVAL)
 """`OSError`s that a damaged archive causes (gzip, bzip2, the end of a zip); others are the disk's."""
@@ -130,4 +125,4 @@ def _unrar(archive: Path, folder: Path) -> None:
     done = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         said = " ".join((done.stderr.strip() or done.stdout.strip()).split())[:200]
-        raise _SaysTool(f"{tool} says: {said or done.returncode}")
+        raise RuntimeError(f"{tool} says: {said or done.returncode}")
