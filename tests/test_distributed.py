@@ -3,6 +3,8 @@
 import dataclasses
 import os
 import shutil
+import subprocess
+import sys
 import time
 from functools import partial
 
@@ -10,9 +12,10 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import RUNTIME, sgd, step_decay, training
+from conftest import ROOT, RUNTIME, sgd, step_decay, training
 from multiprocess import pretrain, run_together, weights
 from vssl import distributed
+from vssl.dispatch.slots import rank_variables
 from vssl.engine.checkpoint import load_checkpoint
 from vssl.engine.loader import Steps
 from vssl.engine.loop import Loop
@@ -45,6 +48,26 @@ def test_what_ranks_exchange_is_the_same_on_all():
         "all": [0, 10],
         "sum": [2, 1],
     }
+
+
+MEET = """
+from pathlib import Path
+from vssl import distributed
+with distributed.init_distributed(60.0):
+    distributed.wait_for_rank_0()
+names = [thread.read_text() for thread in Path("/proc/self/task").glob("*/comm")]
+print([name for name in names if "gloo" in name or "tcpstore" in name])
+"""
+
+
+def test_processes_that_have_parted_keep_no_thread_of_their_group():
+    """One that is still there when the process ends can abort it ("terminate called without ...")."""
+    command = [sys.executable, "-c", MEET]
+    parted = [
+        subprocess.Popen(command, cwd=ROOT, env=os.environ | own, stdout=subprocess.PIPE, text=True)
+        for own in rank_variables(2)
+    ]
+    assert [process.communicate(timeout=100)[0] for process in parted] == ["[]\n", "[]\n"]
 
 
 def test_one_process_alone_exchanges_with_itself():

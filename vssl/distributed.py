@@ -38,6 +38,7 @@ def init_distributed(timeout_s: float) -> Iterator[None]:
     yield
     # Not after an error: that would wait for ranks that may be gone.
     dist.destroy_process_group()
+    _Patient.group = None  # whose threads would live on, and may abort the process at its end
 
 
 def _join(timeout: timedelta) -> None:
