@@ -58,7 +58,9 @@ def parts(videos: Path | None, smallest: bool, words: list[str]) -> list[Part]:
         found.append(Part(name, [sys.executable, "tests/benchmarks", name, *least], minutes, hidden))
     if videos or smallest:
         command = [sys.executable, "launch.py", *sweep(videos, smallest), *words]
-        modes = {"check": ["mode=check"], "sweep": [], "table": ["mode=report", f"export.out={FOLDER}"]}
+        modes = {"sweep": [], "table": ["mode=report", f"export.out={FOLDER}"]}
+        if videos:  # drawn ones need no check
+            modes = {"check": ["mode=check"], **modes}
         limits = {"check": CHECK_MIN, "sweep": SWEEP_MIN, "table": TABLE_MIN}
         found += [Part(name, [*command, *mode], limits[name], hidden) for name, mode in modes.items()]
     return found
