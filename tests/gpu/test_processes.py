@@ -11,11 +11,11 @@ import torch.distributed as dist
 
 from conftest import ROOT
 from gpu.conftest import DEVICE, IS_GPU
-from gpu.trainings import EXACT, apart, spec_of, trained
+from gpu.trainings import DROPPING, EXACT, apart, spec_of, trained
 from vssl import distributed
 from vssl.dispatch.slots import rank_variables
 
-NAMES = ["vspp", "rspnet", "auxskd of vspp", "finetune"]
+NAMES = ["vspp", "rspnet", "ascnet_style", DROPPING, "auxskd of vspp", "compress of vspp", "finetune"]
 
 
 def together(name, folder, gpus):
