@@ -80,6 +80,7 @@ def sweep(videos: Path | None, smallest: bool) -> list[str]:
 def run(part: Part, minutes: float) -> str:
     """Run a part for so many minutes at most; say how it ended."""
     log = FOLDER / f"{part.name}.log"
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background, and by all parts
     with log.open("w") as file:
         process = subprocess.Popen(
             part.command,
