@@ -70,6 +70,18 @@ def test_processes_that_have_parted_keep_no_thread_of_their_group():
     assert [process.communicate(timeout=100)[0] for process in parted] == ["[]\n", "[]\n"]
 
 
+@pytest.mark.parametrize(
+    ("gpus", "differ"),
+    [(["GPU-a", "GPU-b"], True), (["GPU-a", "GPU-a"], False), (["", ""], False), (["GPU-a", ""], False)],
+)
+def test_nccl_is_for_processes_with_a_gpu_each(monkeypatch, gpus, differ):
+    """Whichever number it has for each: a scheduler may show a process its own GPU alone."""
+    store = torch.distributed.HashStore()
+    store.set("gpu of 1", gpus[1])
+    monkeypatch.setattr(distributed, "_gpu", lambda: gpus[0])
+    assert distributed._gpus_differ(store, 0, 2) is differ
+
+
 def test_one_process_alone_exchanges_with_itself():
     assert distributed.all_gather_rows(PARTS[0]) is PARTS[0]
     assert (

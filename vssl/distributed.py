@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import Store  # type: ignore[attr-defined]
 
 from vssl.errors import VsslError
 from vssl.rendezvous import meet
@@ -43,10 +44,27 @@ def init_distributed(timeout_s: float) -> Iterator[None]:
 
 def _join(timeout: timedelta) -> None:
     rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    # NCCL refuses processes that share a GPU.
-    own_gpus = torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    backend, store = "cpu:gloo,cuda:nccl" if own_gpus else "gloo", meet(timeout)
+    store = meet(timeout)
+    backend = "cpu:gloo,cuda:nccl" if _gpus_differ(store, rank, count) else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=timeout)
+
+
+def _gpus_differ(store: Store, rank: int, count: int) -> bool:
+    """Whether each rank has a GPU that no other has; NCCL refuses those that share one.
+
+    Their numbers do not say it: a scheduler may show each process its own GPU alone, as number 0.
+    """
+    store.set(f"gpu of {rank}", _gpu())
+    gpus = {store.get(f"gpu of {other}") for other in range(count)}
+    return len(gpus) == count and b"" not in gpus
+
+
+def _gpu() -> str:
+    """What no other GPU is called; nothing without one."""
+    if not torch.cuda.is_available():
+        return ""
+    number = int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()
+    return str(torch.cuda.get_device_properties(number).uuid)
 
 
 def rank() -> int:
