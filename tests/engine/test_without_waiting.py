@@ -52,6 +52,9 @@ class Waits(TorchDispatchMode):
 @pytest.fixture(autouse=True)
 def gpu(monkeypatch):
     """Stages believe in a GPU, one without meter and events."""
+    # At its first backward torch starts threads for the devices it finds. With those of a fake one, no test
+    # that comes later in this process could fork.
+    torch.ones((), requires_grad=True).backward()
     monkeypatch.setattr(Runtime, "torch_device", lambda self: GPU)
     monkeypatch.setattr(loop, "CostMeter", lambda device: CostMeter(torch.device("cpu")))
     monkeypatch.setattr(FiniteCheck, "note", lambda *noted: None)
