@@ -5,6 +5,7 @@ value. They can neither go backward nor through a fused optimiser: there torch i
 up, and weights stay.
 """
 
+import math
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -98,7 +99,7 @@ def test_a_step_stays_on_its_device_and_waits_for_nothing(monkeypatch, name, pre
     group = stage if stage in ("auxiliary", "pretext") else "protocol"
     recipe = f"{{batch_size: {2 * SIZE}, micro_batch: {SIZE}, precision: {precision}}}"
     spec = stages(*overrides, f"{group}.training={recipe}")[stage]
-    runtime = replace(RUNTIME, channels_last=channels_last, log_every_steps=1000)
+    runtime = replace(RUNTIME, channels_last=channels_last, log_every_steps=1000, save_every_s=math.inf)
     training = train(spec, monkeypatch, runtime)
     assert training.step == 3
     state = training.objective.state_dict()
@@ -113,7 +114,7 @@ def test_pooling_had_no_deterministic_gradient(monkeypatch):
     assert (nn.MaxPool3d in loop.UNSTEADY) == (torch.__version__ < "2.13")
     monkeypatch.setattr(loop, "UNSTEADY", (nn.AvgPool3d, nn.MaxPool3d))
     training = f"training={{batch_size: {2 * SIZE}, micro_batch: {SIZE}}}"
-    there = replace(RUNTIME, deterministic=True, log_every_steps=1000)
+    there = replace(RUNTIME, deterministic=True, log_every_steps=1000, save_every_s=math.inf)
     trained = stages("backbone=s3d", "auxiliary=none", f"pretext.{training}")["pretext"]
     with pytest.raises(VsslError, match=r"runtime\.deterministic=true: S3D pools, .*; say false"):
         train(trained, monkeypatch, there)

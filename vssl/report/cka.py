@@ -44,6 +44,7 @@ class Features(NamedTuple):
 
     @classmethod
     def of(cls, names: tuple[str, ...], features_VD: NDArray[Any]) -> Features:
+        """Those of videos with these names, [V, D]."""
         centred_VD = (features_VD - features_VD.mean(axis=0, dtype=np.float64)).astype(np.float32)
         return cls(names, centred_VD, _inner(centred_VD, centred_VD) ** 0.5)
 

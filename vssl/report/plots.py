@@ -90,7 +90,10 @@ class Plot:
 
 
 def draw(report: Report, alike: cka.Similarities | None = None) -> list[Plot]:
-    """Every figure that the report has numbers for: those of the whole report first."""
+    """Every figure that the report has numbers for: those of the whole report first.
+
+    alike: how alike the features of its rows are.
+    """
     import matplotlib as mpl  # late: a second, and nobody else needs it
 
     with mpl.rc_context(_STYLE):

@@ -181,6 +181,7 @@ def _table(*header: str, numeric: Sequence[str] = ("files", "clips", "time")) ->
 
 
 def state_text(state: str) -> Text:
+    """A state in its colour."""
     return Text(state, style=COLOURS.get(state, "yellow"))
 
 

@@ -36,7 +36,10 @@ LEFT_OUT = ("done", "to do", "cancelled", "queued")
 
 
 def watch(look: Callable[[], list[State]], course: Course) -> list[State]:
-    """Show how the stages stand until none of them can go on; return how they do then."""
+    """Show how the stages stand until none of them can go on; return how they do then.
+
+    look: how each stage stands now.
+    """
     console = Console()
     if not console.is_terminal or console.is_dumb_terminal:
         return _lines(look, course)
