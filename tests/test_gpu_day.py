@@ -72,6 +72,14 @@ def test_what_is_not_done_is_named_and_tried_again(folder, monkeypatch, capsys):
     assert "    2 passed" in (folder / "report.md").read_text().splitlines()
 
 
+def test_videos_that_are_not_there_are_told_before_anything_starts(folder, monkeypatch, capsys):
+    for missing, asked in ((folder / "none", "none"), (folder / "lists01", "videos")):
+        (folder / "videos").mkdir(exist_ok=True)
+        assert go(monkeypatch, words=["--videos", str(folder / asked)]) == 2
+        assert f"{missing} is no folder; give" in capsys.readouterr().err
+    assert not (folder / "report.md").exists()
+
+
 def test_a_rehearsal_is_called_so_and_leaves_everything_to_do(folder, monkeypatch, capsys):
     assert go(monkeypatch, part("tests", "print('2 passed')"), words=["--smallest"]) == 0
     assert "rehearsal" in (folder / "smallest/report.md").read_text()

@@ -137,6 +137,11 @@ def main() -> None:
     parser.add_argument("--smallest", action="store_true", help="see that it runs, on a CPU")
     parser.add_argument("words", nargs="*", help="overrides for the sweep")
     asked = parser.parse_args()
+    for folder in [asked.videos, asked.videos.resolve().parent / "lists01"] if asked.videos else []:
+        if not folder.is_dir():
+            parser.error(
+                f"--videos={asked.videos}: {folder} is no folder; give class folders with lists01 beside"
+            )
     if asked.smallest:  # what a rehearsal has done is not done
         globals()["FOLDER"] = FOLDER / "smallest"
     FOLDER.mkdir(parents=True, exist_ok=True)
