@@ -50,6 +50,17 @@ def test_what_ranks_exchange_is_the_same_on_all():
     }
 
 
+def flags_and_rows():
+    rank = distributed.rank()
+    rows = torch.arange(rank)[:, None] + 10 * rank
+    return distributed.any_rank(rank == 4, rank % 2 == 1, False), distributed.all_gather_rows(rows).tolist()
+
+
+def test_more_than_two_ranks_agree():
+    rows = [[10], [20], [21], [30], [31], [32], [40], [41], [42], [43]]
+    assert run_together(flags_and_rows, processes=5) == [([True, True, False], rows)] * 5
+
+
 MEET = """
 from pathlib import Path
 from vssl import distributed
@@ -412,10 +423,14 @@ def lost(rank, wait):
     return "nothing happened"
 
 
-@pytest.mark.parametrize(("rank", "wait"), [(1, distributed.barrier), (0, distributed.wait_for_rank_0)])
-def test_a_rank_that_is_gone_is_an_error_on_the_others(rank, wait):
-    [answer] = run_together(lost, rank, wait, gone=1)
-    assert answer.startswith("another process of this stage is gone or does not answer")
+@pytest.mark.parametrize("processes", [2, 5])
+@pytest.mark.parametrize("wait", [distributed.barrier, distributed.wait_for_rank_0])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_is_gone_is_an_error_on_the_others(rank, wait, processes):
+    answers = run_together(lost, rank, wait, processes=processes, gone=1, patience_s=20.0)
+    assert len(answers) == processes - 1
+    for answer in answers:
+        assert answer.startswith("another process of this stage is gone or does not answer")
 
 
 def slow_look(folder):

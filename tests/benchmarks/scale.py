@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from benchmarks.fake_clips import LENGTH, runtime, seconds_per_step, stages
 from benchmarks.measuring import Options, Table, in_turns, median, processor, spread
 from conftest import planted_index
 from multiprocess import run_together
+from vssl import distributed
 from vssl.data.dataset import ClipDataset
 from vssl.data.decode import read_frames
 from vssl.data.index import fingerprint, load, select, write
@@ -32,6 +34,10 @@ SIZES = (100, 1_000, 10_000, 240_000)
 CLIPS = 200
 BACKBONES = {"tiny": 32, "r3d_10": 4}
 """Clips of a step that one process computes, or two share."""
+AGREEING = (2, 8, 32)
+"""Processes that agree on something."""
+FLAGS = 72
+"""One for each parameter of R(2+1)D-10."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +76,17 @@ def run(options: Options) -> Iterator[Table]:
         data = {size: planted(size, Path(scratch)) for size in sizes}
         rows, measured = by_videos(data, options)
     more_rows, more = by_processes(options)
+    last_rows, last = by_agreeing(options)
     columns = ["what", "scale", "measured", "runs", "x first"]
     remarks = [
         f"Clips of videos of {LENGTH} frames, drawn from the whole index; all are one file of 128 x 172. "
         "Memory: what a loader process has for itself, beside what it shares with the others.",
         "Processes: one step of VSPP, the same clips in two micro-batches, one thread each, gloo. With a "
         "core for each process, half the time would be perfect.",
+        f"Agreeing: which of {FLAGS} flags is set by any process, as each step asks for the parameters that "
+        "have a gradient. All processes share the cores of this machine.",
     ]
-    yield Table("Scale", columns, rows + more_rows, remarks, measured | more)
+    yield Table("Scale", columns, rows + more_rows + last_rows, remarks, measured | more | last)
 
 
 def planted(size: int, folder: Path) -> ClipDataset:
@@ -158,3 +167,30 @@ def in_ranks(backbone: str, size: int, runs: int) -> list[float]:
     training = f"pretext.training={{batch_size: {size}, micro_batch: {size // 2}}}"
     spec = stages("auxiliary=none", f"backbone={backbone}", training)["pretext"]
     return seconds_per_step(spec, runtime(), runs)
+
+
+def by_agreeing(options: Options) -> tuple[Rows, dict[str, object]]:
+    """Seconds until all processes know which flags any of them has set."""
+    rows: Rows = []
+    measured: dict[str, list[float]] = {}
+    for processes in AGREEING[:1] if options.smallest else AGREEING:
+        # rank 0 knows it after all others have asked
+        seconds = run_together(agreeing, options.runs(50), processes=processes)[0]
+        scale = f"{processes} processes"
+        measured[scale] = seconds
+        first = median(next(iter(measured.values())))
+        rows.append(
+            ["ms to agree", scale, 1e3 * median(seconds), spread(seconds, 1e3), median(seconds) / first]
+        )
+    return rows, {"agreeing": measured}
+
+
+def agreeing(runs: int) -> list[float]:
+    """What one process measures."""
+    distributed.barrier()
+    took = []
+    for _ in range(runs):
+        began = time.perf_counter()
+        distributed.any_rank(*[False] * FLAGS)
+        took.append(time.perf_counter() - began)
+    return took
