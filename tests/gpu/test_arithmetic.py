@@ -11,7 +11,7 @@ from conftest import ROOT
 from gpu.conftest import IS_GPU
 from gpu.rounding import rounding
 from gpu.trainings import COMPILED, CPU, EXACT, FAST, TRAININGS, apart, loss_apart, spec_of, trained
-from vssl.engine.loop import UNSTEADY
+from vssl.engine.loop import UNSTEADY, Loop
 from vssl.errors import VsslError
 from vssl.stage.construct import Stage
 
@@ -28,7 +28,8 @@ def exact(name, steps=1):
 def test_float32_is_that_of_the_cpu(name, close):
     here, there = exact(name), trained(spec_of(name), CPU, 1)
     close("float32 against the CPU: loss", name, loss_apart(here, there), 1e-5)
-    close("float32 against the CPU: first step", name, apart(here.moved, there.moved), 1e-3)
+    # A CPU differs from itself by 2.6e-3 (VideoMoCo), where another layout of its clips flips a maximum.
+    close("float32 against the CPU: first step", name, apart(here.moved, there.moved), 1e-2)
     statistics = [apart(here.state[key], there.state[key]) for key in here.state if "running" in key]
     close("float32 against the CPU: running statistics", name, max(statistics), 1e-4)
 
@@ -106,3 +107,24 @@ def test_a_step_never_waits_for_the_device(name, precision):
 def test_waiting_would_be_found():
     with pytest.raises(RuntimeError, match="synchroniz"), no_waiting():
         torch.ones(3, device="cuda").sum().item()
+
+
+def test_a_step_that_waits_leaves_the_tests_after_it_alone(monkeypatch):
+    state = []
+
+    @contextmanager
+    def guard():
+        state.append("forbidden")
+        try:
+            yield
+        finally:
+            state.append("allowed")
+
+    def waiting(loop, *given):
+        if state:
+            raise RuntimeError("synchronizes")
+
+    monkeypatch.setattr(Loop, "_report", waiting)
+    with pytest.raises(RuntimeError, match="synchronizes") as caught:
+        trained(spec_of("linear"), FAST, guard=guard)
+    assert state == ["forbidden", "allowed"], caught  # while the traceback holds what was running

@@ -1,6 +1,7 @@
 """A few steps of a stage's training on noise, in different ways."""
 
 import math
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -91,7 +92,8 @@ def trained(spec, runtime, steps=STEPS, guard=None):
             with guard():
                 yield from [mine] * (steps - 1)
 
-    loop.run(deliver())
+    with closing(deliver()) as delivered:  # a step that fails leaves the guard at once
+        loop.run(delivered)
     torch.compiler.reset()
     state = {name: value.detach().cpu() for name, value in objective.state_dict().items()}
     return Trained(callback.losses, _flat(objective) - before, state)
