@@ -160,7 +160,7 @@ def _add_few(numbers: Tensor) -> list[int]:
 
     A sum through rank 0 is 1 + log2(ranks) messages in a row; gloo's all_reduce, a ring, is 2 (ranks - 1).
     """
-    of_all = [torch.empty_like(numbers) for _ in range(world_size())] if rank() == 0 else []
+    of_all = [torch.empty_like(numbers) for _ in range(dist.get_world_size())] if rank() == 0 else []
     _exchange(lambda: dist.gather(numbers, of_all))
     total = torch.stack(of_all).sum(0, dtype=numbers.dtype) if of_all else numbers
     _exchange(lambda: dist.broadcast(total, src=0))

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from conftest import ROOT
 from gpu.conftest import DEVICE, IS_GPU
 from gpu.trainings import DROPPING, EXACT, apart, spec_of, trained
 from vssl import distributed
 from vssl.dispatch.slots import rank_variables
+from vssl.engine import exchange
 
 NAMES = ["vspp", "rspnet", "ascnet_style", DROPPING, "auxskd of vspp", "compress of vspp", "finetune"]
 
@@ -60,11 +62,35 @@ def group_of_one(tmp_path):
 def test_nccl_exchanges_with_one_process(group_of_one):
     rows = torch.arange(6.0, device=DEVICE).view(3, 2)
     assert torch.equal(distributed.all_reduce(rows.clone()), rows)
+    assert torch.equal(distributed.start_all_reduce(rows.clone())(), rows)
     assert torch.equal(distributed.all_gather_rows(rows), rows)
     assert distributed.any_rank(True, False) == [True, False]
     assert distributed.broadcast_object("first") == "first"
     assert distributed.all_gather_object(4) == [4]
     distributed.barrier()
+
+
+def test_nccl_sums_gradients_during_backward(group_of_one, monkeypatch):
+    """In several buckets. One process leaves that out, unless it takes itself for one of two."""
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(exchange, "BUCKET_BYTES", 100)
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 16), nn.Linear(16, 1)).to(DEVICE)
+    unused = nn.Parameter(torch.ones(3, device=DEVICE))
+    parameters = [unused, *net.parameters()]
+    own = torch.autograd.grad(net(torch.ones(2, 4, device=DEVICE)).sum(), parameters[1:])
+    sums = exchange.GradientExchange(parameters, hidden=True)
+    sent = []
+    start = distributed.start_all_reduce
+    monkeypatch.setattr(distributed, "start_all_reduce", lambda bucket: sent.append(bucket) or start(bucket))
+    sums.begin()
+    net(torch.ones(2, 4, device=DEVICE)).sum().backward()
+    assert len(sent) == len(sums.buckets) - 1 >= 3  # that of the parameter without a gradient waits
+    sums.finish()
+    assert len(sent) == len(sums.buckets)
+    assert unused.grad is None
+    for parameter, gradient in zip(parameters[1:], own, strict=True):
+        assert torch.equal(parameter.grad, gradient)
 
 
 @pytest.mark.parametrize("name", NAMES)
