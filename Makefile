@@ -27,10 +27,10 @@ test-gpu: $(STAMP)  ## tests on a GPU; skipped where there is none; DEVICE=cpu: 
 	VSSL_TEST_DEVICE=$(or $(DEVICE),cuda) $(RUN) -m pytest -m gpu -rfEs -n 4 --dist loadgroup tests/gpu
 
 gpu-day: $(STAMP)  ## tests, benchmarks and a sweep on a GPU in 25 minutes, resumable; VIDEOS=DIR WORDS="...": of the sweep; DEVICE=cpu: only see that it runs
-	$(RUN) tests/gpu/day.py $(if $(VIDEOS),--videos $(VIDEOS)) $(if $(filter cpu,$(DEVICE)),--smallest) $(WORDS)
+	$(RUN) tests/gpu/day.py $(if $(VIDEOS),--videos "$(VIDEOS)") $(if $(filter cpu,$(DEVICE)),--smallest) $(WORDS)
 
 bench: $(STAMP)  ## benchmarks, see BENCHMARKS.md; NAMES="loader step": these only; VIDEOS=DIR: on these videos
-	$(RUN) tests/benchmarks $(NAMES) $(if $(VIDEOS),--videos $(VIDEOS))
+	$(RUN) tests/benchmarks $(NAMES) $(if $(VIDEOS),--videos "$(VIDEOS)")
 
 lint: $(STAMP)   ## style and types
 	$(RUN) -m ruff check .

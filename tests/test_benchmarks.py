@@ -1,10 +1,12 @@
 """The benchmarks still run; what they measure is for `make bench`."""
 
 import importlib
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+import benchmarks.__main__ as bench
 from benchmarks import measuring
 from benchmarks.measuring import Options, Table, in_turns, kept, markdown, write
 from conftest import configs
@@ -57,18 +59,42 @@ def test_every_benchmark_is_tried_here_and_offered_there():
             assert f'"{path.stem}"' in offered
 
 
+def test_what_is_stopped_leaves_a_table_that_has_more(monkeypatch, tmp_path):
+    monkeypatch.setattr(measuring, "FOLDER", tmp_path)
+    monkeypatch.setattr(bench, "environment", lambda: BEGUN)
+
+    def kept_after(names, stopped_after=None):
+        def run(options):
+            for number in range(1, len(names) + 1):
+                yield Table("Steps", ["what", "ms"], [[name, 1.0] for name in names[:number]])
+                if number == stopped_after:
+                    raise KeyboardInterrupt
+
+        monkeypatch.setattr("benchmarks.step.run", run)
+        with suppress(KeyboardInterrupt):
+            bench.measure("step", Options())
+        return "".join(row[0] for row in kept("step")[0].rows)
+
+    assert kept_after("abc", stopped_after=1) == "a"
+    assert kept_after("def", stopped_after=2) == "de"
+    assert kept_after("ghi", stopped_after=1) == "de"
+    assert kept_after("ghi", stopped_after=3) == "ghi"
+    assert kept_after("j") == "j"
+
+
 @pytest.mark.parametrize("smallest", [False, True])
-def test_the_sweep_of_a_day_on_a_gpu_composes(tmp_path, smallest):
+@pytest.mark.parametrize("rehearses", [False, True])
+def test_the_sweep_of_a_day_on_a_gpu_composes(tmp_path, smallest, rehearses):
     """All of its stages compute in bfloat16, unless it is a rehearsal on a CPU."""
-    points = configs(*day.sweep(tmp_path / "videos", smallest), "claim.flip=0")
-    assert len(points) == (20 if smallest else 100)  # five rows, four columns, one seed or five
+    points = configs(*day.sweep(tmp_path / "videos", smallest, rehearses), "claim.flip=0")
+    assert len(points) == (20 if rehearses else 100)  # five rows, four columns, one seed or five
     trained = {
         node.training.precision
         for cfg in points
         for node in (cfg.pretext, cfg.auxiliary, cfg.protocol)
         if node and "training" in node
     }
-    assert trained == {"float32" if smallest else "bfloat16"}
+    assert trained == {"float32" if smallest or rehearses else "bfloat16"}
     assert {cfg.source.name for cfg in points} == {"folder"}
 
 

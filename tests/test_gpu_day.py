@@ -1,10 +1,18 @@
 """A day on a GPU: parts that fail, take too long or are interrupted, what is done again, and the report."""
 
+import fcntl
+import os
 import signal
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
+from benchmarks import measuring
+from benchmarks.measuring import Table, kept, kept_since, write
+from conftest import ROOT
 from gpu import day
 from gpu.day import INTERRUPTED, NOT_STARTED, Part
 
@@ -53,6 +61,67 @@ def test_ctrl_c_ends_the_part_too(folder):
     assert (folder / "tests.log").read_text() == "saved\n"
 
 
+ONE_PART = """
+import sys
+sys.path[:1] = ["{root}", "{root}/tests"]
+from pathlib import Path
+from gpu import day
+day.ROOT = day.FOLDER = Path("{folder}")
+day.parts = lambda *asked: [day.Part("tests", ["sh", "-c", {code!r}], 1.0, {{}})]
+sys.argv[1:] = []
+day.main()
+"""
+
+
+@pytest.mark.parametrize("asking", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_whatever_ends_the_day_ends_its_part(folder, asking):
+    """A limit of the machine's sends one of these; a part that lived on would spoil what is measured next."""
+    code = f"echo $$ > {folder}/pid; {SAVES}"
+    command = [sys.executable, "-c", ONE_PART.format(root=ROOT, folder=folder, code=code)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    until = time.monotonic() + 60
+    while not ((folder / "pid").exists() and (folder / "pid").read_text()) and time.monotonic() < until:
+        time.sleep(0.1)
+    process.send_signal(asking)
+    assert process.wait(30) == (-signal.SIGKILL if asking == signal.SIGKILL else 1)
+    part_of_it = Path("/proc", (folder / "pid").read_text().strip())
+    while part_of_it.exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not part_of_it.exists()
+    assert (folder / "tests.log").read_text() == "saved\n"
+
+
+def test_two_days_at_once_would_measure_each_other(folder, monkeypatch):
+    with (folder / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        monkeypatch.setattr(day, "parts", lambda *asked: [part("tests", "print('2 passed')")])
+        monkeypatch.setattr(sys, "argv", ["day.py"])
+        with pytest.raises(SystemExit, match="another gpu-day is running there"):
+            day.main()
+    assert not (folder / "tests.log").exists()
+
+
+def test_what_is_done_is_done_for_the_same_videos_and_words_only(folder, monkeypatch, capsys):
+    for code, before in (("print(1)", 0), ("print(1)", 1), ("print(2)", 0)):
+        assert go(monkeypatch, part("sweep", code)) == 0
+        assert capsys.readouterr().out.count("sweep: done before") == before
+
+
+def test_a_try_that_comes_less_far_leaves_the_table_and_the_report_says_so(folder, monkeypatch):
+    monkeypatch.setattr(measuring, "FOLDER", folder / "bench")
+    monkeypatch.setattr(day, "kept", kept)
+    environment = {"versions": {}, "gpu": None, "git_commit": "0" * 40}
+    begun = environment | dict.fromkeys(("date", "processor", "cores", "load", "python"), 1)
+    write("step", Table("Steps", ["what", "ms"], [["a", 1.0], ["b", 2.0]]), begun)
+    assert kept_since(time.time() - 60, "step")
+    os.utime(folder / "bench/step.json", (0, 0))
+    assert go(monkeypatch, part("step", "raise SystemExit(1)")) == 1
+    assert "From an earlier try" in (folder / "report.md").read_text()
+    rewrites = f"from pathlib import Path; Path(r'{folder}/bench/step.json').touch()"
+    assert go(monkeypatch, part("step", rewrites)) == 0
+    assert "From an earlier try" not in (folder / "report.md").read_text()
+
+
 def test_a_part_that_takes_too_long_can_keep_what_it_has(folder):
     assert day.run(saving(), 1 / 60) == "stopped after 1 s"
     assert (folder / "tests.log").read_text() == "saved\n"
@@ -65,7 +134,8 @@ def test_what_is_not_done_is_named_and_tried_again(folder, monkeypatch, capsys):
     assert (folder / "report.md").read_text().count(NOT_STARTED) == 2
     assert go(monkeypatch, *parts) == 1
     report = (folder / "report.md").read_text()
-    for line in ("- tests: failed, see tests.log", "    FAILED tests/gpu/test_a.py::b", "    1 failed"):
+    assert "- tests: failed, see tests.log (commit " in report
+    for line in ("    FAILED tests/gpu/test_a.py::b", "    1 failed"):
         assert line in report.splitlines()
     assert go(monkeypatch, part("tests", "print('2 passed')"), parts[1]) == 0
     assert "loader: done before" in capsys.readouterr().out

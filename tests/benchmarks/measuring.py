@@ -165,6 +165,11 @@ def kept(name: str, smallest: bool = False) -> tuple[Table, dict[str, object]] |
     return Table(**content), begun
 
 
+def kept_since(time: float, name: str, smallest: bool = False) -> bool:
+    """Whether a table was written after that time."""
+    return _path(name, smallest).stat().st_mtime >= time
+
+
 def markdown(table: Table, begun: Mapping[str, object]) -> str:
     """A table for people: Markdown whose columns also line up on a terminal."""
     cells = [table.columns, *([_short(cell) for cell in row] for row in table.rows)]

@@ -5,35 +5,44 @@ python tests/gpu/day.py [--minutes 25] [--videos DIR] [--smallest] [WORD ...]
 Parts have limits of their own, and what ended is not done again: start it again after any break. The results
 are in outputs/gpu-day: `report.md` for BENCHMARKS.md, the logs, and the stages of the sweep. `--videos`: a
 folder of class folders of real motion, its lists beside it as `lists01`; without it the sweep is left out.
-Words are for the sweep, such as claim.flip=0. `--smallest` tries it all on a CPU.
+Words are for the sweep, such as claim.flip=0. `--smallest` tries it all on a CPU, the sweep on drawn videos.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "outputs/gpu-day"
 sys.path[:1] = [str(ROOT), str(ROOT / "tests")]
 
-from benchmarks.measuring import kept, markdown  # noqa: E402
+from benchmarks.measuring import kept, kept_since, markdown  # noqa: E402
+from vssl.stage.provenance import git_commit  # noqa: E402
 
 BENCHMARKS = {"training": 5.0, "loader": 2.0, "step": 5.0, "augmentation": 2.0}
 """Their limits in minutes; `step` says how many cores keep the GPU busy, by the rates of `loader`."""
 
-TESTS_MIN, CHECK_MIN, SWEEP_MIN, TABLE_MIN = 10.0, 3.0, 60.0, 2.0
+TESTS_MIN, CHECK_MIN, PLAN_MIN, SWEEP_MIN, TABLE_MIN = 10.0, 3.0, 1.0, 60.0, 2.0
+LEAST_MIN = 0.5
+"""With less time left nothing is started that takes longer."""
 GRACE_S = 60.0
-"""For stages to save their state."""
+"""For a part that is stopped to save its state; part of the day."""
+SEEDS = 3
+"""So many times the rows are compared by a linear classifier, seed by seed, before all that the sweep has."""
 
-INTERRUPTED, NOT_STARTED = "interrupted", "not started"
+DONE, INTERRUPTED, NOT_STARTED = "done", "interrupted", "not started"
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,16 @@ class Part:
     variables: dict[str, str]
 
 
+@dataclass(frozen=True)
+class Try:
+    """How the last try of a part ended, of which command and commit, and when it began."""
+
+    how: str
+    command: list[str]
+    commit: str
+    began: float
+
+
 def parts(videos: Path | None, smallest: bool, words: list[str]) -> list[Part]:
     """All parts, in their order."""
     device = "cpu" if smallest else "cuda"
@@ -56,31 +75,39 @@ def parts(videos: Path | None, smallest: bool, words: list[str]) -> list[Part]:
     hidden = {"CUDA_VISIBLE_DEVICES": ""} if smallest else {}
     for name, minutes in BENCHMARKS.items():
         found.append(Part(name, [sys.executable, "tests/benchmarks", name, *least], minutes, hidden))
+
+    def launch(name: str, minutes: float, rehearses: bool, *more: str) -> None:
+        command = [sys.executable, "launch.py", *sweep(videos, smallest, rehearses), *words, *more]
+        found.append(Part(name, command, minutes, hidden))
+
+    if videos:  # drawn ones need no check
+        launch("check", CHECK_MIN, False, "mode=check")
+        launch("plan", PLAN_MIN, False, "mode=plan")
     if videos or smallest:
-        command = [sys.executable, "launch.py", *sweep(videos, smallest), *words]
-        modes = {"sweep": [], "table": ["mode=report", f"export.out={FOLDER}"]}
-        if videos:  # drawn ones need no check
-            modes = {"check": ["mode=check"], **modes}
-        limits = {"check": CHECK_MIN, "sweep": SWEEP_MIN, "table": TABLE_MIN}
-        found += [Part(name, [*command, *mode], limits[name], hidden) for name, mode in modes.items()]
+        for seed in range(1 if smallest else SEEDS):
+            launch(f"linear-{seed}", SWEEP_MIN, smallest, "only=[linear]", f"seed={seed}")
+        launch("sweep", SWEEP_MIN, smallest)
+        launch("table", TABLE_MIN, smallest, "mode=report", f"export.out={FOLDER}")
     return found
 
 
-def sweep(videos: Path | None, smallest: bool) -> list[str]:
-    """The claim sweep by the published backbone, as fast as a GPU does it without compiling; a rehearsal
-    if it is to be small. Without videos it is of drawn ones."""
+def sweep(videos: Path | None, smallest: bool, rehearses: bool) -> list[str]:
+    """The claim sweep by the published backbone, as fast as a GPU does it without compiling; `rehearses`: a
+    tiny one instead, on drawn videos."""
     words = ["+sweeps=claim", f"outputs={FOLDER}/sweep", "tracking=jsonl"]
     for node in ("source", "downstream") if videos else ():
         words += [f"{node}=folder", f"{node}.root={videos}", f"{node}.lists={videos.parent / 'lists01'}"]
-    if smallest:
+    if rehearses:
         return [*words, "experiment=quick", "seed=0"]
-    return [*words, "backbone=r2plus1d_10", "precision=bfloat16", "runtime.channels_last=true"]
+    words += ["backbone=r2plus1d_10", "runtime.channels_last=true"]
+    return words if smallest else [*words, "precision=bfloat16"]  # which is for GPUs
 
 
 def run(part: Part, minutes: float) -> str:
     """Run a part for so many minutes at most; say how it ended."""
     log = FOLDER / f"{part.name}.log"
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background, and by all parts
+    for asking in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(asking, signal.default_int_handler)  # ignored in the background, and by all parts
     with log.open("w") as file:
         process = subprocess.Popen(
             part.command,
@@ -89,6 +116,7 @@ def run(part: Part, minutes: float) -> str:
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=_end_with_parent,  # noqa: PLW1509 (there are no other threads here)
         )
         try:
             code = process.wait(60 * minutes)
@@ -98,7 +126,24 @@ def run(part: Part, minutes: float) -> str:
         except KeyboardInterrupt:  # of this process alone: the part has a session of its own
             end(process)
             return INTERRUPTED
-    return "done" if code == 0 else f"failed, see {log.relative_to(ROOT)}"
+    return DONE if code == 0 else f"failed, see {log.relative_to(ROOT)}"
+
+
+def _end_with_parent() -> None:
+    """Have this process interrupted when the one that started it is killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Two days at once would measure each other."""
+    with (FOLDER / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit(f"{FOLDER}: another gpu-day is running there; wait for it, or end it")
+        yield
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
@@ -110,16 +155,21 @@ def end(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def report(said: dict[str, str], smallest: bool) -> Path:
+def report(tries: dict[str, Try], smallest: bool) -> Path:
     """Everything that was found, as Markdown."""
     lines = ["# A day on a GPU", "", *["**A rehearsal: these numbers mean nothing.**", ""] * smallest]
-    lines += [*(f"- {name}: {how}" for name, how in said.items()), ""]
+    lines += [*(f"- {name}: {told(last)}" for name, last in tries.items()), ""]
     tests = FOLDER / "tests.log"
     if tests.exists():
         *before, last = tests.read_text().splitlines() or [""]
-        told = [line for line in before if line.startswith(("FAILED", "ERROR", "SKIPPED"))]
-        lines += ["### Tests", "", *(f"    {line}" for line in [*told, last]), ""]
-    lines += [markdown(*found) for name in ("differences", *BENCHMARKS) if (found := kept(name, smallest))]
+        named = [line for line in before if line.startswith(("FAILED", "ERROR", "SKIPPED"))]
+        lines += ["### Tests", "", *(f"    {line}" for line in [*named, last]), ""]
+    for name in ("differences", *BENCHMARKS):
+        if found := kept(name, smallest):
+            lines.append(markdown(*found))
+            last = tries.get("tests" if name == "differences" else name)
+            if last and not kept_since(last.began, name, smallest):
+                lines += ["- **From an earlier try: the last one did not come as far.**", ""]
     table = FOLDER / "claim/table.md"
     if table.exists():
         results = table.read_text().partition("\n## Rows")[0]  # below, what every number rests on
@@ -128,6 +178,11 @@ def report(said: dict[str, str], smallest: bool) -> Path:
     path = FOLDER / "report.md"
     path.write_text("\n".join(lines))
     return path
+
+
+def told(last: Try) -> str:
+    """How a part ended, for people."""
+    return last.how if last.how == NOT_STARTED else f"{last.how} (commit {last.commit[:8]})"
 
 
 def main() -> None:
@@ -145,28 +200,42 @@ def main() -> None:
     if asked.smallest:  # what a rehearsal has done is not done
         globals()["FOLDER"] = FOLDER / "smallest"
     FOLDER.mkdir(parents=True, exist_ok=True)
-    state = FOLDER / "state.json"
-    said: dict[str, str] = json.loads(state.read_text()) if state.exists() else {}
-    until = time.monotonic() + 60 * asked.minutes
-    for part in parts(asked.videos and asked.videos.resolve(), asked.smallest, asked.words):
-        left = (until - time.monotonic()) / 60 - (TABLE_MIN if part.name == "sweep" else 0)
-        if said.get(part.name) == "done" and part.name != "table":
+    found = parts(asked.videos and asked.videos.resolve(), asked.smallest, asked.words)
+    with alone():
+        tries = spend(asked.minutes, found, asked.smallest)
+        print(f"report: {report(tries, asked.smallest)}", flush=True)
+    if not all(last.how == DONE for last in tries.values()):
+        print("started again, it goes on with what is not done", flush=True)
+    sys.exit(any(last.how.startswith(("failed", INTERRUPTED)) for last in tries.values()))
+
+
+def spend(minutes: float, found: list[Part], smallest: bool) -> dict[str, Try]:
+    """Run what is not done, for so many minutes; how the last try of each part ended."""
+    state = FOLDER / "tries.json"
+    before = json.loads(state.read_text()) if state.exists() else {}
+    tries = {name: Try(**last) for name, last in before.items()}
+    until = time.monotonic() + 60 * minutes - GRACE_S
+    for part in found:
+        last = tries.get(part.name)
+        if last and last.how == DONE and last.command == part.command and part.name != "table":
             print(f"{part.name}: done before", flush=True)
             continue
-        if left <= 0:
-            said.setdefault(part.name, NOT_STARTED)
+        sweeps = part.minutes == SWEEP_MIN
+        left = min((until - time.monotonic()) / 60 - TABLE_MIN * sweeps, part.minutes)
+        if left < min(LEAST_MIN, part.minutes):
+            if last is None or last.command != part.command:
+                tries[part.name] = Try(NOT_STARTED, part.command, git_commit(), 0.0)
             continue
-        print(f"{part.name}: {min(left, part.minutes):.1f} min at most", flush=True)
-        said[part.name] = run(part, min(left, part.minutes))
-        print(f"{part.name}: {said[part.name]}", flush=True)
-        state.write_text(json.dumps(said, indent=1))
-        report(said, asked.smallest)
-        if said[part.name] == INTERRUPTED:
+        print(f"{part.name}: {left:.1f} min at most", flush=True)
+        began = time.time()
+        how = run(part, left)
+        tries[part.name] = Try(how, part.command, git_commit(), began)
+        print(f"{part.name}: {how}", flush=True)
+        state.write_text(json.dumps({name: asdict(last) for name, last in tries.items()}, indent=1))
+        report(tries, smallest)
+        if how == INTERRUPTED:
             until = -float("inf")
-    print(f"report: {report(said, asked.smallest)}", flush=True)
-    if not all(how == "done" for how in said.values()):
-        print("started again, it goes on with what is not done", flush=True)
-    sys.exit(any(how.startswith(("failed", INTERRUPTED)) for how in said.values()))
+    return tries
 
 
 if __name__ == "__main__":
