@@ -1,6 +1,7 @@
 """A day on a GPU: parts that fail, take too long or are interrupted, what is done again, and the report."""
 
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -84,6 +85,8 @@ def test_whatever_ends_the_day_ends_its_part(folder, asking):
         time.sleep(0.1)
     process.send_signal(asking)
     assert process.wait(30) == (-signal.SIGKILL if asking == signal.SIGKILL else 1)
+    how = "stopped with the day" if asking == signal.SIGKILL else INTERRUPTED
+    assert json.loads((folder / "tries.json").read_text())["tests"]["how"] == how
     part_of_it = Path("/proc", (folder / "pid").read_text().strip())
     while part_of_it.exists() and time.monotonic() < until:
         time.sleep(0.1)
@@ -105,6 +108,17 @@ def test_what_is_done_is_done_for_the_same_videos_and_words_only(folder, monkeyp
     for code, before in (("print(1)", 0), ("print(1)", 1), ("print(2)", 0)):
         assert go(monkeypatch, part("sweep", code)) == 0
         assert capsys.readouterr().out.count("sweep: done before") == before
+
+
+def test_what_took_too_long_comes_after_what_was_not_tried(folder, monkeypatch, capsys):
+    """Or it would use up each start of a machine that is lent for minutes only."""
+    monkeypatch.setattr(day, "GRACE_S", 0.0)
+    slow, other = Part("tests", saving().command, 1 / 60, {}), part("loader", "print('fine')")
+    assert go(monkeypatch, slow, other, words=["--minutes", "0.02"]) == 0
+    assert capsys.readouterr().out.splitlines()[:2] == ["tests: 0.0 min at most", "tests: stopped after 1 s"]
+    assert go(monkeypatch, slow, other) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[1::2][:2] == ["loader: done", "tests: stopped after 1 s"]
 
 
 def test_a_try_that_comes_less_far_leaves_the_table_and_the_report_says_so(folder, monkeypatch):

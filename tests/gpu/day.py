@@ -2,10 +2,11 @@
 
 python tests/gpu/day.py [--minutes 25] [--videos DIR] [--smallest] [WORD ...]
 
-Parts have limits of their own, and what ended is not done again: start it again after any break. The results
-are in outputs/gpu-day: `report.md` for BENCHMARKS.md, the logs, and the stages of the sweep. `--videos`: a
-folder of class folders of real motion, its lists beside it as `lists01`; without it the sweep is left out.
-Words are for the sweep, such as claim.flip=0. `--smallest` tries it all on a CPU, the sweep on drawn videos.
+Parts have limits of their own, and what is done is not done again: start it again after any break. What was
+stopped comes after what was not tried yet. The results are in outputs/gpu-day: `report.md` for BENCHMARKS.md,
+the logs, and the stages of the sweep. `--videos`: a folder of class folders of real motion, its lists beside
+it as `lists01`; without it the sweep is left out. Words are for the sweep, such as claim.flip=0. `--smallest`
+tries it all on a CPU, the sweep on drawn videos.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ GRACE_S = 60.0
 SEEDS = 3
 """So many times the rows are compared by a linear classifier, seed by seed, before all that the sweep has."""
 
-DONE, INTERRUPTED, NOT_STARTED = "done", "interrupted", "not started"
+DONE, STOPPED, INTERRUPTED, NOT_STARTED = "done", "stopped", "interrupted", "not started"
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def run(part: Part, minutes: float) -> str:
             code = process.wait(60 * minutes)
         except subprocess.TimeoutExpired:
             end(process)
-            return f"stopped after {60 * minutes:.0f} s"
+            return f"{STOPPED} after {60 * minutes:.0f} s"
         except KeyboardInterrupt:  # of this process alone: the part has a session of its own
             end(process)
             return INTERRUPTED
@@ -214,27 +215,34 @@ def spend(minutes: float, found: list[Part], smallest: bool) -> dict[str, Try]:
     state = FOLDER / "tries.json"
     before = json.loads(state.read_text()) if state.exists() else {}
     tries = {name: Try(**last) for name, last in before.items()}
-    until = time.monotonic() + 60 * minutes - GRACE_S
     for part in found:
-        last = tries.get(part.name)
-        if last and last.how == DONE and last.command == part.command and part.name != "table":
+        if part.name not in tries or tries[part.name].command != part.command:
+            tries[part.name] = Try(NOT_STARTED, part.command, git_commit(), 0.0)
+
+    def keep(part: Part, how: str, began: float) -> None:
+        tries[part.name] = Try(how, part.command, git_commit(), began)
+        state.write_text(json.dumps({name: asdict(last) for name, last in tries.items()}, indent=1))
+
+    until = time.monotonic() + 60 * minutes - GRACE_S
+    for part in sorted(
+        found, key=lambda part: (part.name == "table", tries[part.name].how.startswith(STOPPED))
+    ):
+        if tries[part.name].how == DONE and part.name != "table":
             print(f"{part.name}: done before", flush=True)
             continue
         sweeps = part.minutes == SWEEP_MIN
         left = min((until - time.monotonic()) / 60 - TABLE_MIN * sweeps, part.minutes)
         if left < min(LEAST_MIN, part.minutes):
-            if last is None or last.command != part.command:
-                tries[part.name] = Try(NOT_STARTED, part.command, git_commit(), 0.0)
             continue
         print(f"{part.name}: {left:.1f} min at most", flush=True)
         began = time.time()
-        how = run(part, left)
-        tries[part.name] = Try(how, part.command, git_commit(), began)
+        keep(part, f"{STOPPED} with the day", began)
+        keep(part, run(part, left), began)
+        how = tries[part.name].how
         print(f"{part.name}: {how}", flush=True)
-        state.write_text(json.dumps({name: asdict(last) for name, last in tries.items()}, indent=1))
         report(tries, smallest)
         if how == INTERRUPTED:
-            until = -float("inf")
+            break
     return tries
 
 
