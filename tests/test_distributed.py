@@ -56,9 +56,12 @@ def flags_and_rows():
     return distributed.any_rank(rank == 4, rank % 2 == 1, False), distributed.all_gather_rows(rows).tolist()
 
 
-def test_more_than_two_ranks_agree():
-    rows = [[10], [20], [21], [30], [31], [32], [40], [41], [42], [43]]
-    assert run_together(flags_and_rows, processes=5) == [([True, True, False], rows)] * 5
+@pytest.mark.parametrize("processes", [5, distributed.MANY, 11])
+def test_more_than_two_ranks_agree(processes):
+    """In a ring, or through rank 0."""
+    rows = [[10 * rank + row] for rank in range(processes) for row in range(rank)]
+    answer = ([True, True, False], rows)
+    assert run_together(flags_and_rows, processes=processes) == [answer] * processes
 
 
 MEET = """
@@ -423,7 +426,7 @@ def lost(rank, wait):
     return "nothing happened"
 
 
-@pytest.mark.parametrize("processes", [2, 5])
+@pytest.mark.parametrize("processes", [2, distributed.MANY])
 @pytest.mark.parametrize("wait", [distributed.barrier, distributed.wait_for_rank_0])
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_rank_that_is_gone_is_an_error_on_the_others(rank, wait, processes):

@@ -19,6 +19,9 @@ from torch.distributed import Store  # type: ignore[attr-defined]
 from vssl.errors import VsslError
 from vssl.rendezvous import meet
 
+MANY = 8
+"""Ranks of which `_add_few` makes no ring."""
+
 Value = TypeVar("Value")
 
 
@@ -158,14 +161,19 @@ def wait_for_rank_0() -> None:
 def _add_few(numbers: Tensor) -> list[int]:
     """Sums over all ranks of a few numbers [n] in the host's memory, of which each step takes several.
 
-    A sum through rank 0 is 1 + log2(ranks) messages in a row; gloo's all_reduce, a ring, is 2 (ranks - 1).
+    Many ranks add up through rank 0, in 1 + log2(ranks) messages one after the other: gloo's all_reduce is a
+    ring of 2 (ranks - 1). For few the ring is faster, as it is one exchange instead of two.
     """
-    of_all = [torch.empty_like(numbers) for _ in range(dist.get_world_size())] if rank() == 0 else []
-    _exchange(lambda: dist.gather(numbers, of_all))
-    total = torch.stack(of_all).sum(0, dtype=numbers.dtype) if of_all else numbers
-    _exchange(lambda: dist.broadcast(total, src=0))
-    sums: list[int] = total.tolist()
-    return sums
+    ranks = dist.get_world_size()
+    if ranks < MANY:
+        sums = all_reduce(numbers)
+    else:
+        of_all = [torch.empty_like(numbers) for _ in range(ranks)] if rank() == 0 else []
+        _exchange(lambda: dist.gather(numbers, of_all))
+        sums = torch.stack(of_all).sum(0, dtype=numbers.dtype) if of_all else numbers
+        _exchange(lambda: dist.broadcast(sums, src=0))
+    found: list[int] = sums.tolist()
+    return found
 
 
 class _Patient:
