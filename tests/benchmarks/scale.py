@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -134,6 +135,7 @@ def worker_mb(data: ClipDataset, clips: int) -> list[float]:
     training = Stage(stages("auxiliary=none")["pretext"]).training
     assert training is not None
     steps = Steps(max(len(data), training.batch_size), training, 0)
+    gc.collect()  # or this process does so meanwhile, and what it writes is the loader's alone
     loading, cost = Loading(1, False, 60.0), CostMeter(torch.device("cpu"))
     with closing(training_batches(Watched(data), steps, 0, loading, cost)) as batches:
         some = islice(batches, max(1, clips // training.batch_size))
