@@ -121,6 +121,19 @@ def test_what_took_too_long_comes_after_what_was_not_tried(folder, monkeypatch, 
     assert said[1::2][:2] == ["loader: done", "tests: stopped after 1 s"]
 
 
+def test_a_sweep_that_was_stopped_goes_on_in_its_order(folder, monkeypatch, capsys):
+    """It has lost nothing."""
+    monkeypatch.setattr(day, "GRACE_S", 0.0)
+    first, then = Part("linear-0", saving().command, 1 / 60, {}), part("sweep", "print('fine')")
+    for minutes in ("0.02", "25"):
+        assert go(monkeypatch, first, then, words=["--minutes", minutes]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert [line for line in said if line.endswith((" 1 s", ": done"))] == [
+        *["linear-0: stopped after 1 s"] * 2,
+        "sweep: done",
+    ]
+
+
 def test_a_try_that_comes_less_far_leaves_the_table_and_the_report_says_so(folder, monkeypatch):
     monkeypatch.setattr(measuring, "FOLDER", folder / "bench")
     monkeypatch.setattr(day, "kept", kept)

@@ -2,11 +2,11 @@
 
 python tests/gpu/day.py [--minutes 25] [--videos DIR] [--smallest] [WORD ...]
 
-Parts have limits of their own, and what is done is not done again: start it again after any break. What was
-stopped comes after what was not tried yet. The results are in outputs/gpu-day: `report.md` for BENCHMARKS.md,
-the logs, and the stages of the sweep. `--videos`: a folder of class folders of real motion, its lists beside
-it as `lists01`; without it the sweep is left out. Words are for the sweep, such as claim.flip=0. `--smallest`
-tries it all on a CPU, the sweep on drawn videos.
+Parts have limits of their own, and what is done is not done again: start it again after any break. Tests
+and benchmarks that were stopped begin anew, after those that were not. The results are in outputs/gpu-day:
+`report.md` for BENCHMARKS.md, the logs, and the stages of the sweep. `--videos`: a folder of class folders of
+real motion, its lists beside it as `lists01`; without it the sweep is left out. Words are for the sweep, such
+as claim.flip=0. `--smallest` tries it all on a CPU, the sweep on drawn videos.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ FOLDER = ROOT / "outputs/gpu-day"
 sys.path[:1] = [str(ROOT), str(ROOT / "tests")]
 
 from benchmarks.measuring import kept, kept_since, markdown  # noqa: E402
+from vssl.files import write_atomically  # noqa: E402
 from vssl.stage.provenance import git_commit  # noqa: E402
 
 BENCHMARKS = {"training": 5.0, "loader": 2.0, "step": 5.0, "augmentation": 2.0}
@@ -221,12 +222,12 @@ def spend(minutes: float, found: list[Part], smallest: bool) -> dict[str, Try]:
 
     def keep(part: Part, how: str, began: float) -> None:
         tries[part.name] = Try(how, part.command, git_commit(), began)
-        state.write_text(json.dumps({name: asdict(last) for name, last in tries.items()}, indent=1))
+        write_atomically(state, json.dumps({name: asdict(last) for name, last in tries.items()}, indent=1))
 
     until = time.monotonic() + 60 * minutes - GRACE_S
-    for part in sorted(
-        found, key=lambda part: (part.name == "table", tries[part.name].how.startswith(STOPPED))
-    ):
+    measuring = [part for part in found if part.name in ("tests", *BENCHMARKS)]
+    measuring.sort(key=lambda part: tries[part.name].how.startswith(STOPPED))
+    for part in [*measuring, *found[len(measuring) :]]:
         if tries[part.name].how == DONE and part.name != "table":
             print(f"{part.name}: done before", flush=True)
             continue
