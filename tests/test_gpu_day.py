@@ -177,6 +177,15 @@ def test_videos_that_are_not_there_are_told_before_anything_starts(folder, monke
     assert not (folder / "report.md").exists()
 
 
+def test_words_that_are_wrong_are_told_before_anything_is_measured(folder, monkeypatch, capsys):
+    real = [part.name for part in day.parts(folder, False, [])]
+    assert real[:3] == ["check", "plan", "tests"]
+    wrong = part("plan", "print('much'); print('flp=0: no such option'); raise SystemExit(1)")
+    assert go(monkeypatch, wrong, part("tests", "print('2 passed')")) == 1
+    assert "plan: failed, see plan.log\nflp=0: no such option\n" in capsys.readouterr().out
+    assert not (folder / "tests.log").exists()
+
+
 def test_a_rehearsal_is_called_so_and_leaves_everything_to_do(folder, monkeypatch, capsys):
     assert go(monkeypatch, part("tests", "print('2 passed')"), words=["--smallest"]) == 0
     assert "rehearsal" in (folder / "smallest/report.md").read_text()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from vssl.files import write_atomically
 from vssl.stage.provenance import git_commit
 
 ROOT = Path(__file__).parents[2]
@@ -147,7 +148,7 @@ def write(name: str, table: Table, begun: Mapping[str, object], smallest: bool =
     of `smallest` in a folder of their own."""
     path = _path(name, smallest)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"environment": begun, **asdict(table)}, indent=1) + "\n")
+    write_atomically(path, json.dumps({"environment": begun, **asdict(table)}, indent=1) + "\n")
     return path
 
 

@@ -41,6 +41,8 @@ LEAST_MIN = 0.5
 """With less time left nothing is started that takes longer."""
 GRACE_S = 60.0
 """For a part that is stopped to save its state; part of the day."""
+ASKED_FIRST = ("check", "plan")
+"""Where these fail, the videos or the words of the sweep are wrong: nothing else is started."""
 SEEDS = 3
 """So many times the rows are compared by a linear classifier, seed by seed, before all that the sweep has."""
 
@@ -69,14 +71,8 @@ class Try:
 
 def parts(videos: Path | None, smallest: bool, words: list[str]) -> list[Part]:
     """All parts, in their order."""
-    device = "cpu" if smallest else "cuda"
-    some = ["-k", "linear and not compiling"] if smallest else []
-    tests = ["-m", "pytest", "-m", "gpu", "-rfEs", "-n", "4", "--dist", "loadgroup", "tests/gpu", *some]
-    found = [Part("tests", [sys.executable, *tests], TESTS_MIN, {"VSSL_TEST_DEVICE": device})]
-    least = ["--smallest"] if smallest else []
     hidden = {"CUDA_VISIBLE_DEVICES": ""} if smallest else {}
-    for name, minutes in BENCHMARKS.items():
-        found.append(Part(name, [sys.executable, "tests/benchmarks", name, *least], minutes, hidden))
+    found: list[Part] = []
 
     def launch(name: str, minutes: float, rehearses: bool, *more: str) -> None:
         command = [sys.executable, "launch.py", *sweep(videos, smallest, rehearses), *words, *more]
@@ -85,6 +81,13 @@ def parts(videos: Path | None, smallest: bool, words: list[str]) -> list[Part]:
     if videos:  # drawn ones need no check
         launch("check", CHECK_MIN, False, "mode=check")
         launch("plan", PLAN_MIN, False, "mode=plan")
+    device = "cpu" if smallest else "cuda"
+    some = ["-k", "linear and not compiling"] if smallest else []
+    tests = ["-m", "pytest", "-m", "gpu", "-rfEs", "-n", "4", "--dist", "loadgroup", "tests/gpu", *some]
+    found.append(Part("tests", [sys.executable, *tests], TESTS_MIN, {"VSSL_TEST_DEVICE": device}))
+    least = ["--smallest"] if smallest else []
+    for name, minutes in BENCHMARKS.items():
+        found.append(Part(name, [sys.executable, "tests/benchmarks", name, *least], minutes, hidden))
     if videos or smallest:
         for seed in range(1 if smallest else SEEDS):
             launch(f"linear-{seed}", SWEEP_MIN, smallest, "only=[linear]", f"seed={seed}")
@@ -225,9 +228,7 @@ def spend(minutes: float, found: list[Part], smallest: bool) -> dict[str, Try]:
         write_atomically(state, json.dumps({name: asdict(last) for name, last in tries.items()}, indent=1))
 
     until = time.monotonic() + 60 * minutes - GRACE_S
-    measuring = [part for part in found if part.name in ("tests", *BENCHMARKS)]
-    measuring.sort(key=lambda part: tries[part.name].how.startswith(STOPPED))
-    for part in [*measuring, *found[len(measuring) :]]:
+    for part in in_turn(found, tries):
         if tries[part.name].how == DONE and part.name != "table":
             print(f"{part.name}: done before", flush=True)
             continue
@@ -242,10 +243,27 @@ def spend(minutes: float, found: list[Part], smallest: bool) -> dict[str, Try]:
         how = tries[part.name].how
         print(f"{part.name}: {how}", flush=True)
         report(tries, smallest)
+        if how.startswith("failed") and part.name in ASKED_FIRST:
+            print((FOLDER / f"{part.name}.log").read_text().strip().rpartition("\n")[2], flush=True)
+            break
         if how == INTERRUPTED:
             break
     return tries
 
 
+def in_turn(found: list[Part], tries: dict[str, Try]) -> list[Part]:
+    """The parts in their order; of tests and benchmarks those last that were stopped, as they begin anew."""
+    places = [place for place, part in enumerate(found) if part.name in ("tests", *BENCHMARKS)]
+    measuring = [found[place] for place in places]
+    measuring.sort(key=lambda part: tries[part.name].how.startswith(STOPPED))
+    ordered = list(found)
+    for place, part in zip(places, measuring, strict=True):
+        ordered[place] = part
+    return ordered
+
+
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except OSError as error:  # a full disk, a folder that may not be written
+        sys.exit(f"{error.filename or FOLDER}: {error.strerror}; give {FOLDER} room, then start it again")
