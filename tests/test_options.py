@@ -126,7 +126,8 @@ def walked(tmp_path_factory):
         cfg = composed(*overrides, *planted(overrides[0], folder), f"outputs={folder}")
         return pickle.dumps(cfg), list(leaves(cfg, overrides, node))
 
-    return made
+    yield made
+    gc.unfreeze()  # or a library that is frozen prints pages about leaks at the end
 
 
 @pytest.mark.parametrize("walk", WALKS)
