@@ -14,16 +14,16 @@ from conftest import ROOT
 from gpu.conftest import DEVICE, IS_GPU
 from gpu.trainings import DROPPING, EXACT, apart, spec_of, trained
 from vssl import distributed
-from vssl.dispatch.slots import rank_variables
+from vssl.dispatch.slots import rank_variables, visible_gpus
 from vssl.engine import exchange
 
 NAMES = ["vspp", "rspnet", "ascnet_style", DROPPING, "auxskd of vspp", "compress of vspp", "finetune"]
 
 
 def together(name, folder, gpus):
-    """What each of two processes comes to; they see so many GPUs."""
+    """What each of two processes comes to; they see so many of the GPUs that this one sees."""
     variables = os.environ | {
-        "CUDA_VISIBLE_DEVICES": ",".join(map(str, range(gpus))),
+        "CUDA_VISIBLE_DEVICES": ",".join(visible_gpus(os.environ, min(gpus, torch.cuda.device_count()))),
         "VSSL_TEST_DEVICE": DEVICE,
     }
     command = [sys.executable, str(Path(__file__).with_name("process.py")), name, str(folder)]
