@@ -24,7 +24,7 @@ test-slurm: $(STAMP)  ## tests on a real Slurm, started in a folder; skipped whe
 	$(RUN) -m pytest -m slurm -rs
 
 test-gpu: $(STAMP)  ## tests on a GPU; skipped where there is none; DEVICE=cpu: only see that they run
-	VSSL_TEST_DEVICE=$(or $(DEVICE),cuda) $(RUN) -m pytest -m gpu -rfEs -n 4 --dist loadgroup tests/gpu
+	VSSL_TEST_DEVICE=$(or $(DEVICE),cuda) $(RUN) -m pytest -m gpu -rfEs -n auto --dist loadgroup tests/gpu
 
 gpu-day: $(STAMP)  ## tests, benchmarks and a sweep on a GPU in 25 minutes, resumable; VIDEOS=DIR WORDS="...": of the sweep; DEVICE=cpu: only see that it runs
 	$(RUN) tests/gpu/day.py $(if $(VIDEOS),--videos "$(VIDEOS)") $(if $(filter cpu,$(DEVICE)),--smallest) $(WORDS)

@@ -27,6 +27,7 @@ def folder(monkeypatch, tmp_path):
     monkeypatch.setattr(day, "ROOT", tmp_path)
     monkeypatch.setattr(day, "FOLDER", tmp_path)
     monkeypatch.setattr(day, "kept", lambda name, smallest: None)
+    monkeypatch.setattr(day, "gpu_name", lambda: "A GPU")
     return tmp_path
 
 
@@ -69,6 +70,7 @@ from pathlib import Path
 from gpu import day
 day.ROOT = day.FOLDER = Path("{folder}")
 day.parts = lambda *asked: [day.Part("tests", ["sh", "-c", {code!r}], 1.0, {{}})]
+day.gpu_name = lambda: "A GPU"
 sys.argv[1:] = []
 day.main()
 """
@@ -104,8 +106,10 @@ def test_two_days_at_once_would_measure_each_other(folder, monkeypatch):
     assert not (folder / "tests.log").exists()
 
 
-def test_what_is_done_is_done_for_the_same_videos_and_words_only(folder, monkeypatch, capsys):
-    for code, before in (("print(1)", 0), ("print(1)", 1), ("print(2)", 0)):
+def test_what_is_done_is_done_for_the_same_videos_words_and_gpu_only(folder, monkeypatch, capsys):
+    tries = [("print(1)", "A GPU", 0), ("print(1)", "A GPU", 1), ("print(2)", "A GPU", 0)]
+    for code, gpu, before in [*tries, ("print(2)", "Another", 0)]:
+        monkeypatch.setattr(day, "gpu_name", lambda gpu=gpu: gpu)
         assert go(monkeypatch, part("sweep", code)) == 0
         assert capsys.readouterr().out.count("sweep: done before") == before
 
@@ -167,6 +171,25 @@ def test_what_is_not_done_is_named_and_tried_again(folder, monkeypatch, capsys):
     assert go(monkeypatch, part("tests", "print('2 passed')"), parts[1]) == 0
     assert "loader: done before" in capsys.readouterr().out
     assert "    2 passed" in (folder / "report.md").read_text().splitlines()
+
+
+def test_without_a_gpu_nothing_is_started_and_so_nothing_is_done(folder, monkeypatch, capsys):
+    """Skipped tests and benchmarks of a CPU would count as done where there is one, on another node."""
+    monkeypatch.undo()
+    monkeypatch.setattr(day, "FOLDER", folder)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(sys, "argv", ["day.py"])
+    day.main()
+    assert "skipped: no GPU is visible to torch" in capsys.readouterr().out
+    assert not list(folder.iterdir())
+
+
+def test_a_longer_day_gives_each_part_longer(folder, monkeypatch, capsys):
+    """Or tests that take 11 minutes would begin anew for ever."""
+    for minutes, limit in (("25", "10.0"), ("20", "10.0"), ("50", "20.0")):
+        one = Part("tests", [sys.executable, "-c", f"print({minutes})"], 10.0, {})
+        assert go(monkeypatch, one, words=["--minutes", minutes]) == 0
+        assert f"tests: {limit} min at most" in capsys.readouterr().out
 
 
 def test_videos_that_are_not_there_are_told_before_anything_starts(folder, monkeypatch, capsys):

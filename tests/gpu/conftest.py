@@ -34,6 +34,13 @@ def group_of(item):
     return f"{item.path.stem}-{params.get('name') or params.get('backbone')}"
 
 
+def pytest_xdist_auto_num_workers():
+    """Four processes, but as many as the GPU has room for: the largest backbones take some 8 GiB."""
+    if not IS_GPU or not torch.cuda.is_available():
+        return 4
+    return max(1, min(4, torch.cuda.get_device_properties(0).total_memory // (10 * 2**30)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def threads():
     """Processes that test side by side share the cores."""

@@ -37,6 +37,8 @@ BENCHMARKS = {"training": 5.0, "loader": 2.0, "step": 5.0, "augmentation": 2.0}
 """Their limits in minutes; `step` says how many cores keep the GPU busy, by the rates of `loader`."""
 
 TESTS_MIN, CHECK_MIN, PLAN_MIN, SWEEP_MIN, TABLE_MIN = 10.0, 3.0, 1.0, 60.0, 2.0
+DAY_MIN = 25.0
+"""In a day that is longer, parts may take longer alike: a slow GPU needs `--minutes 60`."""
 LEAST_MIN = 0.5
 """With less time left nothing is started that takes longer."""
 GRACE_S = 60.0
@@ -61,12 +63,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Try:
-    """How the last try of a part ended, of which command and commit, and when it began."""
+    """How the last try of a part ended, of which command and commit, when it began, and on which GPU."""
 
     how: str
     command: list[str]
     commit: str
     began: float
+    gpu: str = ""
+
+    def is_of(self, part: Part, gpu: str) -> bool:
+        """Whether it shows what the part would show now."""
+        return (self.command, self.gpu) == (part.command, gpu)
 
 
 def parts(videos: Path | None, smallest: bool, words: list[str]) -> list[Part]:
@@ -83,7 +90,7 @@ def parts(videos: Path | None, smallest: bool, words: list[str]) -> list[Part]:
         launch("plan", PLAN_MIN, False, "mode=plan")
     device = "cpu" if smallest else "cuda"
     some = ["-k", "linear and not compiling"] if smallest else []
-    tests = ["-m", "pytest", "-m", "gpu", "-rfEs", "-n", "4", "--dist", "loadgroup", "tests/gpu", *some]
+    tests = ["-m", "pytest", "-m", "gpu", "-rfEs", "-n", "auto", "--dist", "loadgroup", "tests/gpu", *some]
     found.append(Part("tests", [sys.executable, *tests], TESTS_MIN, {"VSSL_TEST_DEVICE": device}))
     least = ["--smallest"] if smallest else []
     for name, minutes in BENCHMARKS.items():
@@ -106,6 +113,13 @@ def sweep(videos: Path | None, smallest: bool, rehearses: bool) -> list[str]:
         return [*words, "experiment=quick", "seed=0"]
     words += ["backbone=r2plus1d_10", "runtime.channels_last=true"]
     return words if smallest else [*words, "precision=bfloat16"]  # which is for GPUs
+
+
+def gpu_name() -> str:
+    """The GPU that torch sees, nothing without one. Asked in another process: this one takes none of it."""
+    asking = "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else '')"
+    done = subprocess.run([sys.executable, "-c", asking], stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.strip()
 
 
 def run(part: Part, minutes: float) -> str:
@@ -192,7 +206,7 @@ def told(last: Try) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--minutes", type=float, default=25.0, help="for all parts together (default 25)")
+    parser.add_argument("--minutes", type=float, default=DAY_MIN, help="for all parts together")
     parser.add_argument("--videos", type=Path, help="folder of labelled videos for the sweep")
     parser.add_argument("--smallest", action="store_true", help="see that it runs, on a CPU")
     parser.add_argument("words", nargs="*", help="overrides for the sweep")
@@ -202,38 +216,44 @@ def main() -> None:
             parser.error(
                 f"--videos={asked.videos}: {folder} is no folder; give class folders with lists01 beside"
             )
+    gpu = "" if asked.smallest else gpu_name()
+    if not (asked.smallest or gpu):
+        print("skipped: no GPU is visible to torch; DEVICE=cpu (--smallest) only shows that it runs")
+        return
     if asked.smallest:  # what a rehearsal has done is not done
         globals()["FOLDER"] = FOLDER / "smallest"
     FOLDER.mkdir(parents=True, exist_ok=True)
     found = parts(asked.videos and asked.videos.resolve(), asked.smallest, asked.words)
     with alone():
-        tries = spend(asked.minutes, found, asked.smallest)
+        tries = spend(asked.minutes, found, gpu)
         print(f"report: {report(tries, asked.smallest)}", flush=True)
     if not all(last.how == DONE for last in tries.values()):
         print("started again, it goes on with what is not done", flush=True)
     sys.exit(any(last.how.startswith(("failed", INTERRUPTED)) for last in tries.values()))
 
 
-def spend(minutes: float, found: list[Part], smallest: bool) -> dict[str, Try]:
-    """Run what is not done, for so many minutes; how the last try of each part ended."""
+def spend(minutes: float, found: list[Part], gpu: str) -> dict[str, Try]:
+    """Run what is not done on this GPU (none: a rehearsal), for so many minutes; how the last try of each
+    part ended."""
     state = FOLDER / "tries.json"
     before = json.loads(state.read_text()) if state.exists() else {}
     tries = {name: Try(**last) for name, last in before.items()}
     for part in found:
-        if part.name not in tries or tries[part.name].command != part.command:
-            tries[part.name] = Try(NOT_STARTED, part.command, git_commit(), 0.0)
+        if part.name not in tries or not tries[part.name].is_of(part, gpu):
+            tries[part.name] = Try(NOT_STARTED, part.command, git_commit(), 0.0, gpu)
 
     def keep(part: Part, how: str, began: float) -> None:
-        tries[part.name] = Try(how, part.command, git_commit(), began)
+        tries[part.name] = Try(how, part.command, git_commit(), began, gpu)
         write_atomically(state, json.dumps({name: asdict(last) for name, last in tries.items()}, indent=1))
 
     until = time.monotonic() + 60 * minutes - GRACE_S
+    longer = max(1.0, minutes / DAY_MIN)
     for part in in_turn(found, tries):
         if tries[part.name].how == DONE and part.name != "table":
             print(f"{part.name}: done before", flush=True)
             continue
         sweeps = part.minutes == SWEEP_MIN
-        left = min((until - time.monotonic()) / 60 - TABLE_MIN * sweeps, part.minutes)
+        left = min((until - time.monotonic()) / 60 - TABLE_MIN * sweeps, part.minutes * longer)
         if left < min(LEAST_MIN, part.minutes):
             continue
         print(f"{part.name}: {left:.1f} min at most", flush=True)
@@ -242,7 +262,7 @@ def spend(minutes: float, found: list[Part], smallest: bool) -> dict[str, Try]:
         keep(part, run(part, left), began)
         how = tries[part.name].how
         print(f"{part.name}: {how}", flush=True)
-        report(tries, smallest)
+        report(tries, not gpu)
         if how.startswith("failed") and part.name in ASKED_FIRST:
             print((FOLDER / f"{part.name}.log").read_text().strip().rpartition("\n")[2], flush=True)
             break
