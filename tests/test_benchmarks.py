@@ -5,9 +5,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import torch
 
 import benchmarks.__main__ as bench
-from benchmarks import measuring
+from benchmarks import measuring, step
 from benchmarks.measuring import Options, Table, in_turns, kept, markdown, write
 from conftest import configs
 from gpu import day
@@ -24,6 +25,7 @@ NAMES = [
 BEGUN = {
     "date": "2020-01-02",
     "gpu": "a GPU",
+    "gpu_gib": "0.5 of 80",
     "processor": "a chip",
     "cores": 4,
     "load": 0.5,
@@ -61,9 +63,10 @@ def test_every_benchmark_is_tried_here_and_offered_there():
 
 def test_what_is_stopped_leaves_a_table_that_has_more(monkeypatch, tmp_path):
     monkeypatch.setattr(measuring, "FOLDER", tmp_path)
-    monkeypatch.setattr(bench, "environment", lambda: BEGUN)
 
-    def kept_after(names, stopped_after=None):
+    def kept_after(names, stopped_after=None, **begun):
+        monkeypatch.setattr(bench, "environment", lambda: BEGUN | begun)
+
         def run(options):
             for number in range(1, len(names) + 1):
                 yield Table("Steps", ["what", "ms"], [[name, 1.0] for name in names[:number]])
@@ -80,6 +83,8 @@ def test_what_is_stopped_leaves_a_table_that_has_more(monkeypatch, tmp_path):
     assert kept_after("ghi", stopped_after=1) == "de"
     assert kept_after("ghi", stopped_after=3) == "ghi"
     assert kept_after("j") == "j"
+    assert kept_after("kl") == "kl"
+    assert kept_after("mn", stopped_after=1, gpu="another GPU") == "m"
 
 
 @pytest.mark.parametrize("smallest", [False, True])
@@ -96,6 +101,39 @@ def test_the_sweep_of_a_day_on_a_gpu_composes(tmp_path, smallest, rehearses):
     }
     assert trained == {"float32" if smallest or rehearses else "bfloat16"}
     assert {cfg.source.name for cfg in points} == {"folder"}
+
+
+def test_what_a_machine_cannot_do_costs_its_own_line_alone(monkeypatch):
+    """A GPU that is too small, no compiler: then a way or two are missing, and not the table."""
+    monkeypatch.setattr(step, "ways", lambda: [step.PLAIN, step.Way("float32", channels_last=True)])
+    monkeypatch.setattr(step, "SMALL", {"tiny": 4})
+    measured = step.seconds_per_step
+
+    def seconds_per_step(spec, runtime, *more):
+        if not runtime.channels_last:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB\nmore")
+        return measured(spec, runtime, 1, 1)
+
+    monkeypatch.setattr(step, "seconds_per_step", seconds_per_step)
+    monkeypatch.setattr(step, "seconds_per_test", lambda *asked: [1.0])
+    *_, table = step.run(Options())
+    assert [row[:3] for row in table.rows] == [
+        ["tiny", what, way]
+        for what, way in [
+            ("VSPP", "float32, channels_last"),
+            ("auxSKD", "float32, channels_last"),
+            ("test", "float32"),
+            ("test", "float32, channels_last"),
+        ]
+    ]
+    for what in ("VSPP", "auxSKD"):
+        why = "not measured (CUDA out of memory. Tried to allocate 9 GiB)"
+        assert f"tiny, {what}, float32: {why}" in table.remarks
+    assert "| tiny" in markdown(table, BEGUN)
+
+
+def test_a_table_without_a_line_is_printed():
+    assert markdown(Table("Steps", ["what", "ms"], [], ["nothing ran"]), BEGUN).count("|\n") == 2
 
 
 def test_candidates_take_turns_and_the_first_round_warms_up():
@@ -121,5 +159,6 @@ def test_a_table_is_markdown():
         "| another | 0.0123 |",
         "",
         "- fast",
-        "- 2020-01-02, a GPU, a chip, 4 cores, load 0.5 before; Python 3.12.1, torch 2.9; commit 01234567",
+        "- 2020-01-02, a GPU (0.5 of 80 GiB in use before), a chip, 4 cores, load 0.5 before; Python 3.12.1, "
+        "torch 2.9; commit 01234567",
     ]

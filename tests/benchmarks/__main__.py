@@ -16,7 +16,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:1] = [str(HERE.parents[1]), str(HERE.parent)]
 
-from benchmarks.measuring import Options, environment, kept, markdown, write  # noqa: E402
+from benchmarks.measuring import Options, environment, kept, markdown, same_machine, write  # noqa: E402
 
 NAMES = ("loader", "augmentation", "step", "training", "overhead", "launch", "scale")
 FORKS = ("scale",)
@@ -48,8 +48,9 @@ def measure(name: str, options: Options) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     begun = environment()
     before = kept(name, options.smallest)
+    fuller = len(before[0].rows) if before and same_machine(before[1], begun) else 0
     for table in importlib.import_module(f"benchmarks.{name}").run(options):
-        if before is None or len(table.rows) >= len(before[0].rows):
+        if len(table.rows) >= fuller:
             write(name, table, begun, options.smallest)  # each time: what is stopped has measured something
     write(name, table, begun, options.smallest)
     print(markdown(table, begun), flush=True)

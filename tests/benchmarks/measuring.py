@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from vssl.errors import first_line
 from vssl.files import write_atomically
 from vssl.stage.provenance import git_commit
 
@@ -105,6 +108,19 @@ def spread(values: list[float], scale: float = 1.0) -> str:
     return f"{_short(scale * min(values))} to {_short(scale * max(values))}"
 
 
+@contextmanager
+def unless_impossible(what: str, remarks: list[str]) -> Iterator[None]:
+    """What this machine cannot do (too small a GPU, no compiler) becomes a remark; others are measured."""
+    try:
+        yield
+    except RuntimeError as error:  # all that torch and its compiler raise
+        remarks.append(f"{what}: not measured ({first_line(error)})")
+    torch.compiler.reset()
+    if torch.cuda.is_available():
+        gc.collect()
+        torch.cuda.empty_cache()  # of what has failed
+
+
 def execute(command: list[str]) -> None:
     """Run a command in the repository's root; if it fails, raise what it said."""
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -119,11 +135,23 @@ def environment() -> dict[str, object]:
         "processor": _processor_name(),
         "cores": cores(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpu_gib": _gpu_gib() if torch.cuda.is_available() else None,
         "load": round(os.getloadavg()[0], 1),
         "git_commit": git_commit(),
         "python": platform.python_version(),
         "versions": dict(_versions()),
     }
+
+
+def same_machine(one: Mapping[str, object], other: Mapping[str, object]) -> bool:
+    """Whether tables that began with these can be compared."""
+    return all(one[name] == other[name] for name in ("processor", "cores", "gpu"))
+
+
+def _gpu_gib() -> str:
+    """How much of the GPU's memory is in use, by others, too."""
+    free, total = torch.cuda.mem_get_info()
+    return f"{(total - free) / 2**30:.1f} of {total / 2**30:.0f}"
 
 
 def _versions() -> list[tuple[str, str]]:
@@ -175,7 +203,7 @@ def markdown(table: Table, begun: Mapping[str, object]) -> str:
     """A table for people: Markdown whose columns also line up on a terminal."""
     cells = [table.columns, *([_short(cell) for cell in row] for row in table.rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    numeric = [not isinstance(cell, str) for cell in table.rows[0]]
+    numeric = [not isinstance(cell, str) for cell in (table.rows or [table.columns])[0]]
     lines = [_line(row, widths, numeric) for row in cells]
     rule = ["-" * (w - 1) + (":" if right else "-") for w, right in zip(widths, numeric, strict=True)]
     lines.insert(1, f"| {' | '.join(rule)} |")
@@ -195,7 +223,7 @@ def _in_words(begun: Mapping[str, object]) -> str:
     versions = begun["versions"]
     assert isinstance(versions, dict)
     libraries = ", ".join(f"{name} {number}" for name, number in versions.items())
-    gpu = f"{begun['gpu']}, " if begun["gpu"] else ""
+    gpu = f"{begun['gpu']} ({begun.get('gpu_gib', '?')} GiB in use before), " if begun["gpu"] else ""
     commit, _, changes = str(begun["git_commit"]).partition("+")
     return (
         f"{begun['date']}, {gpu}{begun['processor']}, {begun['cores']} cores, load {begun['load']} before; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,7 +12,17 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.fake_clips import batch_of, runtime, seconds_per_step, stages
-from benchmarks.measuring import FOLDER, Options, Table, cores, device, median, spread, wall
+from benchmarks.measuring import (
+    FOLDER,
+    Options,
+    Table,
+    cores,
+    device,
+    median,
+    spread,
+    unless_impossible,
+    wall,
+)
 from vssl.engine.device import predict, to_device
 from vssl.engine.precision import Precision
 from vssl.engine.runtime import Runtime
@@ -21,11 +32,15 @@ from vssl.stage.saved import expected_input
 from vssl.stage.spec import StageSpec
 
 PEAK = {
+    "MIG": {},
+    "H100 PCIe": {"float32": 51e12, "tf32": 378e12, "bfloat16": 756e12},
+    "H100 NVL": {"float32": 60e12, "tf32": 418e12, "bfloat16": 835e12},
     "H200": {"float32": 67e12, "tf32": 495e12, "bfloat16": 989e12},
     "H100": {"float32": 67e12, "tf32": 495e12, "bfloat16": 989e12},
     "A100": {"float32": 19.5e12, "tf32": 156e12, "bfloat16": 312e12},
 }
-"""Operations per second of dense products, as the vendor states them for the largest form of the chip."""
+"""Operations per second of dense products, as the vendor states them, by what the GPU's name has: the first
+that fits. A slice of a chip (MIG) has no number."""
 
 SMALL = {"tiny": 32, "r3d_10": 2, "r2plus1d_10": 2}
 """Backbones and clips per step on a CPU."""
@@ -85,13 +100,15 @@ def run(options: Options) -> Iterator[Table]:
     torch.set_num_threads(1 if options.smallest else cores())
     backbones = {"tiny": 4} if options.smallest else LARGE if device().type == "cuda" else SMALL
     found: list[Found] = []
+    impossible: list[str] = []
     for name, size in backbones.items():
-        for one in measure(name, size, options):
+        for one in measure(name, size, options, impossible):
             found.append(one)
-            yield table(found)
+            yield table(found, impossible)
+    yield table(found, impossible)
 
 
-def table(found: list[Found]) -> Table:
+def table(found: list[Found], impossible: list[str]) -> Table:
     """Steps, in all ways that were measured so far."""
     plain = {one.backbone: one.rate for one in found if one.way == PLAIN and one.what == "VSPP"}
     rows: list[list[str | float]] = [
@@ -103,45 +120,51 @@ def table(found: list[Found]) -> Table:
             1e3 * median(one.seconds),
             spread(one.seconds, 1e3),
             one.rate,
-            one.rate / plain[one.backbone],
+            one.rate / plain[one.backbone] if one.backbone in plain else "-",
             one.share_of_peak(),
         ]
         for one in found
     ]
     columns = ["backbone", "step", "way", "clips", "ms", "runs", "clips/s", "x plain VSPP", "of peak"]
     remarks = ["VSPP and auxSKD: transfer, augmentation, forward, backward, optimiser. Test: forward only."]
+    remarks += impossible
     if device().type == "cuda":
-        remarks += decode_cores(max(found, key=lambda one: (one.what == "VSPP", one.rate)))
+        remarks += decode_cores(found)
     else:
         remarks.append("A CPU computes in float32, see what did not pay.")
     raw = {f"{one.backbone}, {one.what}, {one.way}": one.seconds for one in found}
     return Table("Steps", columns, rows, remarks, {"seconds": raw})
 
 
-def measure(backbone: str, size: int, options: Options) -> Iterator[Found]:
-    """All ways of one backbone for VSPP; auxSKD and the test in the plain and in the fastest of them."""
+def measure(backbone: str, size: int, options: Options, impossible: list[str]) -> Iterator[Found]:
+    """All ways of one backbone for VSPP; auxSKD and the test in the plain and in the fastest of them.
+    `impossible` gets what this machine cannot do."""
     blocks, block = (3, 10) if device().type == "cuda" else (options.runs(3), 1)
     found: list[Found] = []
+
+    def possible(what: str, way: Way) -> AbstractContextManager[None]:
+        return unless_impossible(f"{backbone}, {what}, {way}", impossible)
+
     for way in [PLAIN] if options.smallest else ways():
-        spec = chain(backbone, size, way)["pretext"]
-        seconds = seconds_per_step(spec, way.runtime(), blocks, block)
-        found.append(Found(backbone, "VSPP", way, seconds, size, 3 * forward_flops(spec)))
-        yield found[-1]
-        torch.compiler.reset()
-    best = [PLAIN, max(found, key=lambda one: one.rate).way]
+        with possible("VSPP", way):
+            spec = chain(backbone, size, way)["pretext"]
+            seconds = seconds_per_step(spec, way.runtime(), blocks, block)
+            found.append(Found(backbone, "VSPP", way, seconds, size, 3 * forward_flops(spec)))
+            yield found[-1]
+    best = [PLAIN, max(found, key=lambda one: one.rate).way] if found else []
     for way in dict.fromkeys(best):
-        specs = chain(backbone, size, way)
-        seconds = seconds_per_step(specs["auxiliary"], way.runtime(), blocks, block)
-        # the student's clip goes forward and back, the teacher's only forward
-        flops = 2 * forward_flops(specs["auxiliary"])
-        yield Found(backbone, "auxSKD", way, seconds, 2 * size, flops)
-        torch.compiler.reset()
+        with possible("auxSKD", way):
+            spec = chain(backbone, size, way)["auxiliary"]
+            seconds = seconds_per_step(spec, way.runtime(), blocks, block)
+            # the student's clip goes forward and back, the teacher's only forward
+            yield Found(backbone, "auxSKD", way, seconds, 2 * size, 2 * forward_flops(spec))
     for way in dict.fromkeys(replace(one, compiled=False) for one in best):
         # a stage that trains nothing compiles nothing
-        spec = chain(backbone, size, way)["test"]
-        seconds = seconds_per_test(spec, way, blocks, block)
-        clips = 10 * videos_per_test(spec)
-        yield Found(backbone, "test", way, seconds, clips, forward_flops(spec))
+        with possible("test", way):
+            spec = chain(backbone, size, way)["test"]
+            seconds = seconds_per_test(spec, way, blocks, block)
+            clips = 10 * videos_per_test(spec)
+            yield Found(backbone, "test", way, seconds, clips, forward_flops(spec))
 
 
 def ways() -> list[Way]:
@@ -192,11 +215,13 @@ def forward_flops(spec: StageSpec) -> float:
     return float(counter.get_total_flops()) / 2
 
 
-def decode_cores(fastest: Found) -> list[str]:
+def decode_cores(found: list[Found]) -> list[str]:
     """How many loader processes keep this GPU busy, if the loader was measured here."""
     path = FOLDER / "loader.json"
-    if not path.exists():
+    steps = [one for one in found if one.what == "VSPP"]
+    if not (path.exists() and steps):
         return []
+    fastest = max(steps, key=lambda one: one.rate)
     rates = json.loads(path.read_text())["measured"]["clips_per_second_and_core"]
     best = max((name for name in rates if name.startswith("prepared")), key=rates.__getitem__)
     return [
