@@ -4,11 +4,12 @@ import errno
 import gc
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -180,6 +181,45 @@ def test_what_runs_out_in_a_loader_process_is_one_line_with_what_to_do(error, me
         list(evaluation_batches(Failing(error), 2, Loading(1, False, timeout_s=60), cost()))
     assert "\n" not in str(caught.value)
     assert "take the video out" not in str(caught.value)
+
+
+class Pinned(Numbers):
+    """Batches of many tensors, each of which needs an open file on its way."""
+
+    def __getitem__(self, at):
+        return {**super().__getitem__(at), **{str(n): torch.zeros(10) for n in range(12)}}
+
+
+@pytest.fixture
+def pins(monkeypatch):
+    """Batches go through the thread that pins them for a GPU; here it copies them."""
+    there = {"is_available": True, "current_accelerator": torch.device("cuda"), "current_device_index": 0}
+    for name, value in there.items():
+        monkeypatch.setattr(torch.accelerator, name, lambda *_, value=value: value)
+    monkeypatch.setattr(torch.accelerator, "set_device_index", lambda device: None)
+    monkeypatch.setattr(
+        "torch.utils.data._utils.pin_memory.pin_memory",
+        lambda batch, device=None: {name: value.clone() for name, value in batch.items()},
+    )
+
+
+def test_what_the_thread_that_pins_batches_dies_of_is_told_at_once(pins):
+    """And not after `timeout_s`, as a video that hangs."""
+    with closing(evaluation_batches(Pinned(), 2, Loading(1, True, timeout_s=600), cost())) as batches:
+        next(batches)
+        with few_files(), pytest.raises(VsslError, match=r"too few open files \(ulimit -n is \d+\)"):
+            list(batches)
+
+
+@contextmanager
+def few_files():
+    """No more open files than now."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")), limit[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
 
 
 @pytest.mark.parametrize("error", [EOFError(), ConnectionResetError(104, "Connection reset by peer")])

@@ -1,7 +1,9 @@
 """Private parts of torch, each with what it is needed for."""
 
+import signal
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -32,12 +34,36 @@ def _is_compile_supported(device: str) -> Any:
     return is_compile_supported(device)
 
 
-def raise_deaths() -> None:
-    """Raise `RuntimeError` if a loader process of this one is dead.
+@contextmanager
+def watched(batches: Any) -> Iterator[Callable[[], None]]:
+    """While the block runs, watch those that make the batches of a DataLoader's iterator; yield what raises
+    `RuntimeError` if a loader process is dead, or what the thread that pins batches has died of.
 
-    torch does so from its own handler of SIGCHLD alone: at any moment, and not where it is convenient.
+    torch raises the former from its own handler of SIGCHLD alone: at any moment, and not where it is
+    convenient. It never looks whether the thread lives, and waits for it until the time is out; here the
+    main thread gets a SIGCHLD of that, too.
     """
-    _error_if_any_worker_fails()
+    died: list[BaseException] = []
+    usual = threading.excepthook
+
+    def note(ended: threading.ExceptHookArgs) -> None:
+        pins = ended.thread is not None and ended.thread is getattr(batches, "_pin_memory_thread", None)
+        if not pins or ended.exc_value is None:
+            usual(ended)
+            return
+        died.append(ended.exc_value)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGCHLD)
+
+    def raise_deaths() -> None:
+        _error_if_any_worker_fails()
+        if died:
+            raise died[0]
+
+    threading.excepthook = note
+    try:
+        yield raise_deaths
+    finally:
+        threading.excepthook = usual
 
 
 def kill_workers(batches: Any) -> None:

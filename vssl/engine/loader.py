@@ -5,7 +5,7 @@ import multiprocessing
 import resource
 import signal
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, default_collate
 
 from vssl import distributed, stop
-from vssl.compat.torch_private import kill_workers, raise_deaths, shut_down_workers
+from vssl.compat.torch_private import kill_workers, shut_down_workers, watched
 from vssl.engine.cost import CostMeter
 from vssl.engine.training import Training
 from vssl.errors import OptionError, VsslError
@@ -201,24 +201,28 @@ def _batches(loader: DataLoader[Batch]) -> Iterator[Batch]:
     """
     batches = _started(loader)
     try:
-        while True:
-            signal.signal(signal.SIGCHLD, lambda *_: raise_deaths())
-            try:
-                raise_deaths()
-                batch = next(batches, None)
-            except (ConnectionError, EOFError):  # the end of a loader process, a moment before it is dead
-                time.sleep(DYING_S)
-                raise
-            except RuntimeError:  # a process is dead, or hangs in native code and obeys nothing else
-                kill_workers(batches)
-                raise
-            finally:
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # instead of torch's handler
-            if batch is None:
-                return
-            yield batch
+        with watched(batches) as raise_deaths:
+            while (batch := _next(batches, raise_deaths)) is not None:
+                yield batch
     finally:
         shut_down_workers(batches)
+
+
+def _next(batches: Any, raise_deaths: Callable[[], None]) -> Batch | None:
+    """The next batch, None at the end."""
+    signal.signal(signal.SIGCHLD, lambda *_: raise_deaths())
+    try:
+        raise_deaths()
+        batch: Batch | None = next(batches, None)
+        return batch
+    except (ConnectionError, EOFError):  # the end of a loader process, a moment before it is dead
+        time.sleep(DYING_S)
+        raise
+    except RuntimeError:  # a process is dead, or hangs in native code and obeys nothing else
+        kill_workers(batches)
+        raise
+    finally:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # instead of torch's handler
 
 
 def _started(loader: DataLoader[Batch]) -> Any:
