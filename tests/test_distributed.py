@@ -436,6 +436,30 @@ def test_a_rank_that_is_gone_is_an_error_on_the_others(rank, wait, processes):
         assert answer.startswith("another process of this stage is gone or does not answer")
 
 
+def fails(error):
+    def exchange():
+        raise error
+
+    return exchange
+
+
+def test_what_nccl_died_of_is_told():
+    """In the documentation's form: a container whose shared memory is too small for NCCL."""
+    said = (
+        "NCCL error in: NCCLUtils.cpp:94, unhandled system error (run with NCCL_DEBUG=INFO for details)\n"
+        "ncclSystemError: System call (e.g. socket, malloc) or external library call failed.\nLast error:\n"
+        "Error while creating shared memory segment /dev/shm/nccl-Ab (size 33030528), error: No space left"
+    )
+    with pytest.raises(distributed.LostRank, match=r"\(Error while creating .* No space left\); log\.txt"):
+        distributed._exchange(fails(RuntimeError(said)))
+
+
+@pytest.mark.parametrize("kind", [torch.OutOfMemoryError, torch.AcceleratorError])
+def test_an_error_of_this_ranks_gpu_is_no_other_ranks(kind):
+    with pytest.raises(kind):
+        distributed._exchange(fails(kind("CUDA error: an illegal memory access was encountered")))
+
+
 def slow_look(folder):
     if distributed.rank() > 0:
         return train(folder, {"epochs": 1}, looks=lambda epochs: {})

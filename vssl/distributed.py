@@ -190,9 +190,12 @@ def _exchange(exchange: Callable[[], object]) -> None:
     """Run one exchange; a rank that is gone, or that does not come, raises `VsslError` on the others."""
     try:
         exchange()
+    except (torch.OutOfMemoryError, torch.AcceleratorError):  # this rank's own
+        raise
     except RuntimeError as error:  # all that torch.distributed raises; it has no narrower class on a CPU
-        said = str(error).strip().splitlines()[0]
-        reason = re.sub(r"^\[\S+\] ", "", said).partition(". This is typically")[0]  # gloo's own words
+        said, _, cause = str(error).strip().partition("\nLast error:\n")  # as NCCL says what it was
+        first = (cause or said).splitlines()[0]
+        reason = re.sub(r"^\[\S+\] ", "", first).partition(". This is typically")[0]  # gloo's own words
         raise LostRank(
             f"another process of this stage is gone or does not answer ({reason}); "
             "log.txt has its own error, if it could leave one"

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,7 +11,7 @@ from pathlib import Path
 import torch
 
 from vssl import distributed, stop
-from vssl.errors import Diverged, VsslError
+from vssl.errors import Diverged, VsslError, first_line
 from vssl.result import StageResult
 from vssl.stage.callback import Silent, StageCallback
 from vssl.stage.choice import chosen
@@ -27,6 +28,8 @@ FULL = (
     "precision=bfloat16; nvidia-smi shows whether others use it"
 )
 """What to do where a GPU's memory is full."""
+NO_MEMORY = re.compile(r"CUDA error: out of memory|STATUS_ALLOC_FAILED")
+"""How CUDA and its libraries say so, when it is not torch that asks for memory."""
 
 
 def run_stage(spec: StageSpec, context: Context) -> StageResult:
@@ -74,12 +77,19 @@ def one_line(error: BaseException) -> str:
     """What to tell the user: the message of an error that is meant for them, else its kind as well."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"no space left on the device of {error.filename or 'outputs'}; free some and run again"
-    if isinstance(error, torch.OutOfMemoryError):
-        return f"the GPU's memory is full ({str(error).split('. ')[0]}); {FULL}"
-    if "Original Traceback" in str(error):  # that of a loader process, whose last line is the error
-        return str(error).strip().splitlines()[-1]
-    text = " ".join(str(error).split())
-    return text if isinstance(error, VsslError) else f"{type(error).__name__}: {text}"
+    text = str(error).strip()
+    is_from_loader = "Original Traceback" in text
+    said = _raised(text.splitlines()) if is_from_loader else " ".join(text.split())
+    if isinstance(error, torch.OutOfMemoryError) or NO_MEMORY.search(text):
+        first = said if is_from_loader else first_line(error)
+        return f"the GPU's memory is full ({first.split('. ')[0]}); {FULL}"
+    return said if is_from_loader or isinstance(error, VsslError) else f"{type(error).__name__}: {said}"
+
+
+def _raised(lines: list[str]) -> str:
+    """The line of a traceback that has the error: the first after all frames, as CUDA's go on with advice."""
+    frames = max(number for number, line in enumerate(lines) if line.startswith(("  File ", "Original ")))
+    return next((line for line in lines[frames + 1 :] if not line.startswith(" ")), lines[-1])
 
 
 @contextmanager
