@@ -42,7 +42,12 @@ def test_processes_that_cannot_share_a_step(changes, processes, message):
         training(**changes).check_ranks(processes, 2)
 
 
-def test_bfloat16_is_refused_on_a_cpu():
+def test_bfloat16_is_refused_where_there_is_none(monkeypatch):
     with pytest.raises(OptionError, match=r"^precision=bfloat16: is for GPUs; say float32"):
         training(precision="bfloat16").check_device("cpu")
+    monkeypatch.setattr("vssl.engine.training.has_bfloat16", lambda: False)
+    with pytest.raises(OptionError, match=r"bfloat16: is for GPUs of compute .*; say float32$"):
+        training(precision="bfloat16").check_device("cuda")
+    training(precision="tf32").check_device("cuda")
+    monkeypatch.setattr("vssl.engine.training.has_bfloat16", lambda: True)
     training(precision="bfloat16").check_device("cuda")

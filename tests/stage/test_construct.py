@@ -201,8 +201,9 @@ def test_mistakes_in_features(override, tmp_path):
 BFLOAT16 = "pretext.training.precision=bfloat16"
 
 
-def test_the_machine_counts():
+def test_the_machine_counts(monkeypatch):
     """Half precision is for GPUs; a step of one micro-batch cannot be shared."""
+    monkeypatch.setattr("vssl.engine.training.has_bfloat16", lambda: True)
     check(BFLOAT16, machine=Machine(1, "cuda"))
     check(BFLOAT16, machine=Machine(1, None))  # nobody knows the device of a node before it is there
     for part in ("auxiliary", "pretext", "protocol"):

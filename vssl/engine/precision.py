@@ -10,6 +10,11 @@ import torch
 Precision = Literal["float32", "tf32", "bfloat16"]
 
 
+def has_bfloat16() -> bool:
+    """Whether the GPU computes in bfloat16 itself; torch lets older ones emulate it, slowly or not at all."""
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     """torch's mixed precision for a forward, with `bfloat16`; else nothing.
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from vssl.checks import Checked, at_least
 from vssl.engine.optimizers import Optimizer
-from vssl.engine.precision import Precision
+from vssl.engine.precision import Precision, has_bfloat16
 from vssl.engine.schedules import Schedule
 from vssl.errors import OptionError
 
@@ -68,6 +68,9 @@ class Training(Checked):
         if device == "cpu" and self.precision == "bfloat16":
             # torch 2.15: the gradient of a 3x1x1 convolution over two time steps is off without bounds there.
             raise OptionError("precision", self.precision, "is for GPUs", "say float32, as fast on a CPU")
+        if device == "cuda" and self.precision == "bfloat16" and not has_bfloat16():
+            problem = "is for GPUs of compute capability 8.0 or newer, and this one is older"
+            raise OptionError("precision", self.precision, problem, "say float32")
 
     def shared_out(self, processes: int) -> str:
         """How a step is computed, in words."""
