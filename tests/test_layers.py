@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-BASE = {"vssl", "checks", "compat", "distributed", "errors", "files", "modules", "result", "secrets", "stop"}
-BASE |= {"rendezvous", "terminal", "video", "words"}
+BASE = {"vssl", "checks", "compat", "cores", "distributed", "errors", "files", "modules", "result", "secrets"}
+BASE |= {"rendezvous", "stop", "terminal", "video", "words"}
 SIBLINGS = {"backbone", "pretext", "auxiliary", "protocol", "data", "engine", "tracking"}
 STAGE = BASE | {"types", "nn", "stage"} | SIBLINGS
 PIPELINE = STAGE | {"pipeline", "rehearsal"}

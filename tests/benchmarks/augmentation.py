@@ -14,7 +14,6 @@ from benchmarks.fake_clips import batch_of, runtime, seconds_per_step, stages
 from benchmarks.measuring import (
     Options,
     Table,
-    cores,
     device,
     in_turns,
     median,
@@ -23,6 +22,7 @@ from benchmarks.measuring import (
     unless_impossible,
     wall,
 )
+from vssl.cores import usable_cores
 from vssl.types import Batch
 
 GOAL_ERROR, GOAL_SHARE = 2 / 255, 0.05
@@ -78,7 +78,7 @@ def error(pixels: Tensor, expected: Tensor) -> float:
 def step_seconds(size: int, on_gpu: bool, impossible: list[str]) -> dict[str, float]:
     """A step of VSPP with this batch, all cores, by backbone; on a GPU in bfloat16 and channels_last, too,
     where the share of the augmentation is largest. `impossible` gets what this machine cannot do."""
-    torch.set_num_threads(cores())
+    torch.set_num_threads(usable_cores())
     found = {}
     for precision in ("float32", "bfloat16") if on_gpu else ("float32",):
         fast = precision == "bfloat16"

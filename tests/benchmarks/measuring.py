@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from vssl.cores import usable_cores
 from vssl.errors import first_line
 from vssl.files import write_atomically
 from vssl.stage.provenance import git_commit
@@ -59,11 +60,6 @@ def synchronise() -> None:
     """Wait for the GPU, so that a clock can be read."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def wall(work: Callable[[], object]) -> float:
@@ -133,7 +129,7 @@ def environment() -> dict[str, object]:
     return {
         "date": datetime.now(timezone.utc).date().isoformat(),
         "processor": _processor_name(),
-        "cores": cores(),
+        "cores": usable_cores(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "gpu_gib": _gpu_gib() if torch.cuda.is_available() else None,
         "load": round(os.getloadavg()[0], 1),

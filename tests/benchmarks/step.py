@@ -16,13 +16,13 @@ from benchmarks.measuring import (
     FOLDER,
     Options,
     Table,
-    cores,
     device,
     median,
     spread,
     unless_impossible,
     wall,
 )
+from vssl.cores import usable_cores
 from vssl.engine.device import predict, to_device
 from vssl.engine.precision import Precision
 from vssl.engine.runtime import Runtime
@@ -97,7 +97,7 @@ class Found:
 
 def run(options: Options) -> Iterator[Table]:
     """All backbones in all ways; the table grows by a line at a time."""
-    torch.set_num_threads(1 if options.smallest else cores())
+    torch.set_num_threads(1 if options.smallest else usable_cores())
     backbones = {"tiny": 4} if options.smallest else LARGE if device().type == "cuda" else SMALL
     found: list[Found] = []
     impossible: list[str] = []

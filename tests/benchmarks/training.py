@@ -16,7 +16,8 @@ import torch
 
 from benchmarks.fake_clips import runtime, stages
 from benchmarks.loader import Files, draw, usable
-from benchmarks.measuring import Options, Table, cores, device, synchronise, unless_impossible
+from benchmarks.measuring import Options, Table, device, synchronise, unless_impossible
+from vssl.cores import usable_cores
 from vssl.data.dataset import ClipDataset
 from vssl.engine.cost import CostMeter
 from vssl.engine.device import predict, to_device
@@ -57,7 +58,7 @@ class Way:
         )
 
     def runtime(self) -> Runtime:
-        workers = min(16, cores()) if device().type == "cuda" else 2
+        workers = min(16, usable_cores()) if device().type == "cuda" else 2
         return replace(runtime(self.channels_last, self.compiled), workers=workers)
 
 

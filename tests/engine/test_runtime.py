@@ -11,6 +11,7 @@ from torch import nn
 
 from benchmarks.fake_clips import batch_of, stages
 from conftest import PRETEXTS, RUNTIME
+from vssl.cores import usable_cores
 from vssl.data.operations import jitter
 from vssl.engine.loader import Steps
 from vssl.engine.loop import Loop
@@ -31,7 +32,7 @@ def test_values_that_would_fail_in_the_middle(name, value):
 
 def test_what_is_left_open_is_decided_on_the_machine():
     """Two loader processes beside a CPU, if there are cores; arithmetic has the rest, one thread at least."""
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     there = replace(RUNTIME, workers=None, threads=None)
     assert there.num_workers() == min(cores, 2)
     assert there.num_threads() == max(1, cores - 2)

@@ -11,7 +11,8 @@ from collections import defaultdict
 import pytest
 import torch
 
-from benchmarks.measuring import Table, cores, environment, markdown, write
+from benchmarks.measuring import Table, environment, markdown, write
+from vssl.cores import usable_cores
 
 DEVICE = os.environ.get("VSSL_TEST_DEVICE", "cuda")
 IS_GPU = DEVICE == "cuda"
@@ -44,7 +45,7 @@ def pytest_xdist_auto_num_workers():
 @pytest.fixture(scope="session", autouse=True)
 def threads():
     """Processes that test side by side share the cores."""
-    torch.set_num_threads(max(1, cores() // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
+    torch.set_num_threads(max(1, usable_cores() // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
 
 
 @pytest.fixture

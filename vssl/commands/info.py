@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 import vssl
+from vssl.cores import usable_cores
 from vssl.data.decode import load_decoder
 from vssl.dispatch.cluster import Slurm
 from vssl.errors import VsslError, first_line
@@ -39,7 +40,7 @@ def _facts(cfg: DictConfig) -> Iterator[tuple[str, object]]:
     yield from ((name, _version(name)) for name in LIBRARIES)
     yield from ((f"decoder {name}", _decoder(name)) for name in DECODERS)
     yield from _devices()
-    yield "cores", f"{len(os.sched_getaffinity(0))} to be used, {os.cpu_count()} in all"
+    yield "cores", f"{usable_cores()} to be used, {os.cpu_count()} in all"
     yield "memory", _memory()
     yield "shared memory", _space(Path("/dev/shm"))
     yield "Slurm", _slurm()

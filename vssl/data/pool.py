@@ -15,6 +15,7 @@ from itertools import islice
 from multiprocessing.connection import Connection, wait
 from typing import Any, Literal, NamedTuple
 
+from vssl.cores import usable_cores
 from vssl.errors import VsslError
 
 Task = tuple[Any, ...]
@@ -51,7 +52,7 @@ def each(
     with it the function says that there is no going on, and it is raised here. `function` is importable by
     its name. If this process is killed, the others end with their task.
     """
-    waiting, workers = iter(tasks), workers or len(os.sched_getaffinity(0))
+    waiting, workers = iter(tasks), workers or usable_cores()
     idle: list[_Worker] = []
     busy: list[_Worker] = []
     try:

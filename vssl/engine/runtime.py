@@ -1,6 +1,5 @@
 """Where and how a stage runs."""
 
-import os
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -8,6 +7,7 @@ import torch
 
 from vssl import distributed
 from vssl.checks import Checked, at_least
+from vssl.cores import usable_cores
 from vssl.engine.loader import Loading
 from vssl.errors import VsslError
 
@@ -63,4 +63,4 @@ class Runtime(Checked):
 
     def _cores(self) -> int:
         """Cores for this process: its share of those that it may use."""
-        return max(1, len(os.sched_getaffinity(0)) // distributed.local_world_size())
+        return max(1, usable_cores() // distributed.local_world_size())
