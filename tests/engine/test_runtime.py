@@ -16,6 +16,7 @@ from vssl.data.operations import jitter
 from vssl.engine.loader import Steps
 from vssl.engine.loop import Loop
 from vssl.engine.precision import arithmetic, autocast
+from vssl.engine.runtime import Runtime
 from vssl.errors import VsslError
 from vssl.stage.callback import Silent
 from vssl.stage.construct import Stage
@@ -36,6 +37,13 @@ def test_what_is_left_open_is_decided_on_the_machine():
     there = replace(RUNTIME, workers=None, threads=None)
     assert there.num_workers() == min(cores, 2)
     assert there.num_threads() == max(1, cores - 2)
+
+
+def test_a_gpu_is_told_by_its_name(monkeypatch):
+    assert replace(RUNTIME, device="cpu").device_in_words() == "cpu"
+    monkeypatch.setattr(Runtime, "torch_device", lambda self: torch.device("cuda", 1))
+    monkeypatch.setattr(torch.cuda, "get_device_name", {torch.device("cuda", 1): "NVIDIA H100"}.get)
+    assert RUNTIME.device_in_words() == "cuda:1, NVIDIA H100"
 
 
 def trained(folder, **changes):

@@ -80,6 +80,7 @@ def test_gpu_time_and_energy_are_noted(trained):
     _, chain, results = trained
     for spec in chain:
         assert results[spec.name].cost.gpus == 1
+        assert results[spec.name].provenance["device"] == f"cuda:0, {torch.cuda.get_device_name()}"
         assert results[spec.name].cost.energy_joules is None or results[spec.name].cost.energy_joules >= 0
 
 

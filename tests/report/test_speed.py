@@ -44,6 +44,15 @@ def test_the_device_of_the_latest_stage_counts(tmp_path):
     assert (found.clips_per_s, found.gpus, found.device) == (200.0, 1.5, "cuda")
 
 
+def test_another_gpu_has_another_speed(tmp_path):
+    store = StageStore(tmp_path)
+    finish(store, stage(SMALL, 0), 1, "cuda:0, NVIDIA A100", clips=100, seconds=1.0, gpus=1)
+    finish(store, stage(SMALL, 1), 2, "cuda:1, NVIDIA H100", clips=300, seconds=1.0, gpus=1)
+    finish(store, stage(SMALL, 2), 3, "cuda:0, NVIDIA H100", clips=500, seconds=1.0, gpus=1)
+    found = speed_of(store, stage(SMALL, 9))
+    assert (found.clips_per_s, found.device) == (400.0, "NVIDIA H100")
+
+
 def test_stages_without_clips_have_no_speed(tmp_path):
     store = StageStore(tmp_path)
     finish(store, stage(SMALL, 0), clips=0, seconds=3.0)

@@ -47,6 +47,11 @@ class Runtime(Checked):
             return torch.device("cpu")
         return torch.device("cuda", distributed.local_rank() % torch.cuda.device_count())
 
+    def device_in_words(self) -> str:
+        """The same for people, with the GPU's name: `cpu`, or `cuda:0, NVIDIA H100 80GB HBM3`."""
+        device = self.torch_device()
+        return f"{device}, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)
+
     def num_workers(self) -> int:
         """Loader processes to start."""
         if self.workers is not None:

@@ -14,7 +14,8 @@ Group = tuple[str, str]
 
 @dataclass(frozen=True)
 class Speed:
-    """Clips per second of finished stages, the GPUs that each of them used, and the device (cpu, cuda).
+    """Clips per second of finished stages, the GPUs that each of them used, and the device (cpu, or a GPU's
+    name).
 
     loader_cores: cores that load for one process and never let it wait: the processor time of loading, by the
     time that was not spent waiting.
@@ -58,4 +59,6 @@ def _mean(dated: Sequence[tuple[float, StageResult]]) -> Speed:
 
 
 def _device(result: StageResult) -> str:
-    return str(result.provenance["device"]).partition(":")[0]
+    """A GPU by its name, as others are faster or slower; older results say only `cuda`."""
+    kind, _, name = str(result.provenance["device"]).partition(", ")
+    return name or kind.partition(":")[0]

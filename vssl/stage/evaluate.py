@@ -105,7 +105,7 @@ def _result(
         protocol={**(before.protocol if before else {}), **own},
         declared=[metric for metric in stage.task.metrics if metric.name in found.metrics],
         cost=replace(meter.read(), videos=tested["test_videos"], clips=stage.clips),
-        provenance=provenance(str(context.runtime.torch_device())),
+        provenance=provenance(context.runtime.device_in_words()),
     )
 
 

@@ -41,7 +41,7 @@ def describe_videos(stage: Stage, context: Context, callback: StageCallback) -> 
         metrics={},
         protocol={**protocol(stage, features, backbone), "start": start_in_words(stage.spec)},
         cost=replace(meter.read(), videos=len(stage.dataset), clips=stage.clips),
-        provenance=provenance(str(context.runtime.torch_device())),
+        provenance=provenance(context.runtime.device_in_words()),
     )
 
 

@@ -68,7 +68,7 @@ def train(stage: Stage, context: Context, callback: StageCallback) -> StageResul
         references={**stage.task.references(), **(monitor.references() if monitor else {})},
         bad_videos=bad_videos.summary(),
         cost=replace(loop.costs(), **seen),
-        provenance={**provenance(str(loop.device)), "runs": runs},
+        provenance={**provenance(context.runtime.device_in_words()), "runs": runs},
     )
 
 
