@@ -33,6 +33,10 @@ USED = [  # library, module, name in it, what vssl loses without
         "_MultiProcessingDataLoaderIter._shutdown_workers",
         "the end of loader processes after an error",
     ),
+    *[
+        ("torch", f"torch._dynamo.backends.{module}", name, "compiled gradients while backward computes")
+        for module, name in (("distributed", "DDPOptimizer.compile_fn"), ("registry", "lookup_backend"))
+    ],
     ("torch", "torch._dynamo.utils", "is_compile_supported", "fast planning with networks of torchvision"),
     (
         "hydra-core",
@@ -98,7 +102,8 @@ def test_workers_of_a_loader_are_found_and_end():
     try:
         batches = iter(DataLoader(range(4), num_workers=2))
         next(batches)
-        torch_private.raise_deaths()
+        with torch_private.watched(batches) as raise_deaths:
+            raise_deaths()
         workers = getattr(batches, "_workers", None) or gone(
             "torch", "_workers of a DataLoader's iterator", "it"
         )

@@ -231,8 +231,15 @@ def test_synchronised_batch_norm_sees_the_whole_micro_batch(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")
-def test_it_does_so_where_the_backbone_is_compiled(tmp_path):
-    recipe = ("auxiliary=none", "pretext.training.sync_bn=true", "pretext.training.drop_last=true")
+@pytest.mark.parametrize("synced", ["true", "false"])
+def test_a_compiled_backbone_learns_the_same(tmp_path, synced):
+    micro_batch = 8 if synced == "true" else 4
+    recipe = (
+        "auxiliary=none",
+        f"pretext.training.sync_bn={synced}",
+        f"pretext.training.micro_batch={micro_batch}",
+        "pretext.training.drop_last=true",
+    )
     for name, asked in (("eager", "false"), ("compiled", "true")):
         pretrain(tmp_path / name, 2, *recipe, f"runtime.compile={asked}")
     eager, compiled = (weights(tmp_path / name)["pretext"] for name in ("eager", "compiled"))

@@ -3,11 +3,12 @@
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.backends import registry
 
 from multiprocess import run_together
 from test_distributed import NOTHING_LEFT, close, train
 from vssl import distributed
-from vssl.engine import exchange
+from vssl.engine import exchange, loop
 from vssl.engine.exchange import GradientExchange
 
 
@@ -27,6 +28,33 @@ def test_pieces_have_the_bits_of_the_whole(tmp_path, recipe):
         states += run_together(train_in_pieces, tmp_path / name, recipe, size, hidden)
     for state in states[1:]:
         close(state, states[0], rtol=0, atol=0)
+
+
+def train_compiled(folder, part_bytes):
+    """By torch's usual operations, which need no compiler; what was learnt, and in how many parts."""
+    parts, as_usual = [], registry.lookup_backend("aot_eager")
+
+    def compile_part(graph, inputs):
+        parts.append(graph)
+        return as_usual(graph, inputs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "BUCKET_BYTES", part_bytes)
+        patch.setattr(
+            registry, "lookup_backend", lambda asked: compile_part if asked == "inductor" else asked
+        )
+        return train(folder, {"micro_batch": 1}, compile=True)[0], len(parts)
+
+
+def test_a_compiled_backbone_has_the_gradients_of_each_part_before_the_next(tmp_path):
+    """As a whole it would have all of them when backward ends: no exchange would be hidden behind it."""
+    for name in ("eager", "whole", "parts"):
+        (tmp_path / name).mkdir()
+    eager = run_together(train, tmp_path / "eager", {"micro_batch": 1})
+    for name, part_bytes, expected in (("whole", 2**30, 1), ("parts", 1, 2)):
+        for state, parts in run_together(train_compiled, tmp_path / name, part_bytes):
+            assert parts == expected
+            close(state, eager[0][0], rtol=1e-9, atol=1e-12)
 
 
 def sent_before_the_end(hidden):

@@ -205,7 +205,7 @@ def pins(monkeypatch):
 
 def test_what_the_thread_that_pins_batches_dies_of_is_told_at_once(pins):
     """And not after `timeout_s`, as a video that hangs."""
-    with closing(evaluation_batches(Pinned(), 2, Loading(1, True, timeout_s=600), cost())) as batches:
+    with closing(evaluation_batches(Pinned(), 2, Loading(1, True, timeout_s=60), cost())) as batches:
         next(batches)
         with few_files(), pytest.raises(VsslError, match=r"too few open files \(ulimit -n is \d+\)"):
             list(batches)

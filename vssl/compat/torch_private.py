@@ -34,6 +34,18 @@ def _is_compile_supported(device: str) -> Any:
     return is_compile_supported(device)
 
 
+def compiler_in_parts(part_bytes: int) -> Any:
+    """A backend of `torch.compile` that makes several functions of a network, one for each so many bytes of
+    trained parameters. In backward each gives its gradients at its own end, and not all at the end of one.
+
+    torch does the same for DistributedDataParallel, and for nothing else.
+    """
+    from torch._dynamo.backends.distributed import DDPOptimizer
+    from torch._dynamo.backends.registry import lookup_backend
+
+    return DDPOptimizer(part_bytes, lookup_backend("inductor"), part_bytes).compile_fn
+
+
 @contextmanager
 def watched(batches: Any) -> Iterator[Callable[[], None]]:
     """While the block runs, watch those that make the batches of a DataLoader's iterator; yield what raises

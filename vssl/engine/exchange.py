@@ -24,7 +24,7 @@ class GradientExchange:
         self.parameters, self.buckets = parameters, _in_buckets(parameters)
         self._missing: list[int] = []
         self._sums: list[Callable[[], Tensor]] = []
-        if hidden and distributed.world_size() > 1:
+        if hidden:
             for number, bucket in enumerate(self.buckets):
                 for parameter in bucket:
                     made = partial(self._made, number)

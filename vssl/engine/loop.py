@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from vssl import distributed, stop
+from vssl.compat.torch_private import compiler_in_parts
 from vssl.engine.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from vssl.engine.cost import CostMeter, together
 from vssl.engine.device import Augment, deliver, to_device
-from vssl.engine.exchange import GradientExchange
+from vssl.engine.exchange import BUCKET_BYTES, GradientExchange
 from vssl.engine.loader import Steps
 from vssl.engine.meter import FiniteCheck, Meter
 from vssl.engine.precision import arithmetic, autocast
@@ -73,11 +74,12 @@ class Loop:
         if steps.training.sync_bn:
             synchronise(objective)
         self.objective = to_device(objective, runtime).train()
-        if runtime.compile:
-            _compile(self.objective)
-        self.optimizer = steps.training.optimizer.build(objective.named_parameters())
         # The backward of synchronised batch norm exchanges, too.
-        self.exchange = GradientExchange(self._trained(), hidden=not steps.training.sync_bn)
+        hidden = distributed.world_size() > 1 and not steps.training.sync_bn
+        if runtime.compile:
+            _compile(self.objective, in_parts=hidden)
+        self.optimizer = steps.training.optimizer.build(objective.named_parameters())
+        self.exchange = GradientExchange(self._trained(), hidden)
         self.folder, self.path = folder, folder / CHECKPOINT
         self.after_epoch = after_epoch
         self.cost = CostMeter(self.device)
@@ -232,15 +234,18 @@ def _check_pooling(backbone: Backbone, runtime: Runtime) -> None:
         )
 
 
-def _compile(objective: Objective) -> None:
+def _compile(objective: Objective, in_parts: bool) -> None:
     """Compile both ways through a backbone, for each size of a batch on its own: what serves all sizes is
     slower, and a run that goes on after the first small batch would come to it later than one that has seen
-    it."""
+    it. `in_parts`: so that gradients can be exchanged during backward."""
     torch.compiler.reset()  # what earlier stages compiled counts towards torch's limit
+    how: dict[str, Any] = {"dynamic": False}
+    if in_parts:
+        how["backend"] = compiler_in_parts(BUCKET_BYTES)
     for module in objective.modules():
         if isinstance(module, Backbone):
-            module.compile(dynamic=False)
-            module.feature_map = torch.compile(module.feature_map, dynamic=False)  # type: ignore[method-assign]
+            module.compile(**how)
+            module.feature_map = torch.compile(module.feature_map, **how)  # type: ignore[method-assign]
         elif isinstance(module, SyncedBatchNorm):
             # Compiled by torch 2.11, its exchange loses the gradient of mean and variance.
             module.forward = torch.compiler.disable(module.forward)  # type: ignore[method-assign, no-untyped-call]
