@@ -17,6 +17,9 @@ from vssl.cores import usable_cores
 DEVICE = os.environ.get("VSSL_TEST_DEVICE", "cuda")
 IS_GPU = DEVICE == "cuda"
 
+# torch 2.9 looks for it once, at the first product: before the first deterministic test.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
 found = defaultdict(dict)
 
 
