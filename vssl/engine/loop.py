@@ -70,7 +70,7 @@ class Loop:
         # On a GPU some 200 operations become a few; a CPU does them clip by clip within its cache.
         compiles = runtime.compile and self.device.type == "cuda"
         self.augment = torch.compile(augment, dynamic=False) if compiles else augment
-        self.clips_per_sample = clips_per_sample
+        self.clips_per_sample, self.after_epoch = clips_per_sample, after_epoch
         if steps.training.sync_bn:
             synchronise(objective)
         self.objective = to_device(objective, runtime).train()
@@ -81,7 +81,6 @@ class Loop:
         self.optimizer = steps.training.optimizer.build(objective.named_parameters())
         self.exchange = GradientExchange(self._trained(), hidden)
         self.folder, self.path = folder, folder / CHECKPOINT
-        self.after_epoch = after_epoch
         self.cost = CostMeter(self.device)
         self.monitor_seconds = 0.0
         self.meter, self.finite = Meter(), FiniteCheck()
