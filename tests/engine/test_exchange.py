@@ -30,31 +30,65 @@ def test_pieces_have_the_bits_of_the_whole(tmp_path, recipe):
         close(state, states[0], rtol=0, atol=0)
 
 
-def train_compiled(folder, part_bytes):
-    """By torch's usual operations, which need no compiler; what was learnt, and in how many parts."""
-    parts, as_usual = [], registry.lookup_backend("aot_eager")
+def train_and_watch(folder, part_bytes, compiles):
+    """By torch's usual operations, which need no compiler: what was learnt, in how many parts, and how
+    many of 7 gradients were still to come when each piece of the first step was sent."""
+    parts, missing = [], []
+    as_usual, send = registry.lookup_backend("aot_eager"), GradientExchange._send
 
     def compile_part(graph, inputs):
         parts.append(graph)
         return as_usual(graph, inputs)
 
+    def note(sums):
+        missing.append(sum(sums._missing))
+        send(sums)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "BUCKET_BYTES", part_bytes)
+        patch.setattr(exchange, "BUCKET_BYTES", 1)
+        patch.setattr(GradientExchange, "_send", note)
         patch.setattr(
             registry, "lookup_backend", lambda asked: compile_part if asked == "inductor" else asked
         )
-        return train(folder, {"micro_batch": 1}, compile=True)[0], len(parts)
+        return train(folder, {"micro_batch": 1}, norm=True, compile=compiles)[0], len(parts), missing[:7]
 
 
-def test_a_compiled_backbone_has_the_gradients_of_each_part_before_the_next(tmp_path):
-    """As a whole it would have all of them when backward ends: no exchange would be hidden behind it."""
-    for name in ("eager", "whole", "parts"):
+def test_a_training_sends_the_last_layers_while_the_first_are_still_to_come(tmp_path):
+    """As a whole, a compiled backbone has them all when its backward ends; in parts, one after the other."""
+    learnt = {}
+    for name, part_bytes, compiles, expected, both in (
+        ("eager", 1, False, 0, 5),  # when both of the last layer's are sent, all others are still to come
+        ("whole", 2**30, True, 1, 3),
+        ("parts", 1, True, 3, 5),
+    ):
         (tmp_path / name).mkdir()
-    eager = run_together(train, tmp_path / "eager", {"micro_batch": 1})
-    for name, part_bytes, expected in (("whole", 2**30, 1), ("parts", 1, 2)):
-        for state, parts in run_together(train_compiled, tmp_path / name, part_bytes):
-            assert parts == expected
-            close(state, eager[0][0], rtol=1e-9, atol=1e-12)
+        ranks = run_together(train_and_watch, tmp_path / name, part_bytes, compiles)
+        assert [(parts, missing[1]) for _, parts, missing in ranks] == [(expected, both)] * 2
+        learnt[name] = [state for state, *_ in ranks]
+    for name in ("whole", "parts"):
+        for state, of_eager in zip(learnt[name], learnt["eager"], strict=True):
+            close(state, of_eager, rtol=1e-9, atol=1e-12)
+
+
+def sent_in_two_steps():
+    """Pieces that are on their way at the end of each backward; the last parameter is not used."""
+    layers = nn.ModuleList([nn.Linear(2, 2, bias=False) for _ in range(3)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exchange, "BUCKET_BYTES", 1)
+        exchanged = GradientExchange([*layers.parameters(), nn.Parameter(torch.ones(2))], hidden=True)
+    sent = []
+    for _ in range(2):
+        layers.zero_grad()
+        exchanged.begin()
+        nn.Sequential(*layers)(torch.ones(1, 2)).sum().backward()
+        sent.append(len(exchanged._sums))
+        exchanged.finish()
+    return sent
+
+
+def test_what_had_no_gradient_in_the_step_before_holds_nothing_up():
+    assert run_together(sent_in_two_steps) == [[0, 3]] * 2
 
 
 def sent_before_the_end(hidden):

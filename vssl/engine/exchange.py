@@ -1,6 +1,6 @@
 """Add up the gradients of all ranks while backward still computes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import torch
@@ -16,12 +16,16 @@ class GradientExchange:
 
     A bucket is sent once backward has made all its gradients, so that most of the exchange is hidden behind
     the layers still to come. Every rank sends all buckets in the same order, whatever it has computed: one
-    without samples sends zeros. `hidden=False` sends them after backward, for an objective whose backward
-    has exchanges of its own, which must not be overtaken.
+    without samples sends zeros. Buckets that had no gradient for a parameter in the step before come last.
+    `hidden=False` sends all after backward, for an objective whose backward has exchanges of its own, which
+    must not be overtaken.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter], hidden: bool) -> None:
-        self.parameters, self.buckets = parameters, _in_buckets(parameters)
+    def __init__(self, parameters: Iterable[nn.Parameter], hidden: bool) -> None:
+        """`parameters` come in the order in which forward uses them; frozen ones are left out."""
+        self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
+        self.buckets = _in_buckets(self.parameters)
+        self._order = list(range(len(self.buckets)))
         self._missing: list[int] = []
         self._sums: list[Callable[[], Tensor]] = []
         if hidden:
@@ -41,24 +45,28 @@ class GradientExchange:
         while len(self._sums) < len(self.buckets):
             self._send()
         used = dict(zip(self.parameters, distributed.any_rank(*self._has_gradient()), strict=True))
-        for bucket, arrived in zip(self.buckets, self._sums, strict=True):
+        for number, arrived in zip(self._order, self._sums, strict=True):
+            bucket = self.buckets[number]
             parts = torch.split(arrived(), [parameter.numel() for parameter in bucket])
             for parameter, part in zip(bucket, parts, strict=True):
                 # in the layout of the parameter, which a fused optimiser asks for
                 layout = torch.empty_like(parameter)
                 parameter.grad = layout.copy_(part.view_as(parameter)) if used[parameter] else None
         self._missing, self._sums = [], []
+        self._order = sorted(
+            range(len(self.buckets)), key=lambda number: not all(used[p] for p in self.buckets[number])
+        )
 
     def _made(self, number: int, _: Tensor) -> None:
         """Backward has made another gradient of a bucket: send the buckets whose turn it is."""
         if not self._missing:
             return
         self._missing[number] -= 1
-        while len(self._sums) < len(self.buckets) and self._missing[len(self._sums)] == 0:
+        while len(self._sums) < len(self.buckets) and self._missing[self._order[len(self._sums)]] == 0:
             self._send()
 
     def _send(self) -> None:
-        bucket = self.buckets[len(self._sums)]
+        bucket = self.buckets[self._order[len(self._sums)]]
         parts = [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in bucket]
         self._sums.append(distributed.start_all_reduce(torch.cat(parts)))
 

@@ -74,12 +74,12 @@ class Loop:
         if steps.training.sync_bn:
             synchronise(objective)
         self.objective = to_device(objective, runtime).train()
-        # The backward of synchronised batch norm exchanges, too.
+        # Synchronised batch norm has exchanges of its own in backward.
         hidden = distributed.world_size() > 1 and not steps.training.sync_bn
         if runtime.compile:
             _compile(self.objective, in_parts=hidden)
         self.optimizer = steps.training.optimizer.build(objective.named_parameters())
-        self.exchange = GradientExchange(self._trained(), hidden)
+        self.exchange = GradientExchange(objective.parameters(), hidden)
         self.folder, self.path = folder, folder / CHECKPOINT
         self.cost = CostMeter(self.device)
         self.monitor_seconds = 0.0
