@@ -100,9 +100,9 @@ def test_no_version_is_allowed_above_the_one_that_was_tried(library):
 def test_workers_of_a_loader_are_found_and_end():
     before = signal.getsignal(signal.SIGCHLD)
     try:
-        batches = iter(DataLoader(range(4), num_workers=2))
-        next(batches)
-        with torch_private.watched(batches) as raise_deaths:
+        loader = DataLoader(range(4), num_workers=2)
+        with torch_private.watched(lambda: iter(loader)) as (batches, raise_deaths):
+            next(batches)
             raise_deaths()
         workers = getattr(batches, "_workers", None) or gone(
             "torch", "_workers of a DataLoader's iterator", "it"

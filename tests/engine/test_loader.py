@@ -211,6 +211,12 @@ def test_what_the_thread_that_pins_batches_dies_of_is_told_at_once(pins):
             list(batches)
 
 
+def test_a_thread_that_dies_at_its_start_is_told_too(pins, monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "set_device_index", fail_with(torch.AcceleratorError("no GPU")))
+    with pytest.raises(torch.AcceleratorError, match="no GPU"):
+        list(evaluation_batches(Pinned(), 2, Loading(1, True, timeout_s=60), cost()))
+
+
 @contextmanager
 def few_files():
     """No more open files than now."""

@@ -35,8 +35,8 @@ def _is_compile_supported(device: str) -> Any:
 
 
 def compiler_in_parts(part_bytes: int) -> Any:
-    """A backend of `torch.compile` that makes several functions of a network, one for each so many bytes of
-    trained parameters. In backward each gives its gradients at its own end, and not all at the end of one.
+    """A backend of `torch.compile` that splits a network into several graphs, each with so many bytes of
+    trained parameters. In backward each gives its gradients when it ends; a single one gives all at the end.
 
     torch does the same for DistributedDataParallel, and for nothing else.
     """
@@ -47,20 +47,20 @@ def compiler_in_parts(part_bytes: int) -> Any:
 
 
 @contextmanager
-def watched(batches: Any) -> Iterator[Callable[[], None]]:
-    """While the block runs, watch those that make the batches of a DataLoader's iterator; yield what raises
-    `RuntimeError` if a loader process is dead, or what the thread that pins batches has died of.
+def watched(start: Callable[[], Any]) -> Iterator[tuple[Any, Callable[[], None]]]:
+    """Start a DataLoader's iterator and watch the processes and the thread behind it while the block runs.
 
-    torch raises the former from its own handler of SIGCHLD alone: at any moment, and not where it is
-    convenient. It never looks whether the thread lives, and waits for it until the time is out; here the
-    main thread gets a SIGCHLD of that, too.
+    Yields the iterator, and a function that raises `RuntimeError` if a process is dead, or what the thread
+    that pins batches has died of. torch raises the former from its own handler of SIGCHLD alone: at any
+    moment, and not where it is convenient. With a timeout it never looks whether the thread lives, and waits
+    until the time is out; here the main thread gets a SIGCHLD of that, too.
     """
     died: list[BaseException] = []
     usual = threading.excepthook
+    batches: Any = None
 
     def note(ended: threading.ExceptHookArgs) -> None:
-        pins = ended.thread is not None and ended.thread is getattr(batches, "_pin_memory_thread", None)
-        if not pins or ended.exc_value is None:
+        if ended.exc_value is None or not _pins(ended.thread, batches):
             usual(ended)
             return
         died.append(ended.exc_value)
@@ -69,13 +69,23 @@ def watched(batches: Any) -> Iterator[Callable[[], None]]:
     def raise_deaths() -> None:
         _error_if_any_worker_fails()
         if died:
-            raise died[0]
+            raise died.pop()
 
     threading.excepthook = note
     try:
-        yield raise_deaths
+        batches = start()
+        yield batches, raise_deaths
     finally:
-        threading.excepthook = usual
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a handler that raises may have stayed
+        if threading.excepthook is note:
+            threading.excepthook = usual
+
+
+def _pins(thread: threading.Thread | None, batches: Any) -> bool:
+    """Whether a thread pins the batches of this iterator, or of one that is just being made."""
+    if batches is None:
+        return thread is not None and "_pin_memory_loop" in thread.name
+    return thread is not None and thread is getattr(batches, "_pin_memory_thread", None)
 
 
 def kill_workers(batches: Any) -> None:

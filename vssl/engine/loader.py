@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -199,13 +199,12 @@ def _batches(loader: DataLoader[Batch]) -> Iterator[Batch]:
     torch raises it from a signal handler at any moment, such as during an exchange with other ranks, which
     would then get the blame.
     """
-    batches = _started(loader)
-    try:
-        with watched(batches) as raise_deaths:
+    with watched(partial(_started, loader)) as (batches, raise_deaths):
+        try:
             while (batch := _next(batches, raise_deaths)) is not None:
                 yield batch
-    finally:
-        shut_down_workers(batches)
+        finally:
+            shut_down_workers(batches)
 
 
 def _next(batches: Any, raise_deaths: Callable[[], None]) -> Batch | None:
