@@ -30,7 +30,15 @@ def test_without_control_groups_all_cores_count(group):
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("400000 100000", 4), ("max 100000", 96), ("250000 100000", 3), ("50000 100000", 1), ("9999999 1", 96)],
+    [
+        ("400000 100000", 4),
+        ("max 100000", 96),
+        ("250000 100000", 3),
+        ("50000 100000", 1),
+        ("9999999 1", 96),
+        ("", 96),
+        ("400000 0", 96),
+    ],
 )
 def test_a_container_has_the_time_that_it_gets(group, text, expected):
     """Docker's and Kubernetes' own view: the root is the container. Half a core more is worth a process."""

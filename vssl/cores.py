@@ -10,8 +10,8 @@ GROUPS, GROUP_OF = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def usable_cores() -> int:
-    """Cores that the scheduler allows, but no more than the time that a container or a job gets (docker run
-    --cpus, limits of Kubernetes): more processes would only wait for one another."""
+    """Cores that the scheduler allows, but no more than the processor time that a container or a job gets
+    (docker run --cpus, limits of Kubernetes): more processes would only wait for one another."""
     allowed = len(os.sched_getaffinity(0))
     return max(1, min([allowed, *map(math.ceil, _shares())]))
 
@@ -38,7 +38,7 @@ def _share(folder: Path) -> Iterator[float]:
             quota, period = one_file.read_text().split()
         else:
             quota, period = (file.read_text().strip() for file in two_files)
-    except OSError:
+        if quota not in ("max", "-1"):
+            yield int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):  # no limit that can be read is none
         return
-    if quota not in ("max", "-1"):
-        yield int(quota) / int(period)

@@ -54,6 +54,13 @@ def test_slots_share_out_the_cores_and_none_is_left_without(monkeypatch, count, 
     assert [own_cores(slot, count) for slot in range(count)] == expected
 
 
+def test_slots_share_out_what_a_container_gets(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(96)))
+    monkeypatch.setattr("vssl.dispatch.slots.usable_cores", lambda: 4)
+    assert [own_cores(slot, 2) for slot in range(2)] == [{0, 2}, {1, 3}]
+    assert own_cores(0, 1) == set(range(96))
+
+
 @pytest.fixture
 def run_slots(tmp_path, monkeypatch):
     """Run independent stages in so many slots, where a worker runs `code`; returns the outcomes."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from vssl import rendezvous, stop
+from vssl.cores import usable_cores
 from vssl.dispatch.records import worker_command, write_job
 from vssl.errors import VsslError
 from vssl.modules import python_path
@@ -140,8 +141,10 @@ def visible_gpus(environment: Mapping[str, str], count: int) -> list[str]:
 
 
 def own_cores(slot: int, slots: int) -> set[int]:
-    """A slot's part of the cores that this process may use; of more slots than cores, some share one."""
+    """A slot's part of the cores that this process may use; of more slots than cores, some share one. A slot
+    alone stays free to move among all."""
     cores = sorted(os.sched_getaffinity(0))
+    cores = cores[: usable_cores()] if slots > 1 else cores
     return set(cores[slot % len(cores) :: slots])
 
 
