@@ -68,7 +68,7 @@ def test_what_is_stopped_leaves_a_table_that_has_more(monkeypatch, tmp_path):
         monkeypatch.setattr(bench, "environment", lambda: BEGUN | begun)
 
         def run(options):
-            for number in range(1, len(names) + 1):
+            for number in range(1, len(names) + 1) or [0]:
                 yield Table("Steps", ["what", "ms"], [[name, 1.0] for name in names[:number]])
                 if number == stopped_after:
                     raise KeyboardInterrupt
@@ -84,6 +84,9 @@ def test_what_is_stopped_leaves_a_table_that_has_more(monkeypatch, tmp_path):
     assert kept_after("ghi", stopped_after=3) == "ghi"
     assert kept_after("j") == "j"
     assert kept_after("kl") == "kl"
+    with pytest.raises(SystemExit, match="step: nothing could be measured"):
+        kept_after("")
+    assert kept_after("o", stopped_after=1) == "kl"
     assert kept_after("mn", stopped_after=1, gpu="another GPU") == "m"
 
 

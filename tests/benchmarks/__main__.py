@@ -52,6 +52,8 @@ def measure(name: str, options: Options) -> None:
     for table in importlib.import_module(f"benchmarks.{name}").run(options):
         if len(table.rows) >= fuller:
             write(name, table, begun, options.smallest)  # each time: what is stopped has measured something
+    if not table.rows:
+        sys.exit("\n".join([f"{name}: nothing could be measured", *table.remarks]))
     write(name, table, begun, options.smallest)
     print(markdown(table, begun), flush=True)
 

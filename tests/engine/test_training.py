@@ -46,7 +46,7 @@ def test_bfloat16_is_refused_where_there_is_none(monkeypatch):
     with pytest.raises(OptionError, match=r"^precision=bfloat16: is for GPUs; say float32"):
         training(precision="bfloat16").check_device("cpu")
     monkeypatch.setattr("vssl.engine.training.has_bfloat16", lambda: False)
-    with pytest.raises(OptionError, match=r"bfloat16: is for GPUs of compute .*; say float32$"):
+    with pytest.raises(OptionError, match=r"bfloat16: needs a GPU of compute .*; say float32$"):
         training(precision="bfloat16").check_device("cuda")
     training(precision="tf32").check_device("cuda")
     monkeypatch.setattr("vssl.engine.training.has_bfloat16", lambda: True)

@@ -17,7 +17,7 @@ from vssl.cores import usable_cores
 DEVICE = os.environ.get("VSSL_TEST_DEVICE", "cuda")
 IS_GPU = DEVICE == "cuda"
 
-# torch 2.9 looks for it once, at the first product: before the first deterministic test.
+# torch 2.9 reads it once, at the first matrix product, which may come before the first deterministic test.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 found = defaultdict(dict)
@@ -39,7 +39,9 @@ def group_of(item):
 
 
 def pytest_xdist_auto_num_workers():
-    """Four processes, but as many as the GPU has room for: the largest backbones take some 8 GiB."""
+    """Four processes, or fewer if the GPU lacks room: the largest backbones take some 8 GiB."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None  # xdist reads it
     if not IS_GPU or not torch.cuda.is_available():
         return 4
     return max(1, min(4, torch.cuda.get_device_properties(0).total_memory // (10 * 2**30)))

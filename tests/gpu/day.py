@@ -38,7 +38,7 @@ BENCHMARKS = {"training": 5.0, "loader": 2.0, "step": 5.0, "augmentation": 2.0}
 
 TESTS_MIN, CHECK_MIN, PLAN_MIN, SWEEP_MIN, TABLE_MIN = 10.0, 3.0, 1.0, 60.0, 2.0
 DAY_MIN = 25.0
-"""In a day that is longer, parts may take longer alike: a slow GPU needs `--minutes 60`."""
+"""In a longer day, limits grow in proportion: a slow GPU needs `--minutes 60`."""
 LEAST_MIN = 0.5
 """With less time left nothing is started that takes longer."""
 GRACE_S = 60.0
@@ -72,7 +72,7 @@ class Try:
     gpu: str = ""
 
     def is_of(self, part: Part, gpu: str) -> bool:
-        """Whether it shows what the part would show now."""
+        """Whether it still stands for the part: the same command on the same GPU."""
         return (self.command, self.gpu) == (part.command, gpu)
 
 

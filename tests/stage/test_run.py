@@ -60,6 +60,8 @@ def raised_again(error):
             raised_again(torch.AcceleratorError(OF_CUDA.format("out of memory"))),
             f"the GPU's memory is full (torch.AcceleratorError: CUDA error: out of memory); {ADVICE}",
         ),
+        (torch.AcceleratorError(OF_CUDA.format("no image")), "AcceleratorError: CUDA error: no image"),
+        (ValueError("the Original Traceback"), "the Original Traceback"),
         (
             raised_again(torch.AcceleratorError(OF_CUDA.format("invalid argument"))),
             "torch.AcceleratorError: CUDA error: invalid argument",

@@ -69,7 +69,7 @@ class Training(Checked):
             # torch 2.15: the gradient of a 3x1x1 convolution over two time steps is off without bounds there.
             raise OptionError("precision", self.precision, "is for GPUs", "say float32, as fast on a CPU")
         if device == "cuda" and self.precision == "bfloat16" and not has_bfloat16():
-            problem = "is for GPUs of compute capability 8.0 or newer, and this one is older"
+            problem = "needs a GPU of compute capability 8.0 or higher, and this one is older"
             raise OptionError("precision", self.precision, problem, "say float32")
 
     def shared_out(self, processes: int) -> str:

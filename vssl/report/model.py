@@ -108,7 +108,7 @@ class Run:
             if isinstance(value, str | int | float) and name not in _TOLD_ELSEWHERE:
                 told[name.replace("_", " ")] = f"{value:,}" if type(value) is int else str(value)
         if results:
-            told["device"] = ", ".join(dict.fromkeys(str(one.provenance["device"]) for one in results))
+            told["device"] = "; ".join(dict.fromkeys(str(one.provenance["device"]) for one in results))
             told["code"] = ", ".join(dict.fromkeys(_code(one.provenance) for one in results))
         return told
 

@@ -80,16 +80,19 @@ def one_line(error: BaseException) -> str:
     text = str(error).strip()
     is_from_loader = "Original Traceback" in text
     said = _raised(text.splitlines()) if is_from_loader else " ".join(text.split())
+    if isinstance(error, (torch.OutOfMemoryError, torch.AcceleratorError)) and not is_from_loader:
+        said = first_line(error)
     if isinstance(error, torch.OutOfMemoryError) or NO_MEMORY.search(text):
-        first = said if is_from_loader else first_line(error)
-        return f"the GPU's memory is full ({first.split('. ')[0]}); {FULL}"
+        return f"the GPU's memory is full ({said.split('. ')[0]}); {FULL}"
     return said if is_from_loader or isinstance(error, VsslError) else f"{type(error).__name__}: {said}"
 
 
 def _raised(lines: list[str]) -> str:
-    """The line of a traceback that has the error: the first after all frames, as CUDA's go on with advice."""
-    frames = max(number for number, line in enumerate(lines) if line.startswith(("  File ", "Original ")))
-    return next((line for line in lines[frames + 1 :] if not line.startswith(" ")), lines[-1])
+    """The line of a traceback that names the error: the first after the last frame, as CUDA's messages go on
+    with advice."""
+    frames = [number for number, line in enumerate(lines) if line.startswith(("  File ", "Original "))]
+    after = lines[frames[-1] + 1 :] if frames else []
+    return next((line for line in after if not line.startswith(" ")), lines[-1])
 
 
 @contextmanager
