@@ -53,6 +53,7 @@ class GradientExchange:
                 layout = torch.empty_like(parameter)
                 parameter.grad = layout.copy_(part.view_as(parameter)) if used[parameter] else None
         self._missing, self._sums = [], []
+        # Only their order: a sum over many ranks has other last bits in another bucket.
         self._order = sorted(
             range(len(self.buckets)), key=lambda number: not all(used[p] for p in self.buckets[number])
         )
