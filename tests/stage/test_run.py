@@ -62,6 +62,7 @@ def raised_again(error):
         ),
         (torch.AcceleratorError(OF_CUDA.format("no image")), "AcceleratorError: CUDA error: no image"),
         (ValueError("the Original Traceback"), "the Original Traceback"),
+        (raised_again(ValueError("\nsaid below")), "said below"),
         (
             raised_again(torch.AcceleratorError(OF_CUDA.format("invalid argument"))),
             "torch.AcceleratorError: CUDA error: invalid argument",

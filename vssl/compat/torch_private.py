@@ -55,6 +55,7 @@ def watched(start: Callable[[], Any]) -> Iterator[tuple[Any, Callable[[], None]]
     moment, and not where it is convenient. With a timeout it never looks whether the thread lives, and waits
     until the time is out; here the main thread gets a SIGCHLD of that, too.
     """
+    dead: list[BaseException] = []
     died: list[BaseException] = []
     usual = threading.excepthook
     batches: Any = None
@@ -67,9 +68,12 @@ def watched(start: Callable[[], Any]) -> Iterator[tuple[Any, Callable[[], None]]
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGCHLD)
 
     def raise_deaths() -> None:
-        _error_if_any_worker_fails()
-        if died:
-            raise died.pop()
+        try:
+            _error_if_any_worker_fails()
+        except RuntimeError as error:  # which torch tells once, to whoever may catch it
+            dead.append(error)
+        for death in [*dead, *died]:
+            raise death
 
     threading.excepthook = note
     try:

@@ -4,6 +4,7 @@ import gc
 import multiprocessing
 import resource
 import signal
+import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
@@ -209,13 +210,20 @@ def _batches(loader: DataLoader[Batch]) -> Iterator[Batch]:
 
 def _next(batches: Any, raise_deaths: Callable[[], None]) -> Batch | None:
     """The next batch, None at the end."""
-    signal.signal(signal.SIGCHLD, lambda *_: raise_deaths())
+    handled = sys.exc_info()[1]
+
+    def look(*_: object) -> None:
+        if sys.exc_info()[1] is handled:  # not in the place of an error that is on its way already
+            raise_deaths()
+
+    signal.signal(signal.SIGCHLD, look)
     try:
         raise_deaths()
         batch: Batch | None = next(batches, None)
         return batch
     except (ConnectionError, EOFError):  # the end of a loader process, a moment before it is dead
         time.sleep(DYING_S)
+        raise_deaths()
         raise
     except RuntimeError:  # a process is dead, or hangs in native code and obeys nothing else
         kill_workers(batches)

@@ -92,7 +92,8 @@ def _raised(lines: list[str]) -> str:
     with advice."""
     frames = [number for number, line in enumerate(lines) if line.startswith(("  File ", "Original "))]
     after = lines[frames[-1] + 1 :] if frames else []
-    return next((line for line in after if not line.startswith(" ")), lines[-1])
+    said = next((line for line in after if not line.startswith(" ")), "")
+    return said if said.partition(": ")[2] else lines[-1]
 
 
 @contextmanager
