@@ -97,6 +97,20 @@ def test_no_version_is_allowed_above_the_one_that_was_tried(library):
     assert allowed[1] == f"{major}.{int(minor) + 1}"
 
 
+def test_the_death_of_a_process_is_told_again_though_torch_tells_it_once(monkeypatch):
+    deaths = iter([RuntimeError("killed")])
+
+    def once():
+        for death in deaths:
+            raise death
+
+    monkeypatch.setattr(torch_private, "_error_if_any_worker_fails", once)
+    with torch_private.watched(lambda: iter(())) as (_, raise_deaths):
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="killed"):
+                raise_deaths()
+
+
 def test_workers_of_a_loader_are_found_and_end():
     before = signal.getsignal(signal.SIGCHLD)
     try:

@@ -19,7 +19,7 @@ import torch
 from conftest import training
 from vssl import stop
 from vssl.engine.cost import CostMeter
-from vssl.engine.loader import Loading, Steps, evaluation_batches
+from vssl.engine.loader import Loading, Steps, _next, evaluation_batches
 from vssl.errors import VsslError
 from vssl.stage.run import one_line
 
@@ -215,6 +215,27 @@ def test_a_thread_that_dies_at_its_start_is_told_too(pins, monkeypatch):
     monkeypatch.setattr(torch.accelerator, "set_device_index", fail_with(torch.AcceleratorError("no GPU")))
     with pytest.raises(torch.AcceleratorError, match="no GPU"):
         list(evaluation_batches(Pinned(), 2, Loading(1, True, timeout_s=60), cost()))
+
+
+def test_a_death_never_takes_the_place_of_an_error_that_is_on_its_way():
+    """Ctrl-C reaches the loader processes as well, and what they leave behind ends the thread that pins."""
+
+    class Interrupted:
+        def __next__(self):
+            try:
+                raise KeyboardInterrupt
+            finally:
+                deaths.append(OSError("cut off"))
+                signal.raise_signal(signal.SIGCHLD)
+
+    deaths = []
+
+    def raise_deaths():
+        for death in deaths:
+            raise death
+
+    with pytest.raises(KeyboardInterrupt):
+        _next(Interrupted(), raise_deaths)
 
 
 @contextmanager
