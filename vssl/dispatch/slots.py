@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import time
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -144,7 +145,10 @@ def own_cores(slot: int, slots: int) -> set[int]:
     """A slot's part of the cores that this process may use; of more slots than cores, some share one. A slot
     alone stays free to move among all."""
     cores = sorted(os.sched_getaffinity(0))
-    cores = cores[: usable_cores()] if slots > 1 else cores
+    usable = usable_cores()
+    if slots > 1 and usable < len(cores):  # a container's limit; containers on one machine begin elsewhere
+        start = zlib.crc32(socket.gethostname().encode()) % len(cores)
+        cores = [*cores[start:], *cores[:start]][:usable]
     return set(cores[slot % len(cores) :: slots])
 
 
