@@ -55,8 +55,7 @@ def watched(start: Callable[[], Any]) -> Iterator[tuple[Any, Callable[[], None]]
     moment, and not where it is convenient. With a timeout it never looks whether the thread lives, and waits
     until the time is out; here the main thread gets a SIGCHLD of that, too.
     """
-    dead: list[BaseException] = []
-    died: list[BaseException] = []
+    deaths: list[BaseException] = []
     usual = threading.excepthook
     batches: Any = None
 
@@ -64,16 +63,16 @@ def watched(start: Callable[[], Any]) -> Iterator[tuple[Any, Callable[[], None]]
         if ended.exc_value is None or not _pins(ended.thread, batches):
             usual(ended)
             return
-        died.append(ended.exc_value)
+        deaths.append(ended.exc_value)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGCHLD)
 
     def raise_deaths() -> None:
         try:
             _error_if_any_worker_fails()
         except RuntimeError as error:  # which torch tells once, to whoever may catch it
-            dead.append(error)
-        for death in [*dead, *died]:
-            raise death
+            deaths.insert(0, error)  # the thread may have died of that of a process
+        if deaths:
+            raise deaths[0]
 
     threading.excepthook = note
     try:
