@@ -247,6 +247,20 @@ def _hear_ctrl_c():
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+def interrupted_when_starting(monkeypatch):
+    """Ctrl-C comes while a process is being started, each time; returns those that were."""
+    started = []
+
+    class Interrupted(subprocess.Popen):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            started.append(self)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    return started
+
+
 def environment():
     """One thread: tests run beside others."""
     return {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks import measuring
 from benchmarks.measuring import Table, kept, kept_since, write
-from conftest import ROOT
+from conftest import ROOT, interrupted_when_starting
 from gpu import day
 from gpu.day import INTERRUPTED, NOT_STARTED, Part
 
@@ -74,6 +74,12 @@ day.gpu_name = lambda: "A GPU"
 sys.argv[1:] = []
 day.main()
 """
+
+
+def test_ctrl_c_while_a_part_starts_ends_it(monkeypatch):
+    started = interrupted_when_starting(monkeypatch)
+    assert day.run(saving(), 1.0) == INTERRUPTED
+    assert [process.poll() is None for process in started] == [False]
 
 
 @pytest.mark.parametrize("asking", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])

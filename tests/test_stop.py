@@ -64,6 +64,41 @@ with stop.deferred():
     assert done.stderr.splitlines()[-1] == "ValueError: first"
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR2", "SIGHUP", "SIGINT"])
+@pytest.mark.parametrize("when", range(9))
+def test_a_block_is_done_whole_or_not_at_all(name, when):
+    """A signal comes before, during or after it: it is heard, and so is the next one."""
+    done = run(
+        f"""
+install, calls = signal.signal, []
+def installing(signum, handler):
+    install(signum, handler)
+    comes()
+def comes():
+    calls.append(1)
+    if len(calls) == {when + 1}:
+        ask({name!r})
+signal.signal = installing
+halves = 0
+def heard(code):
+    try:
+        code()
+    except BaseException as asked:
+        print(type(asked).__name__)
+def block():
+    with stop.undivided():
+        globals()["halves"] += 1
+        comes()
+        globals()["halves"] += 1
+heard(block)
+heard(lambda: ask({name!r}))
+print(halves % 2)
+"""
+    )
+    raised = "KeyboardInterrupt" if name == "SIGINT" else "Stopped"
+    assert done.stdout == f"{raised}\n{raised}\n0\n"
+
+
 def test_no_except_exception_catches_it():
     assert run("try: ask('SIGTERM')\nexcept Exception: print('caught')").stdout == ""
 

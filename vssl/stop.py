@@ -5,9 +5,10 @@ SIGHUP comes when a terminal is closed or a connection lost.
 """
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGHUP)
 
@@ -60,6 +61,34 @@ def deferred() -> Iterator[None]:
         _Request.deferred = False
     if _Request.signum is not None:
         raise Stopped(_Request.signum)
+
+
+@contextmanager
+def undivided() -> Iterator[None]:
+    """Have signals, Ctrl-C too, wait for the end of the block: a process that is started in it is known then,
+    and can be stopped. They are handled, not blocked, as that process would inherit what is blocked."""
+    came: list[int] = []
+    handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
+    waiting = True
+
+    def wait(signum: int, frame: FrameType | None) -> None:
+        if waiting:
+            came.append(signum)
+        else:  # between the end of the block and the return of its own handler
+            handlers[signum](signum, frame)
+
+    try:
+        for signum in (signal.SIGINT, *SIGNALS):
+            if callable(handler := signal.getsignal(signum)):
+                handlers[signum] = handler
+                signal.signal(signum, wait)
+        yield
+    finally:
+        waiting = False
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    for number in came:
+        signal.raise_signal(number)
 
 
 def _on_signal(signum: int, frame: FrameType | None) -> None:

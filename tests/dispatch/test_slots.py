@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import fake_store
-from conftest import context_in, start
+from conftest import context_in, interrupted_when_starting, start
 from vssl.dispatch import slots
 from vssl.dispatch.slots import Slots, cause_of_death, own_cores, shares, visible_gpus
 from vssl.errors import VsslError
@@ -133,6 +133,14 @@ def test_a_second_ctrl_c_kills_workers_that_do_not_stop(run_slots, tmp_path, mon
         assert time.monotonic() < deadline
         sleep(0.01)
     assert "save their state and stop; another Ctrl-C kills them" in capsys.readouterr().out
+
+
+def test_ctrl_c_while_a_worker_starts_stops_it(run_slots, monkeypatch):
+    """Nobody else would: workers leave Ctrl-C to the launcher."""
+    started = interrupted_when_starting(monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        run_slots(1, "import time; time.sleep(100)")
+    assert [process.poll() is None for process in started] == [False]
 
 
 def is_alive(pid):

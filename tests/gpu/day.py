@@ -30,6 +30,7 @@ FOLDER = ROOT / "outputs/gpu-day"
 sys.path[:1] = [str(ROOT), str(ROOT / "tests")]
 
 from benchmarks.measuring import kept, kept_since, markdown  # noqa: E402
+from vssl import stop  # noqa: E402
 from vssl.files import write_atomically  # noqa: E402
 from vssl.stage.provenance import git_commit  # noqa: E402
 
@@ -125,25 +126,26 @@ def gpu_name() -> str:
 def run(part: Part, minutes: float) -> str:
     """Run a part for so many minutes at most; say how it ended."""
     log = FOLDER / f"{part.name}.log"
-    for asking in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(asking, signal.default_int_handler)  # ignored in the background, and by all parts
+    process = None
     with log.open("w") as file:
-        process = subprocess.Popen(
-            part.command,
-            cwd=ROOT,
-            env={**os.environ, **part.variables},
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=_end_with_parent,  # noqa: PLW1509 (there are no other threads here)
-        )
         try:
+            with stop.undivided():
+                process = subprocess.Popen(
+                    part.command,
+                    cwd=ROOT,
+                    env={**os.environ, **part.variables},
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    preexec_fn=_end_with_parent,  # noqa: PLW1509 (there are no other threads here)
+                )
             code = process.wait(60 * minutes)
         except subprocess.TimeoutExpired:
             end(process)
             return f"{STOPPED} after {60 * minutes:.0f} s"
         except KeyboardInterrupt:  # of this process alone: the part has a session of its own
-            end(process)
+            if process:
+                end(process)
             return INTERRUPTED
     return DONE if code == 0 else f"failed, see {log.relative_to(ROOT)}"
 
@@ -225,7 +227,10 @@ def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     found = parts(asked.videos and asked.videos.resolve(), asked.smallest, asked.words)
     with alone():
-        tries = spend(asked.minutes, found, gpu)
+        try:
+            tries = spend(asked.minutes, found, gpu)
+        except KeyboardInterrupt:
+            sys.exit(f"{INTERRUPTED} between two parts; started again, it goes on")
         print(f"report: {report(tries, asked.smallest)}", flush=True)
     if not all(last.how == DONE for last in tries.values()):
         print("started again, it goes on with what is not done", flush=True)
@@ -246,6 +251,8 @@ def spend(minutes: float, found: list[Part], gpu: str) -> dict[str, Try]:
         tries[part.name] = Try(how, part.command, git_commit(), began, gpu)
         write_atomically(state, json.dumps({name: asdict(last) for name, last in tries.items()}, indent=1))
 
+    for asking in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(asking, signal.default_int_handler)  # ignored in the background, and by all parts
     until = time.monotonic() + 60 * minutes - GRACE_S
     longer = max(1.0, minutes / DAY_MIN)
     for part in in_turn(found, tries):

@@ -113,7 +113,7 @@ class Slots:
             together = rank_variables(self.processes if spec.kind.trains else 1)
             one = _Running(spec, [], time.monotonic(), slot)
             self.running.append(one)  # ahead of its processes: whatever comes in between, `_stop` knows them
-            with confined(own_cores(slot, len(self.environments))):
+            with stop.undivided(), confined(own_cores(slot, len(self.environments))):
                 for own in together:
                     one.processes.append(subprocess.Popen(command, env={**self.environments[slot], **own}))
 
