@@ -1,5 +1,7 @@
+import os
 import re
 import shlex
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -212,6 +214,24 @@ def test_nothing_is_submitted_twice(context, cluster):
     assert [o.status for o in again] == ["reused", *["queued"] * 5]
     assert again[1].reason == f"job {job_id(context, forest[1])} running"
     assert len(cluster.sent) == 3
+
+
+def test_what_is_submitted_while_ctrl_c_comes_is_not_submitted_again(context, cluster):
+    """It comes when Slurm has the job and the launch does not know its number yet."""
+    forest = chains(1)
+    take = cluster.submit
+
+    def submit_interrupted(script, options):
+        number = take(script, options)
+        os.kill(os.getpid(), signal.SIGINT)
+        return number
+
+    cluster.submit = submit_interrupted
+    for sent in (1, 2, 3):
+        with pytest.raises(KeyboardInterrupt):
+            submit(forest, context, cluster)
+        assert len(cluster.sent) == sent
+    assert [outcome.status for outcome in submit(forest, context, cluster)] == ["queued"] * 3
 
 
 @pytest.mark.parametrize("remembered", [True, False])

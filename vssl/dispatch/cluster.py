@@ -93,6 +93,7 @@ def _run(*words: str, stdin: str | None = None) -> str:
             encoding="utf-8",
             errors="surrogateescape",
             timeout=TIMEOUT_S,
+            start_new_session=True,  # Ctrl-C is for this process alone, which may have it wait
             check=False,
         )
     except FileNotFoundError as error:

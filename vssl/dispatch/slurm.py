@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from vssl import stop
 from vssl.checks import Checked, at_least
 from vssl.dispatch.cluster import Job, Slurm
 from vssl.dispatch.records import START, JobRecords, Record, worker_command, write_job
@@ -174,11 +175,14 @@ class Submission:
 
     def _send(self, dependency: str | None, tasks: dict[int, StageSpec]) -> None:
         """Submit stages of one name as an array, each as the task with its number."""
-        number = self.cluster.submit(self._script(tasks), self._options(dependency, tasks))
-        for index, spec in tasks.items():
-            job = f"{number}_{index}"
-            self.records.write(spec.key, Record(job))
-            self.placed[spec] = job
+        script, options = self._script(tasks), self._options(dependency, tasks)
+        with stop.undivided():  # no job without a record, which the next launch would submit again
+            number = self.cluster.submit(script, options)
+            for index, spec in tasks.items():
+                self.placed[spec] = f"{number}_{index}"
+                self.records.write(spec.key, Record(self.placed[spec]))
+        for spec in tasks.values():
+            job = self.placed[spec]
             after = f", after {self.placed[spec.parent]}" if spec.parent in self.placed else ""
             self.outcomes[spec] = Outcome(spec, "submitted", f"job {job}{after}")
 
