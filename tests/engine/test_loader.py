@@ -280,6 +280,45 @@ def test_a_loader_process_that_cannot_be_started_takes_the_others_along(code, mo
     assert started[0].exitcode == -signal.SIGKILL
 
 
+def interrupted(call, count, calls):
+    """The call, during whose `count`-th time Ctrl-C comes; what it is called with is kept in `calls`."""
+
+    def calling(*given):
+        calls.append(given[0])
+        call(*given)
+        if len(calls) == count:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return calling
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_ctrl_c_while_loader_processes_start_takes_all_along(count, monkeypatch):
+    start, started = multiprocessing.process.BaseProcess.start, []
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", interrupted(start, count, started))
+    with pytest.raises(KeyboardInterrupt):
+        list(evaluation_batches(Numbers(), 2, Loading(2, False, timeout_s=60), cost()))
+    assert [process.is_alive() for process in started] == [False, False]
+
+
+def test_ctrl_c_while_loader_processes_end_takes_all_along(monkeypatch):
+    """Processes that do not look up before the end of a long batch."""
+    gc.collect()  # iterators of other tests, which end theirs
+    iterators = []
+    monkeypatch.setattr(
+        "torch.utils.data.dataloader._MultiProcessingDataLoaderIter._shutdown_workers",
+        interrupted(lambda iterator: None, 1, iterators),
+    )
+    with (
+        pytest.raises(KeyboardInterrupt),
+        closing(evaluation_batches(Numbers(), 2, Loading(2, False, timeout_s=60), cost())) as batches,
+    ):
+        next(batches)
+    for process in iterators[0]._workers:
+        process.join(timeout=30)
+        assert process.exitcode == -signal.SIGKILL
+
+
 def fail_with(error):
     def fail(*_):
         raise error

@@ -10,6 +10,8 @@ from typing import Any
 
 from torch._C import _error_if_any_worker_fails
 
+from vssl import stop
+
 COMPILER = "torch._dynamo.utils"
 
 
@@ -48,7 +50,8 @@ def compiler_in_parts(part_bytes: int) -> Any:
 
 @contextmanager
 def watched(start: Callable[[], Any]) -> Iterator[tuple[Any, Callable[[], None]]]:
-    """Start a DataLoader's iterator and watch the processes and the thread behind it while the block runs.
+    """Start a DataLoader's iterator, and watch the processes and the thread behind it while the block runs;
+    then end them.
 
     Yields the iterator, and a function that raises `RuntimeError` if a process is dead, or what the thread
     that pins batches has died of. torch raises the former from its own handler of SIGCHLD alone: at any
@@ -76,10 +79,13 @@ def watched(start: Callable[[], Any]) -> Iterator[tuple[Any, Callable[[], None]]
 
     threading.excepthook = note
     try:
-        batches = start()
+        with stop.undivided():
+            batches = start()
         yield batches, raise_deaths
     finally:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a handler that raises may have stayed
+        if batches is not None:
+            _shut_down(batches)
         if threading.excepthook is note:
             threading.excepthook = usual
 
@@ -97,8 +103,10 @@ def kill_workers(batches: Any) -> None:
         worker.kill()
 
 
-def shut_down_workers(batches: Any) -> None:
+def _shut_down(batches: Any) -> None:
     """End the processes of a DataLoader's iterator now, and not when it is collected as garbage: an error
     that somebody still holds would keep them alive, and they outlive the signal of Python's own end."""
-    batches._shutdown_workers()
-    kill_workers(batches)
+    try:
+        batches._shutdown_workers()
+    finally:  # another Ctrl-C
+        kill_workers(batches)

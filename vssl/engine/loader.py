@@ -6,7 +6,8 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, Protocol, TypeVar
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, default_collate
 
 from vssl import distributed, stop
-from vssl.compat.torch_private import kill_workers, shut_down_workers, watched
+from vssl.compat.torch_private import kill_workers, watched
 from vssl.engine.cost import CostMeter
 from vssl.engine.training import Training
 from vssl.errors import OptionError, VsslError
@@ -150,9 +151,9 @@ def training_batches(
     they outlive the signal of Python's own end, which would wait for them for ever.
     """
     all_at = (micro_batch for step in range(start, steps.total) for micro_batch in steps.mine(step))
-    batches = _load(dataset, all_at, loading, cost)
-    for step in range(start, steps.total):
-        yield [next(batches) for _ in steps.mine(step)]
+    with closing(_load(dataset, all_at, loading, cost)) as batches:
+        for step in range(start, steps.total):
+            yield [next(batches) for _ in steps.mine(step)]
 
 
 def evaluation_batches(
@@ -167,7 +168,7 @@ def evaluation_batches(
 
 def _load(
     dataset: Samples, batches_at: Iterable[list[SampleAt]], loading: Loading, cost: CostMeter
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     loader: DataLoader[Batch] = DataLoader(
         _Batched(dataset),  # type: ignore[arg-type]  # it is all that torch asks of a Dataset
         sampler=batches_at,
@@ -179,10 +180,10 @@ def _load(
         worker_init_fn=_begin,
     )
     try:
-        batches = _batches(loader) if loading.workers else iter(loader)
-        while batch := cost.wait_for(batches):
-            cost.loader_seconds += float(batch.pop(_SECONDS))
-            yield batch
+        with closing(_batches(loader)) as batches:
+            while batch := cost.wait_for(batches):
+                cost.loader_seconds += float(batch.pop(_SECONDS))
+                yield batch
     except VsslError as error:
         # torch wraps what a worker raised into its whole traceback; the last line is what was said.
         said = str(error).strip().splitlines()[-1]
@@ -194,18 +195,18 @@ def _load(
         raise VsslError(lost) from error
 
 
-def _batches(loader: DataLoader[Batch]) -> Iterator[Batch]:
+def _batches(loader: DataLoader[Batch]) -> Generator[Batch, None, None]:
     """Yield the loader's batches; only here can the death of a loader process raise `RuntimeError`.
 
     torch raises it from a signal handler at any moment, such as during an exchange with other ranks, which
     would then get the blame.
     """
+    if not loader.num_workers:
+        yield from loader
+        return
     with watched(partial(_started, loader)) as (batches, raise_deaths):
-        try:
-            while (batch := _next(batches, raise_deaths)) is not None:
-                yield batch
-        finally:
-            shut_down_workers(batches)
+        while (batch := _next(batches, raise_deaths)) is not None:
+            yield batch
 
 
 def _next(batches: Any, raise_deaths: Callable[[], None]) -> Batch | None:
@@ -254,6 +255,8 @@ def _begin(worker: int) -> None:
     """
     for signum in stop.SIGNALS:
         signal.signal(signum, signal.SIG_IGN)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # it waits while processes are started
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     gc.freeze()
 
 
