@@ -64,9 +64,12 @@ def deferred() -> Iterator[None]:
 
 
 @contextmanager
-def undivided() -> Iterator[None]:
-    """Have signals, Ctrl-C too, wait for the end of the block: a process that is started in it is known then,
-    and can be stopped. They are handled, not blocked, as that process would inherit what is blocked."""
+def undivided() -> Iterator[list[int]]:
+    """Have signals, Ctrl-C too, wait for the end of the block; yields those that have come so far.
+
+    So a process that is started in it is known and can be stopped. Signals are handled, not blocked, as that
+    process would inherit what is blocked. They come ahead of an error of the block.
+    """
     came: list[int] = []
     handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
     waiting = True
@@ -82,13 +85,13 @@ def undivided() -> Iterator[None]:
             if callable(handler := signal.getsignal(signum)):
                 handlers[signum] = handler
                 signal.signal(signum, wait)
-        yield
+        yield came
     finally:
         waiting = False
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    for number in came:
-        signal.raise_signal(number)
+        for number in came:
+            signal.raise_signal(number)
 
 
 def _on_signal(signum: int, frame: FrameType | None) -> None:

@@ -121,7 +121,7 @@ def test_a_second_ctrl_c_kills_workers_that_do_not_stop(run_slots, tmp_path, mon
     def interrupt(seconds):
         while not [file for file in tmp_path.glob("jobs/*.pid") if file.read_text()]:
             sleep(0.01)
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patch:
         patch.setattr(time, "sleep", interrupt)
@@ -184,15 +184,19 @@ def test_a_process_that_is_killed_fails_its_stage_and_no_other(data, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("signum", "times", "code", "said"),
-    [(signal.SIGTERM, 2, 143, "stopped by SIGTERM"), (signal.SIGINT, 1, 130, "interrupted")],
+    ("signums", "pause", "code", "said"),
+    [
+        ([signal.SIGTERM, signal.SIGTERM], 0.1, 143, "stopped by SIGTERM"),
+        ([signal.SIGINT], 0, 130, "interrupted"),
+        ([signal.SIGTERM, signal.SIGHUP], 0, 143, "stopped by SIGTERM"),  # as systemd does
+    ],
 )
-def test_asked_to_stop_the_workers_save_and_all_end(data, tmp_path, signum, times, code, said):
+def test_asked_to_stop_the_workers_save_and_all_end(data, tmp_path, signums, pause, code, said):
     process = start_slots(tmp_path, data, *LONG)
     workers = children(process)
-    for _ in range(times):
+    for signum in signums:
         os.killpg(process.pid, signum) if signum == signal.SIGINT else process.send_signal(signum)
-        time.sleep(0.1)
+        time.sleep(pause)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == code
     assert f"vssl: {said}; the same command continues" in output

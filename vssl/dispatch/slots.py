@@ -68,17 +68,18 @@ class Slots:
         """Run the stages of `todo`, parents first; note their outcomes in `ended`."""
         self.context = context
         pending = list(todo)
-        try:
-            while pending or self.running:
-                for one in [one for one in self.running if one.is_over()]:
-                    self.running.remove(one)
-                    ended[one.spec] = self._outcome(one)
-                self._skip_orphans(pending, ended)
-                self._start(pending, ended)
-                context.look()
-                time.sleep(POLL_S)
-        finally:
-            self._stop()
+        with stop.undivided() as came:  # they may come in any number, and no worker is forgotten over one
+            try:
+                while not came and (pending or self.running):
+                    for one in [one for one in self.running if one.is_over()]:
+                        self.running.remove(one)
+                        ended[one.spec] = self._outcome(one)
+                    self._skip_orphans(pending, ended)
+                    self._start(pending, ended)
+                    context.look()
+                    time.sleep(POLL_S)
+            finally:
+                self._stop(came)
 
     def _outcome(self, one: _Running) -> Outcome:
         seconds = time.monotonic() - one.started
@@ -112,23 +113,21 @@ class Slots:
             command = worker_command(write_job(spec, self.context.plain))
             together = rank_variables(self.processes if spec.kind.trains else 1)
             one = _Running(spec, [], time.monotonic(), slot)
-            self.running.append(one)  # ahead of its processes: whatever comes in between, `_stop` knows them
-            with stop.undivided(), confined(own_cores(slot, len(self.environments))):
+            self.running.append(one)  # before its processes: `_stop` ends those that have started
+            with confined(own_cores(slot, len(self.environments))):
                 for own in together:
                     one.processes.append(subprocess.Popen(command, env={**self.environments[slot], **own}))
 
-    def _stop(self) -> None:
+    def _stop(self, came: list[int]) -> None:
         """Ask the workers that still run to save and stop, and wait for them; Ctrl-C meanwhile kills them."""
         self._signal(signal.SIGTERM)
         if self.running:
             self.context.say("stages that run save their state and stop; another Ctrl-C kills them")
-        try:
-            with stop.deferred():  # schedulers ask more than once
-                while [one for one in self.running if not one.is_over()]:
-                    time.sleep(POLL_S)
-        except KeyboardInterrupt:
-            self._signal(signal.SIGKILL)
-            raise
+        before = came.count(signal.SIGINT)
+        while [one for one in self.running if not one.is_over()]:
+            if came.count(signal.SIGINT) > before:
+                self._signal(signal.SIGKILL)
+            time.sleep(POLL_S)
 
     def _signal(self, signum: signal.Signals) -> None:
         for one in self.running:
