@@ -94,6 +94,17 @@ def undivided() -> Iterator[list[int]]:
             signal.raise_signal(number)
 
 
+@contextmanager
+def without_ctrl_c() -> Iterator[None]:
+    """Processes that are started in the block never get Ctrl-C, which reaches this one too: ignored later, it
+    would find Python at its start, with a traceback."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _on_signal(signum: int, frame: FrameType | None) -> None:
     _Request.signum = signal.Signals(signum)
     if not _Request.deferred:

@@ -37,7 +37,6 @@ def main(path: Path, max_requeues: int | None) -> None:
     """Run the stage of a job file."""
     steady_output()
     stop.listen()  # before the imports that take seconds: a signal must not find the process deaf
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the launcher too, which then asks to stop
     try:
         _run_job(path)
     except VsslError as error:

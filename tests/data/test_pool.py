@@ -42,6 +42,13 @@ def test_a_task_that_kills_its_process_is_named_and_the_others_go_on():
     assert done[(signal.SIGCHLD,)] is None
 
 
+def test_ctrl_c_is_not_for_the_processes_not_even_while_they_start():
+    """They would print tracebacks; who started them hears it, and ends them."""
+    first, second = each(signal.pthread_sigmask, [(signal.SIG_BLOCK, ())] * 2, workers=2, timeout_s=60)
+    assert signal.SIGINT in first.result & second.result
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
 @pytest.mark.parametrize(
     ("code", "cause", "reason"),
     [

@@ -105,6 +105,12 @@ def test_a_worker_that_ends_before_it_has_claimed_anything_fails_its_stage(run_s
     )
 
 
+def test_ctrl_c_is_not_for_the_workers(run_slots):
+    """Not even before they can be told to ignore it."""
+    [outcome] = run_slots(1, "import os, signal; os.kill(os.getpid(), signal.SIGINT); raise SystemExit(3)")
+    assert "exit status 3" in outcome.reason
+
+
 DEAF = """
 import os, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)

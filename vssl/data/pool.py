@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any, Literal, NamedTuple
 
+from vssl import stop
 from vssl.cores import usable_cores
 from vssl.errors import VsslError
 
@@ -95,7 +97,9 @@ class _Worker:
         try:
             self.pipe, theirs = _PROCESSES.Pipe()
             self.process = _PROCESSES.Process(target=_serve, args=(function, theirs), daemon=True)
-            self.process.start()
+            resource_tracker.ensure_running()  # its start, within the next one, would let Ctrl-C through
+            with stop.without_ctrl_c():
+                self.process.start()
             theirs.close()
             self.pipe.recv()  # its imports do not count as time of a task
         except (OSError, EOFError) as error:
@@ -139,7 +143,6 @@ def _died(code: int | None) -> Lost:
 
 
 def _serve(function: Callable[..., Any], pipe: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Decoders write what they think of bad files straight to the terminal.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     with suppress(EOFError, BrokenPipeError):  # the parent has gone

@@ -114,7 +114,7 @@ class Slots:
             together = rank_variables(self.processes if spec.kind.trains else 1)
             one = _Running(spec, [], time.monotonic(), slot)
             self.running.append(one)  # before its processes: `_stop` ends those that have started
-            with confined(own_cores(slot, len(self.environments))):
+            with stop.without_ctrl_c(), confined(own_cores(slot, len(self.environments))):
                 for own in together:
                     one.processes.append(subprocess.Popen(command, env={**self.environments[slot], **own}))
 
