@@ -103,8 +103,8 @@ class Downloads(Watch):
             Progress(f"download {self.name}", total, "MB", done) as self._progress,
             ThreadPoolExecutor(self.asked.parallel) as threads,
         ):
-            futures = [threads.submit(self._one, address) for address in left]
             try:
+                futures = [threads.submit(self._one, address) for address in left]
                 wait(futures, return_when=FIRST_EXCEPTION)
             finally:
                 self._stopping.set()
