@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from conftest import ROOT, interrupted_when_starting
 from gpu import day
 from gpu.day import INTERRUPTED, NOT_STARTED, Part
 
-SAVES = "trap 'echo saved; exit 1' INT; while :; do sleep 0.1; done"
-"""A shell is ready for a signal at once; Python may take seconds on a busy machine."""
+SAVES = "trap 'echo saved; exit 1' INT; echo $$ > pid; while :; do sleep 0.1; done"
+"""A part that keeps what it has when it is interrupted; once there is `pid`, it is ready for that."""
 
 
 @pytest.fixture(autouse=True)
@@ -48,18 +49,24 @@ def go(monkeypatch, *found, words=()):
     return int(end.value.code)
 
 
-def interrupt(*_):
-    raise KeyboardInterrupt
+def pid_of(folder):
+    """Of the part that saves, once it is ready."""
+    file = folder / "pid"
+    until = time.monotonic() + 60
+    while not (file.exists() and file.read_text()) and time.monotonic() < until:
+        time.sleep(0.05)
+    return file.read_text().strip()
 
 
 def test_ctrl_c_ends_the_part_too(folder):
     """Which would else go on beside the next day."""
-    before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, 1.0)
-    try:
-        assert day.run(saving(), 1.0) == INTERRUPTED
-    finally:
-        signal.signal(signal.SIGALRM, before)
+
+    def interrupt():
+        pid_of(folder)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    assert day.run(saving(), 1.0) == INTERRUPTED
     assert (folder / "tests.log").read_text() == "saved\n"
 
 
@@ -85,17 +92,14 @@ def test_ctrl_c_while_a_part_starts_ends_it(monkeypatch):
 @pytest.mark.parametrize("asking", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_whatever_ends_the_day_ends_its_part(folder, asking):
     """A limit of the machine's sends one of these; a part that lived on would spoil what is measured next."""
-    code = f"echo $$ > {folder}/pid; {SAVES}"
-    command = [sys.executable, "-c", ONE_PART.format(root=ROOT, folder=folder, code=code)]
+    command = [sys.executable, "-c", ONE_PART.format(root=ROOT, folder=folder, code=SAVES)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    until = time.monotonic() + 60
-    while not ((folder / "pid").exists() and (folder / "pid").read_text()) and time.monotonic() < until:
-        time.sleep(0.1)
+    part_of_it = Path("/proc", pid_of(folder))
     process.send_signal(asking)
-    assert process.wait(30) == (-signal.SIGKILL if asking == signal.SIGKILL else 1)
+    assert process.wait(60) == (-signal.SIGKILL if asking == signal.SIGKILL else 1)
     how = "stopped with the day" if asking == signal.SIGKILL else INTERRUPTED
     assert json.loads((folder / "tries.json").read_text())["tests"]["how"] == how
-    part_of_it = Path("/proc", (folder / "pid").read_text().strip())
+    until = time.monotonic() + 60
     while part_of_it.exists() and time.monotonic() < until:
         time.sleep(0.1)
     assert not part_of_it.exists()
@@ -124,7 +128,7 @@ def test_what_took_too_long_comes_after_what_was_not_tried(folder, monkeypatch, 
     """Or it would use up each start of a machine that is lent for minutes only."""
     monkeypatch.setattr(day, "GRACE_S", 0.0)
     slow, other = Part("tests", saving().command, 1 / 60, {}), part("loader", "print('fine')")
-    assert go(monkeypatch, slow, other, words=["--minutes", "0.02"]) == 0
+    assert go(monkeypatch, slow, other, words=["--minutes", "0.1"]) == 0
     assert capsys.readouterr().out.splitlines()[:2] == ["tests: 0.0 min at most", "tests: stopped after 1 s"]
     assert go(monkeypatch, slow, other) == 0
     said = capsys.readouterr().out.splitlines()
@@ -135,7 +139,7 @@ def test_a_sweep_that_was_stopped_goes_on_in_its_order(folder, monkeypatch, caps
     """It has lost nothing."""
     monkeypatch.setattr(day, "GRACE_S", 0.0)
     first, then = Part("linear-0", saving().command, 1 / 60, {}), part("sweep", "print('fine')")
-    for minutes in ("0.02", "25"):
+    for minutes in ("0.1", "25"):
         assert go(monkeypatch, first, then, words=["--minutes", minutes]) == 0
     said = capsys.readouterr().out.splitlines()
     assert [line for line in said if line.endswith((" 1 s", ": done"))] == [
@@ -160,7 +164,7 @@ def test_a_try_that_comes_less_far_leaves_the_table_and_the_report_says_so(folde
 
 
 def test_a_part_that_takes_too_long_can_keep_what_it_has(folder):
-    assert day.run(saving(), 1 / 60) == "stopped after 1 s"
+    assert day.run(saving(), 4 / 60) == "stopped after 4 s"
     assert (folder / "tests.log").read_text() == "saved\n"
 
 

@@ -21,8 +21,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -137,7 +138,7 @@ def run(part: Part, minutes: float) -> str:
                     stdout=file,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
-                    preexec_fn=_end_with_parent,  # noqa: PLW1509 (there are no other threads here)
+                    preexec_fn=partial(_end_with, os.getpid()),  # noqa: PLW1509 (there are no other threads here)
                 )
             code = process.wait(60 * minutes)
         except subprocess.TimeoutExpired:
@@ -150,10 +151,12 @@ def run(part: Part, minutes: float) -> str:
     return DONE if code == 0 else f"failed, see {log.relative_to(ROOT)}"
 
 
-def _end_with_parent() -> None:
+def _end_with(parent: int) -> None:
     """Have this process interrupted when the one that started it is killed."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:  # killed already
+            os._exit(1)
 
 
 @contextmanager
@@ -169,11 +172,12 @@ def alone() -> Iterator[None]:
 
 def end(process: subprocess.Popen[bytes]) -> None:
     """Interrupt a part: tests and benchmarks end then, and keep their tables. Ctrl-C meanwhile kills it."""
-    try:
-        os.killpg(process.pid, signal.SIGINT)
-        process.wait(GRACE_S)
-    except (subprocess.TimeoutExpired, KeyboardInterrupt):
-        os.killpg(process.pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):  # it has just ended
+        try:
+            os.killpg(process.pid, signal.SIGINT)
+            process.wait(GRACE_S)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def report(tries: dict[str, Try], smallest: bool) -> Path:
