@@ -172,6 +172,13 @@ def stage(data):
     return build
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _hears_ctrl_c():
+    """Tests send it, to themselves too; what a shell starts in the background ignores it, and so does all
+    that comes of it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture
 def launch(tmp_path, data):
     """Run `python launch.py` with a small pipeline in a process of its own; returns the finished process."""
@@ -233,18 +240,12 @@ def start(is_far_enough, outputs, data, *overrides):
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        preexec_fn=_hear_ctrl_c,  # noqa: PLW1509  one call to the system
     )
     deadline = time.monotonic() + 200
     while process.poll() is None and not is_far_enough():
         assert time.monotonic() < deadline
         time.sleep(0.02)
     return process
-
-
-def _hear_ctrl_c():
-    """What a shell starts in the background ignores Ctrl-C, and so does all that comes of it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def interrupted_when_starting(monkeypatch):

@@ -11,6 +11,7 @@ BEGIN = """
 import os, signal, sys
 from vssl import stop
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what was started with nohup would ignore it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # or in the background
 stop.listen()
 def ask(name):
     os.kill(os.getpid(), getattr(signal, name))

@@ -3,7 +3,7 @@
 import signal
 import subprocess
 
-from conftest import ROOT, _hear_ctrl_c, command, environment
+from conftest import ROOT, command, environment
 
 LINE = "0 of 3 stages done, ETA ?"
 
@@ -17,7 +17,6 @@ def test_ctrl_c_leaves_what_is_watched_without_a_traceback(tmp_path, data):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        preexec_fn=_hear_ctrl_c,  # noqa: PLW1509  one call to the system
     )
     waits = f"{LINE}, nothing runs: this waits for a launch (Ctrl-C leaves)\n"
     assert watched.stdout.readline() == waits
