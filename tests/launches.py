@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import time
 from pathlib import Path
 
 import torch
@@ -45,14 +44,14 @@ def assert_same_run(one, two):
         assert same == other
 
 
-def kill_after(outputs, data, seconds, *overrides):
-    """Start a launch in its own session and kill all its processes `seconds` after training began."""
+def kill_at(outputs, data, steps, *overrides):
+    """Start a launch in its own session and kill all its processes once so many steps are logged."""
 
-    def trains():
-        return list(Path(outputs).glob("stages/*/*/metrics.jsonl"))
+    def has_done_them():
+        files = Path(outputs).glob("stages/*/*/metrics.jsonl")
+        return sum(file.read_bytes().count(b"\n") for file in files) >= steps
 
-    process = start(trains, outputs, data, *overrides)
-    time.sleep(seconds)
+    process = start(has_done_them, outputs, data, *overrides)
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
     process.communicate()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from conftest import ROOT, SMALL, command, environment, fitting
-from launches import LONG, assert_identical, assert_same_run, kill_after, lines, stage_folders, weights
+from launches import LONG, assert_identical, assert_same_run, kill_at, lines, stage_folders, weights
 
 
 def test_a_pipeline_runs_and_the_second_time_trains_nothing(launch, tmp_path):
@@ -139,8 +139,8 @@ def test_a_run_killed_at_several_moments_ends_in_the_same_weights(launch, data, 
     done = launch(f"outputs={whole}", *LONG)
     assert done.returncode == 0, done.stderr
     killed = tmp_path / "killed"
-    for seconds in (0.2, 0.7, 1.2, 1.7):
-        kill_after(killed, data, seconds, *LONG)
+    for steps in (1, 10, 22, 35):
+        kill_at(killed, data, steps, *LONG)
     partial = [p for p in killed.glob("stages/*/*") if not (p / "result.json").exists()]
     assert partial, "the kills came too late to test anything"
     done = launch(f"outputs={killed}", *LONG)
@@ -162,8 +162,8 @@ def test_a_choice_killed_at_several_moments_and_made_side_by_side_ends_in_the_sa
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     done = launch(f"outputs={whole}", *words)
     assert done.returncode == 0, done.stderr
-    for seconds in (0.2, 1.2, 2.2):
-        kill_after(killed, data, seconds, *words)
+    for steps in (1, 14, 30):
+        kill_at(killed, data, steps, *words)
     left = [path for path in killed.glob("stages/*/*") if not (path / "result.json").exists()]
     assert left, "the kills came too late to test anything"
     done = launch(f"outputs={killed}", *words, "dispatch.max_parallel_stages=2")

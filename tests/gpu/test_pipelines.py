@@ -12,7 +12,7 @@ import torch
 from conftest import SMALL, composed, context_in, start
 from gpu.conftest import DEVICE, IS_GPU
 from gpu.trainings import EXACT, FAST, apart
-from launches import LONG, assert_same_run, kill_after, lines, stage_folders
+from launches import LONG, assert_same_run, kill_at, lines, stage_folders
 from vssl.pipeline import plan
 from vssl.stage.run import run_stage
 
@@ -23,8 +23,8 @@ def test_a_run_killed_at_several_moments_ends_in_the_same_weights(launch, data, 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     done = launch(f"outputs={whole}", *LONG, *HERE)
     assert done.returncode == 0, done.stderr
-    for seconds in (0.3, 0.9, 1.5):
-        kill_after(killed, data, seconds, *LONG, *HERE)
+    for steps in (1, 14, 30):
+        kill_at(killed, data, steps, *LONG, *HERE)
     partial = [path for path in killed.glob("stages/*/*") if not (path / "result.json").exists()]
     assert partial, "the kills came too late to test anything"
     done = launch(f"outputs={killed}", *LONG, *HERE)
