@@ -31,7 +31,7 @@ USED = [  # library, module, name in it, what vssl loses without
         "torch",
         "torch.utils.data.dataloader",
         "_MultiProcessingDataLoaderIter._shutdown_workers",
-        "the end of loader processes after an error",
+        "the start of loader processes, and their end after an error",
     ),
     *[
         ("torch", f"torch._dynamo.backends.{module}", name, "compiled gradients while backward computes")

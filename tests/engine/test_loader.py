@@ -259,6 +259,7 @@ def test_a_batch_that_does_not_come_through_is_one_line(error, monkeypatch):
         list(evaluation_batches(Numbers(), 2, Loading(1, False, timeout_s=60), cost()))
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")  # torch's own, of what it left
 @pytest.mark.parametrize("code", [errno.EAGAIN, errno.EMFILE, errno.ENOMEM])
 def test_a_loader_process_that_cannot_be_started_takes_the_others_along(code, monkeypatch):
     """They outlive signals: the end of the training process would wait for them."""

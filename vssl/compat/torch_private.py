@@ -9,6 +9,8 @@ from types import ModuleType
 from typing import Any
 
 from torch._C import _error_if_any_worker_fails
+from torch.utils.data import DataLoader
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from vssl import stop
 
@@ -46,6 +48,19 @@ def compiler_in_parts(part_bytes: int) -> Any:
     from torch._dynamo.backends.registry import lookup_backend
 
     return DDPOptimizer(part_bytes, lookup_backend("inductor"), part_bytes).compile_fn
+
+
+def iterator(loader: DataLoader[Any]) -> Any:
+    """A DataLoader's iterator, with its processes. If one of them cannot be started, torch leaves those that
+    were, which outlive signals: the end of this process would wait for them for ever."""
+    batches = _MultiProcessingDataLoaderIter.__new__(_MultiProcessingDataLoaderIter)
+    try:
+        batches.__init__(loader)  # type: ignore[misc]  # it is known, whatever becomes of it
+    except BaseException:
+        kill_workers(batches)
+        batches._shutdown = True  # or it complains when it is collected
+        raise
+    return batches
 
 
 @contextmanager
@@ -99,7 +114,7 @@ def _pins(thread: threading.Thread | None, batches: Any) -> bool:
 
 def kill_workers(batches: Any) -> None:
     """Kill the processes of a DataLoader's iterator: one that hangs in native code obeys nothing else."""
-    for worker in batches._workers:
+    for worker in getattr(batches, "_workers", ()):
         worker.kill()
 
 

@@ -1,7 +1,6 @@
 """Which samples make up which step, and a loader that delivers them from any step on."""
 
 import gc
-import multiprocessing
 import resource
 import signal
 import sys
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, default_collate
 
 from vssl import distributed, stop
-from vssl.compat.torch_private import kill_workers, watched
+from vssl.compat.torch_private import iterator, kill_workers, watched
 from vssl.engine.cost import CostMeter
 from vssl.engine.training import Training
 from vssl.errors import OptionError, VsslError
@@ -234,14 +233,10 @@ def _next(batches: Any, raise_deaths: Callable[[], None]) -> Batch | None:
 
 
 def _started(loader: DataLoader[Batch]) -> Any:
-    """The loader's iterator, with all its processes. If one cannot be started, torch leaves those before it,
-    which outlive signals: the end of this process would wait for them for ever."""
-    others = multiprocessing.active_children()
+    """The loader's iterator, with all its processes."""
     try:
-        return iter(loader)
+        return iterator(loader)
     except OSError as error:
-        for process in set(multiprocessing.active_children()) - set(others):
-            process.kill()
         raise VsslError(
             f"a loader process cannot be started ({error.strerror}); lower runtime.workers, or allow more "
             "open files (ulimit -n) and processes (ulimit -u)"
