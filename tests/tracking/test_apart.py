@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -44,6 +45,25 @@ def test_calls_arrive_in_order_and_are_waited_for_at_the_end(started, tmp_path, 
     calls = (tmp_path / "calls").read_text().splitlines()
     assert [line for line in calls if line != "mirror pretext running"] == [
         *("begin a launch", f"claim {tmp_path}", "mirror pretext finished", "end True"),
+    ]
+    assert said(caplog) == []
+
+
+def test_ctrl_c_in_the_middle_of_a_call_leaves_it_whole(started, tmp_path, caplog, monkeypatch):
+    tracker, write = started(), os.write
+
+    def interrupted(file, sent):
+        monkeypatch.setattr(os, "write", write)
+        length = write(file, sent[:20])
+        os.kill(os.getpid(), signal.SIGINT)
+        return length
+
+    monkeypatch.setattr(os, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tracker.mirror(stage("pretext"), "finished")
+    tracker.end(ok=False)
+    assert (tmp_path / "calls").read_text().splitlines() == [
+        *("begin a launch", "mirror pretext finished", "end False"),
     ]
     assert said(caplog) == []
 

@@ -109,6 +109,7 @@ class Apart(Tracker):
     def _patience(self) -> float:
         return LITTLE_PATIENCE_S if self._warned or stop.requested() else PATIENCE_S
 
+    @stop.undivided()  # or a signal would leave half a call, and answers that belong to none
     def _call(self, name: str, method: str, *arguments: object) -> None:
         self._waiting.append((name, method))
         self._unsent += pickle.dumps((method, arguments))
@@ -121,6 +122,7 @@ class Apart(Tracker):
             while self._process and self._unsent:
                 del self._unsent[: os.write(self._calls, self._unsent)]
 
+    @stop.undivided()
     def _hear(self) -> bool:
         """Read what the other process has told; whether there was anything."""
         heard = False
