@@ -54,7 +54,7 @@ def test_ctrl_c_in_the_middle_of_a_call_leaves_it_whole(started, tmp_path, caplo
 
     def interrupted(file, sent):
         monkeypatch.setattr(os, "write", write)
-        length = write(file, sent[:20])
+        length = write(file, sent[:30])
         os.kill(os.getpid(), signal.SIGINT)
         return length
 
