@@ -3,6 +3,7 @@
 import copy
 import errno
 import re
+import signal
 import subprocess
 import sys
 
@@ -95,6 +96,27 @@ def test_what_a_machine_lacks_is_one_line(code, capsys):
     with pytest.raises(SystemExit, match="1"), one_line_errors():
         raise OSError(code, "Lacking")
     assert capsys.readouterr().err == "vssl: outputs: Lacking; mend that, the same command continues\n"
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_after_the_last_word_another_signal_ends_it_at_once(signum):
+    """Or Ctrl-C pressed twice finds Python at its end, which tells of errors that it ignores."""
+    code = f"""
+import os, signal
+from vssl import stop
+from vssl.cli import one_line_errors
+stop.listen()
+try:
+    with one_line_errors():
+        os.kill(os.getpid(), {int(signum)})
+        print("not reached")
+finally:
+    os.kill(os.getpid(), {int(signum)})
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    said = "interrupted" if signum == signal.SIGINT else "stopped by SIGTERM"
+    assert (done.stdout, done.returncode) == ("", -signum)
+    assert done.stderr == f"vssl: {said}; the same command continues from the last checkpoint\n"
 
 
 def test_the_short_way_to_help_says_what_hydra_says():

@@ -16,6 +16,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig
 from omegaconf.errors import GrammarParseError, OmegaConfBaseException
 
+from vssl import stop
 from vssl.errors import VsslError, nearest
 from vssl.overrides import as_hydra_wants_it, check_words
 from vssl.secrets import keep
@@ -101,10 +102,10 @@ def one_line_errors() -> Iterator[None]:
         if error.errno in MACHINES:
             _stop(f"{error.filename or 'outputs'}: {error.strerror}; mend that, the same command continues")
         raise
-    except Stopped as stopped:
-        _stop(f"{stopped}; the same command continues from the last checkpoint", code=stopped.exit_code)
-    except KeyboardInterrupt:
-        _stop("interrupted; the same command continues from the last checkpoint", code=130)
+    except (Stopped, KeyboardInterrupt) as asked:
+        stop.end_at_once()
+        line, code = (str(asked), asked.exit_code) if isinstance(asked, Stopped) else ("interrupted", 130)
+        _stop(f"{line}; the same command continues from the last checkpoint", code)
     except Exception as error:
         if not _is_hydras(error):
             raise

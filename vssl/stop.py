@@ -41,6 +41,13 @@ def listen() -> None:
             signal.signal(signum, _on_signal)
 
 
+def end_at_once() -> None:
+    """From now on, a signal ends this process without a word: all is said, and Python may take its time."""
+    for signum in (signal.SIGINT, *SIGNALS):
+        if callable(signal.getsignal(signum)):
+            signal.signal(signum, signal.SIG_DFL)
+
+
 def requested() -> bool:
     """Whether a signal has asked to stop."""
     return _Request.signum is not None
