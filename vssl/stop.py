@@ -72,10 +72,11 @@ def deferred() -> Iterator[None]:
 
 @contextmanager
 def undivided() -> Iterator[list[int]]:
-    """Have signals, Ctrl-C too, wait for the end of the block; yields those that have come so far.
+    """Have what asks to stop, Ctrl-C too, wait for the end of the block; yields the signals that have come.
 
     So a process that is started in it is known and can be stopped. Signals are handled, not blocked, as that
-    process would inherit what is blocked. They come ahead of an error of the block.
+    process would inherit what is blocked. Handlers that others have installed stay, as in `listen`. If the
+    block ends with an error, the signal is raised in its place.
     """
     came: list[int] = []
     handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
@@ -89,7 +90,7 @@ def undivided() -> Iterator[list[int]]:
 
     try:
         for signum in (signal.SIGINT, *SIGNALS):
-            if callable(handler := signal.getsignal(signum)):
+            if (handler := signal.getsignal(signum)) in (signal.default_int_handler, _on_signal):
                 handlers[signum] = handler
                 signal.signal(signum, wait)
         yield came

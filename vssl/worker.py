@@ -37,6 +37,7 @@ def main(path: Path, max_requeues: int | None) -> None:
     """Run the stage of a job file."""
     steady_output()
     stop.listen()  # before the imports that take seconds: a signal must not find the process deaf
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the launcher, which then asks to stop
     try:
         _run_job(path)
     except VsslError as error:

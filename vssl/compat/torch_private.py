@@ -92,8 +92,8 @@ def watched(start: Callable[[], Any]) -> Iterator[tuple[Any, Callable[[], None]]
         if deaths:
             raise deaths[0]
 
-    threading.excepthook = note
     try:
+        threading.excepthook = note
         with stop.undivided():
             batches = start()
         yield batches, raise_deaths

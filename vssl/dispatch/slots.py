@@ -122,7 +122,7 @@ class Slots:
         """Ask the workers that still run to save and stop, and wait for them; Ctrl-C meanwhile kills them."""
         self._signal(signal.SIGTERM)
         if self.running:
-            self.context.say("stages that run save their state and stop; another Ctrl-C kills them")
+            self.context.say("stages that run save their state and stop; Ctrl-C kills them")
         before = came.count(signal.SIGINT)
         while [one for one in self.running if not one.is_over()]:
             if came.count(signal.SIGINT) > before:

@@ -250,7 +250,7 @@ def _begin(worker: int) -> None:
     """
     for signum in stop.SIGNALS:
         signal.signal(signum, signal.SIG_IGN)
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # it waits while processes are started
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # inherited in `stop.undivided`
         signal.signal(signal.SIGINT, signal.default_int_handler)
     gc.freeze()
 
