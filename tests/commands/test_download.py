@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -260,6 +261,26 @@ def test_room_is_asked_for_what_is_kept(site, video, tmp_path, monkeypatch, sour
     with pytest.raises(VsslError, match=r"out: 500 GB are free, 741 GB are needed; free some space"):
         run("mode=download", f"source={source}", *words)
     assert "/train/part_0.tar.gz" not in site.asked
+
+
+def test_ctrl_c_while_files_are_handed_out_ends_those_that_are_fetched(site, video, tmp_path, monkeypatch):
+    began, stopped = threading.Event(), []
+
+    class Interrupted(download.ThreadPoolExecutor):
+        def submit(self, *task):
+            super().submit(*task)
+            began.wait(60)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def fetch(downloads, address):
+        began.set()
+        stopped.append(downloads._stopping.wait(10))
+
+    monkeypatch.setattr(download, "ThreadPoolExecutor", Interrupted)
+    monkeypatch.setattr(download.Downloads, "_one", fetch)
+    with pytest.raises(KeyboardInterrupt):
+        run(*ucf101(site, video), f"download.out={tmp_path}/out", f"outputs={tmp_path}")
+    assert stopped == [True]
 
 
 def test_a_killed_process_is_continued_by_the_same_command(site, video, tmp_path):
